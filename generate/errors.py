@@ -1,0 +1,64 @@
+"""Every error that the package raises on purpose.
+
+    AtlasError
+    ├── InvalidKey        a key or range that cannot be parsed
+    ├── UnknownName       no such model, layer, unit, lens, quality
+    ├── WeightsError      weights that cannot be had, read or fitted to a network
+    ├── SettingsDiffer    an atlas that was rendered with other settings
+    ├── AtlasBusy         another run is writing the atlas
+    ├── AtlasDamaged      a file of the atlas that is not what it should be
+    └── RenderFailed      one or more shards failed; the others are there
+
+A message says what, which value, what was expected, and what to do. The command line prints it as it is: exit status 2
+for the first two and SettingsDiffer, which are the caller's to mend, 1 for the rest.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AtlasError(Exception):
+    """Base of all errors that the package raises on purpose."""
+
+    exit_status = 1
+
+
+class InvalidKey(AtlasError):
+    """A key or range that cannot be parsed."""
+
+    exit_status = 2
+
+
+class UnknownName(AtlasError):
+    """No such model, layer, unit, lens or quality."""
+
+    exit_status = 2
+
+
+class WeightsError(AtlasError):
+    """Weights that cannot be had, read or fitted to a network."""
+
+
+class SettingsDiffer(AtlasError):
+    """An atlas that was rendered with other settings: those are another atlas."""
+
+    exit_status = 2
+
+
+class AtlasBusy(AtlasError):
+    """Another run is writing the atlas."""
+
+
+class AtlasDamaged(AtlasError):
+    """A file of the atlas that is missing, unreadable or not what it should be."""
+
+
+class RenderFailed(AtlasError):
+    """One or more shards failed; the others are there."""
+
+
+def unknown(kind: str, name: str, where: str, known: Iterable[str]) -> UnknownName:
+    """`layer 'conv5_9' is not in vgg19_caffe; nearest: conv5_4, conv5_3`, ready to raise."""
+    names = list(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
+    return UnknownName(f"{kind} {name!r} is not in {where}; nearest: {', '.join(near)}")

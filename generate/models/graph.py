@@ -1,0 +1,143 @@
+"""A network as named nodes, run only as far as asked.
+
+Interpretability asks for layers by name, cuts the network behind one, and looks at what leads where. So an organism is
+not a module with a forward of its own but a graph as data: nodes in order of computation, each an operation and the
+names of the nodes it reads. Node names are the ones of the network's original code.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from generate.errors import unknown
+from generate.models.ops import Concat, GlobalAveragePool
+
+
+class Graph(nn.Module):
+    """Nodes in order of computation. `graph(pictures, targets)` runs what the targets need and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: dict[str, tuple[str, ...]] = {}  # node -> the nodes it reads; the first reads the picture
+        self._orders: dict[tuple[str, ...], list[str]] = {}
+
+    def add(self, name: str, op: nn.Module, *reads: str) -> str:
+        """Append a node and return its name, so that an architecture reads from top to bottom."""
+        assert name not in self.reads, f"node {name} twice"
+        assert all(read in self.reads for read in reads), f"{name} reads a node that is not there yet"
+        self.add_module(name, op)
+        self.reads[name] = reads
+        return name
+
+    def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
+        """Activations at `targets` for pictures (batch, 3, height, width), RGB in [0, 1].
+
+        Channels are (batch, units, height, width), neurons (batch, units).
+        """
+        values: dict[str, Tensor] = {}
+        for name in self.order(tuple(targets)):
+            reads = [values[read] for read in self.reads[name]] or [pictures]
+            values[name] = self.get_submodule(name)(*reads)
+        return [values[target] for target in targets]
+
+    def order(self, targets: tuple[str, ...]) -> list[str]:
+        """The nodes that `targets` need, in order of computation."""
+        if targets not in self._orders:
+            for target in targets:
+                if target not in self.reads:
+                    raise unknown("node", target, "the network", self.reads)
+            needed = set(targets)
+            for name in reversed(self.reads):
+                if name in needed:
+                    needed.update(self.reads[name])
+            self._orders[targets] = [name for name in self.reads if name in needed]
+        return self._orders[targets]
+
+    def preactivation(self, name: str) -> str:
+        """The node before the rectifier that layer `name` ends with; the layer itself where it ends with none."""
+        return self.reads[name][0] if isinstance(self.get_submodule(name), nn.ReLU | nn.ReLU6) else name
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node whose units are shown."""
+
+    name: str
+    kind: Literal["conv", "dense"]
+    units: int  # channels, or neurons
+    receptive_field: int | None  # px on a side, before the picture's border cuts it; None: the whole picture
+    stride: int  # px between neighbouring positions
+    branches: dict[str, tuple[int, int]]  # of a concatenation: the node it came from -> units [start, stop)
+    legacy_op: str | None  # the layer's name in OpenAI Microscope's links
+
+
+def layers(graph: Graph, legacy_ops: Mapping[str, str | None], size: int) -> dict[str, Layer]:
+    """The table of layers named in `legacy_ops`, for pictures of `size` px.
+
+    Built on the meta device, a graph gives its shapes without computing anything.
+    """
+    nodes = list(graph.reads)
+    blank = torch.empty(2, 3, size, size, device="meta")
+    shapes = {name: tuple(value.shape[1:]) for name, value in zip(nodes, graph(blank, nodes), strict=True)}
+    fields = receptive_fields(graph)
+    table = {}
+    for name, legacy_op in legacy_ops.items():
+        branches, start = {}, 0
+        behind = graph.preactivation(name)
+        if isinstance(graph.get_submodule(behind), Concat):
+            for read in graph.reads[behind]:
+                branches[read] = (start, start + shapes[read][0])
+                start += shapes[read][0]
+        kind: Literal["conv", "dense"] = "conv" if len(shapes[name]) == 3 else "dense"
+        table[name] = Layer(name, kind, shapes[name][0], *fields[name], branches, legacy_op)
+    return table
+
+
+class Field(NamedTuple):
+    """What one position of a node sees of the picture."""
+
+    size: int | None  # px on a side; None: the whole picture, as behind a global pool
+    stride: int  # px between the fields of neighbouring positions
+
+
+def receptive_fields(graph: Graph) -> dict[str, Field]:
+    """Receptive field of every node, from kernels and strides alone (Araujo et al. 2019, distill.pub/2019/computing-receptive-fields)."""
+    fields: dict[str, Field] = {}
+    for name, reads in graph.reads.items():
+        op = graph.get_submodule(name)
+        seen = [fields[read] for read in reads] or [Field(1, 1)]
+        sizes = [f.size for f in seen if f.size is not None]
+        stride = max(f.stride for f in seen)
+        if isinstance(op, nn.Linear | GlobalAveragePool) or len(sizes) < len(seen):
+            fields[name] = Field(None, stride)
+        elif isinstance(op, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            kernel, step = (v if isinstance(v, int) else v[0] for v in (op.kernel_size, op.stride))
+            fields[name] = Field(max(sizes) + (kernel - 1) * stride, stride * step)
+        else:
+            fields[name] = Field(max(sizes), stride)
+    return fields
+
+
+def fold_batch_norm(graph: Graph) -> None:
+    """Merge each batch norm into the convolution it alone reads, in place: the same function, one pass less.
+
+    `w' = w g / sqrt(v + e)`, `b' = (b - m) g / sqrt(v + e) + beta`, in float64.
+    """
+    readers = [read for reads in graph.reads.values() for read in reads]
+    for name, reads in graph.reads.items():
+        norm = graph.get_submodule(name)
+        if not isinstance(norm, nn.BatchNorm2d) or readers.count(reads[0]) != 1:
+            continue
+        conv = graph.get_submodule(reads[0])
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = (norm.running_var.double() + norm.eps).rsqrt() * norm.weight.double()
+        bias = conv.bias.double() if conv.bias is not None else 0.0
+        shift = (bias - norm.running_mean.double()) * scale + norm.bias.double()
+        conv.weight = nn.Parameter((conv.weight.double() * scale[:, None, None, None]).float())
+        conv.bias = nn.Parameter(shift.float())
+        setattr(graph, name, nn.Identity())

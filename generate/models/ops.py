@@ -1,0 +1,110 @@
+"""The operations that torch.nn lacks, or has only in slower or other forms."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Preprocess(nn.Module):
+    """A network's own input range: RGB in [0, 1] becomes `(255 * channels - mean) / std`.
+
+    `bgr` swaps the channels first, as Caffe's networks want it; `mean` and `std` are in the network's order.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, float, float], std: float = 1.0, bgr: bool = False):
+        super().__init__()
+        self.bgr = bgr
+        self.std = std
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if self.bgr:
+            pictures = pictures.flip(1)
+        return (pictures * 255.0 - self.mean) / self.std
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's SAME padding.
+
+    Output size is ceil(input / stride); what padding is needed is split with the odd row and column at the bottom and
+    right, so for stride 2 it depends on whether the input size is even: https://www.tensorflow.org/api_docs/python/tf/nn
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(same_padding(input, self.kernel_size, self.stride))
+
+
+def same_padding(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], value: float = 0.0) -> Tensor:
+    """Pad (batch, channels, height, width) as TensorFlow's SAME does before a window of `kernel` and `stride` px."""
+    padding: list[int] = []
+    for size, window, step in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
+        total = max((-(-size // step) - 1) * step + window - size, 0)
+        padding += [total // 2, total - total // 2]
+    return F.pad(x, padding, value=value) if any(padding) else x
+
+
+class Concat(nn.Module):
+    """Channels of several inputs behind one another."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, dim=1)
+
+
+class Add(nn.Module):
+    """Sum of its inputs: a residual connection."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        total = inputs[0]
+        for other in inputs[1:]:
+            total = total + other
+        return total
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over all positions: (batch, channels, height, width) -> (batch, channels)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+class LocalResponseNorm(nn.Module):
+    """Krizhevsky et al. (2012), section 3.3: `y = x / (k + alpha / size * sum x^2) ** beta` over `size` channels.
+
+    The window is centred and cut at the first and last channel; alpha is divided by the window's size, as in Caffe and
+    torch.nn.LocalResponseNorm, with which it agrees. That one builds the sum from a 3-D pool and took 45% of a
+    rendering step; here the sum over channels is a 1x1 convolution with a banded matrix, and the gradient is closed:
+    `dx = g s^-beta - 2 alpha beta / size * x * sum(g x s^(-beta-1))`.
+    """
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float):
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = torch.arange(x.shape[1], device=x.device)
+        window = ((channels[:, None] - channels[None, :]).abs() <= self.size // 2).to(x.dtype)
+        result: Tensor = _Lrn.apply(x, window[:, :, None, None], self.alpha / self.size, self.beta, self.k)
+        return result
+
+
+class _Lrn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, window: Tensor, alpha: float, beta: float, k: float) -> Tensor:  # type: ignore[no-untyped-def]
+        s = F.conv2d(x * x, window).mul_(alpha).add_(k)
+        scale = s.pow(-beta)
+        ctx.save_for_backward(x, window, s, scale)
+        ctx.alpha, ctx.beta = alpha, beta
+        return x * scale
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[no-untyped-def]
+        x, window, s, scale = ctx.saved_tensors
+        direct = grad * scale
+        through_sum = F.conv2d(direct * x / s, window)
+        return direct.addcmul_(x, through_sum, value=-2 * ctx.alpha * ctx.beta), None, None, None, None
