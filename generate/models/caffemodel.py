@@ -39,7 +39,7 @@ def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
             name_field, blob_field = LAYER_FORMS[number]
             layer = list(_fields(value))
             name = next((bytes(v).decode() for n, v in layer if n == name_field and isinstance(v, memoryview)), "")
-            found = []
+            found: list[Tensor] = []
             for n, v in layer:
                 if n == blob_field and isinstance(v, memoryview):
                     found.append(_blob(v, f"blob {len(found)} of layer {name!r}"))
@@ -48,7 +48,7 @@ def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
     except (_Malformed, UnicodeDecodeError) as error:
         found_so_far = f" after layer {list(blobs)[-1]!r}" if blobs else ""
         raise WeightsError(
-            f"{path} is not a whole caffemodel: {error}{found_so_far}; expected a binary Caffe NetParameter. Is it complete?"
+            f"{path} is not a whole caffemodel: {error}{found_so_far}; expected a Caffe NetParameter, complete"
         ) from error
     if not blobs:
         raise WeightsError(f"{path} is not a caffemodel: it holds no layer with weights")
@@ -69,7 +69,7 @@ def _blob(data: memoryview, where: str) -> Tensor:
                 if len(value) % 4:
                     raise _Malformed(f"{where} has {len(value)} bytes of floats, no multiple of 4")
                 chunks.append(np.frombuffer(value, "<f4"))
-            case (1 | 2 | 3 | 4), int():
+            case ((1 | 2 | 3 | 4), int()):
                 legacy[number] = value
     shape = shape or [legacy.get(n, 1) for n in (1, 2, 3, 4)]
     values = np.concatenate(chunks) if chunks else np.empty(0, np.float32)

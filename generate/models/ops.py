@@ -1,5 +1,7 @@
 """The operations that torch.nn lacks, or has only in slower or other forms."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,12 +14,10 @@ class Preprocess(nn.Module):
     """
 
     mean: Tensor
-    std: Tensor
 
     def __init__(self, mean: tuple[float, float, float], std: float = 1.0, bgr: bool = False):
         super().__init__()
-        self.bgr = bgr
-        self.std = std
+        self.bgr, self.std = bgr, std
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -34,16 +34,21 @@ class SameConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(same_padding(input, self.kernel_size, self.stride))
+        (top, bottom), (left, right) = same_padding(input.shape[2:], self.kernel_size, self.stride)
+        if (top, left) != (bottom, right):
+            input, top, left = F.pad(input, (left, right, top, bottom)), 0, 0
+        return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
 
 
-def same_padding(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], value: float = 0.0) -> Tensor:
-    """Pad (batch, channels, height, width) as TensorFlow's SAME does before a window of `kernel` and `stride` px."""
-    padding: list[int] = []
-    for size, window, step in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
-        total = max((-(-size // step) - 1) * step + window - size, 0)
-        padding += [total // 2, total - total // 2]
-    return F.pad(x, padding, value=value) if any(padding) else x
+def same_padding(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What TensorFlow's SAME adds before and after a picture of `size` px, of its height and of its width."""
+    height, width = (
+        max((-(-length // step) - 1) * step + window - length, 0)
+        for length, window, step in zip(size, kernel, stride, strict=True)
+    )
+    return (height // 2, height - height // 2), (width // 2, width - width // 2)
 
 
 class Concat(nn.Module):
@@ -89,7 +94,7 @@ class LocalResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         channels = torch.arange(x.shape[1], device=x.device)
         window = ((channels[:, None] - channels[None, :]).abs() <= self.size // 2).to(x.dtype)
-        result: Tensor = _Lrn.apply(x, window[:, :, None, None], self.alpha / self.size, self.beta, self.k)
+        result: Tensor = _Lrn.apply(x, window[:, :, None, None], self.alpha / self.size, self.beta, self.k)  # type: ignore[no-untyped-call]
         return result
 
 

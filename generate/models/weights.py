@@ -119,9 +119,13 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
 
 
 def cached_file(organism: Organism) -> Path:
-    """Where the organism's converted weights lie. MICROSCOPE_ATLAS_CACHE moves the cache from ~/.cache/microscope-atlas."""
-    root = os.environ.get("MICROSCOPE_ATLAS_CACHE") or Path.home() / ".cache" / "microscope-atlas"
-    return Path(root) / "weights" / f"{organism.name}.safetensors"
+    """Where the organism's converted weights lie."""
+    return cache() / "weights" / f"{organism.name}.safetensors"
+
+
+def cache() -> Path:
+    """The cache's folder: ~/.cache/microscope-atlas, or what MICROSCOPE_ATLAS_CACHE says."""
+    return Path(os.environ.get("MICROSCOPE_ATLAS_CACHE") or Path.home() / ".cache" / "microscope-atlas")
 
 
 def _expected(graph: Graph) -> dict[str, Tensor]:
@@ -148,7 +152,8 @@ def _fit(organism: Organism, given: dict[str, Tensor], path: Path) -> dict[str, 
         value = given[name]
         if [n for n in value.shape if n != 1] != [n for n in wanted.shape if n != 1]:
             raise WeightsError(
-                f"{path} is not of {organism.name}: {name} has shape {tuple(value.shape)}, expected {tuple(wanted.shape)}"
+                f"{path} is not of {organism.name}: {name} has shape {tuple(value.shape)}, "
+                f"expected {tuple(wanted.shape)}"
             )
         if not value.isfinite().all():
             raise WeightsError(f"{path}: {name} holds values that are not finite")
@@ -177,8 +182,7 @@ def _obtain(source: Source) -> Path:
 
 def _download(source: Source) -> Path:
     """Fetch a URL into the cache's downloads; a hash that differs from the stated one is refused."""
-    root = os.environ.get("MICROSCOPE_ATLAS_CACHE") or Path.home() / ".cache" / "microscope-atlas"
-    path = Path(root) / "downloads" / source.where.rpartition("/")[2]
+    path = cache() / "downloads" / source.where.rpartition("/")[2]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
@@ -219,6 +223,8 @@ def _read_cached(path: Path) -> Weights:
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged ({error}); delete it, and it is made anew") from error
     if _identity(tensors) != header["sha256"]:
-        raise WeightsError(f"{path}: its tensors' sha256 is not the one it was written with; delete it, and it is made anew")
+        raise WeightsError(
+            f"{path} is damaged (another sha256 than it was written with); delete it, and it is made anew"
+        )
     provenance = json.loads(header["provenance"])
     return Weights(tensors, header["sha256"], Provenance(**{**provenance, "ignored": tuple(provenance["ignored"])}))

@@ -1,0 +1,94 @@
+"""The dataset card: dataset_card.md with what an atlas holds filled in, as the atlas' README.md.
+
+Its YAML head tells `datasets` of each table (a config) and model (a split). No sizes: with them, `filters=` fails.
+"""
+
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from generate import schema
+from generate.models.catalog import CATALOG
+from generate.store import Manifest
+
+
+def template() -> str:
+    """dataset_card.md: within the installed package, or at the top of the repository it runs from."""
+    here = Path(__file__).parent
+    installed = here / "dataset_card.md"
+    return (installed if installed.exists() else here.parent / "dataset_card.md").read_text()
+
+
+def render_card(manifest: Manifest) -> str:
+    """The card of an atlas, from its manifest."""
+    text = template()
+    for name, value in {
+        "head": _head(manifest),
+        "coverage": _coverage(manifest),
+        "recipes": _recipes(manifest),
+        "sources": _sources(manifest),
+        "software": manifest.software,
+        "version": version("microscope-atlas"),
+        "schema": manifest.schema,
+    }.items():
+        text = text.replace("{{ " + name + " }}", value)
+    return text
+
+
+def _head(manifest: Manifest) -> str:
+    """configs, features and tags, as YAML."""
+    splits: dict[str, set[str]] = {}
+    for shard in manifest.shards.values():
+        splits.setdefault(shard.units.lens, set()).add(shard.units.model)
+    configs, infos = [], []
+    for name in sorted(splits, key=lambda table: (table != schema.DEFAULT_TABLE, table)):
+        files = [{"split": schema.split(m), "path": schema.shard_pattern(name, m)} for m in sorted(splits[name])]
+        default = {"default": True} if name == schema.DEFAULT_TABLE else {}
+        configs.append({"config_name": name, **default, "data_files": files})
+        columns = schema.TABLES[name].columns
+        infos.append(
+            {"config_name": name, "features": [{"name": c.name, "dtype": schema.feature(c.type)} for c in columns]}
+        )
+    head: dict[str, Any] = {
+        "pretty_name": "Microscope Atlas",
+        "license": "cc-by-4.0",
+        "task_categories": ["feature-extraction"],
+        "tags": ["interpretability", "feature-visualization", "neurons", "vision", "microscope"],
+        "configs": configs,
+        "dataset_info": infos,
+    }
+    return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True)).rstrip()
+
+
+def _coverage(manifest: Manifest) -> str:
+    """A table: of each model, layer by layer, how many units are there."""
+    units: Counter[tuple[str, str, str]] = Counter()
+    for shard in manifest.shards.values():
+        units[shard.units.model, shard.units.layer, shard.units.lens] += shard.units.stop - shard.units.start
+    lines = ["| model | layer | table | units |", "|---|---|---|---|"]
+    lines += [
+        f"| `{model}` | `{layer}` | `{lens}` | {count:,} |" for (model, layer, lens), count in sorted(units.items())
+    ]
+    return "\n".join(lines)
+
+
+def _recipes(manifest: Manifest) -> str:
+    return "\n".join(f"- `{name}`: `{recipe}`" for name, recipe in sorted(manifest.lenses.items()))
+
+
+def _sources(manifest: Manifest) -> str:
+    """A table: where each model's weights come from, and under which license."""
+    lines = [
+        "| model | network | paper | weights | license of the weights | sha256 of the tensors |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, model in sorted(manifest.models.items()):
+        known, source = CATALOG[name], model["provenance"]
+        lines.append(
+            f"| `{name}` | [{known.title}]({known.paper}), {known.year}, trained on {known.dataset} "
+            f"| {source['source']} | {source['license']} | `{model['weights_sha256']}` |"
+        )
+    return "\n".join(lines)

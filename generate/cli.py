@@ -1,0 +1,218 @@
+"""The command line: parse and call, nothing else."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from generate import run, store
+from generate.check import check as problems
+from generate.engines.engine import Event
+from generate.engines.local import LocalEngine
+from generate.errors import AtlasError, UnknownName
+from generate.keys import parse_units
+from generate.lenses.registry import LENSES, lens
+from generate.models import weights as trained
+from generate.models.catalog import CATALOG, organism
+from generate.plan import DEFAULT_UNITS, select
+from generate.status import coverage
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="A microscope for vision networks."
+)
+out = Console()
+err = Console(stderr=True)
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+
+Atlas = Annotated[Path, typer.Argument(help="Folder of the atlas.", show_default=False)]
+
+
+class QualityName(StrEnum):
+    draft = "draft"
+    standard = "standard"
+    microscope = "microscope"
+
+
+class EngineName(StrEnum):
+    local = "local"
+
+
+class WeightsName(StrEnum):
+    pretrained = "pretrained"
+    random = "random"
+
+
+@app.command()
+def models(
+    model: Annotated[str | None, typer.Argument(help="One of them, with its layers.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """The organisms; or one's layers, units, sizes and names in OpenAI Microscope."""
+    if model is None:
+        rows = [_facts(name) for name in CATALOG]
+        _show(rows, {"models": rows} if as_json else None)
+        return
+    facts = _facts(model)
+    rows = [asdict(layer) for layer in organism(model).layers.values()]
+    _show(rows, {**facts, "layers": rows} if as_json else None)
+
+
+@app.command()
+def weights(
+    names: Annotated[list[str], typer.Argument(metavar="MODEL...", show_default=False)],
+    from_file: Annotated[Path | None, typer.Option("--from", help="Take this file instead of fetching one.")] = None,
+) -> None:
+    """Fetch or take trained weights, verify, convert and cache them; say where they came from."""
+    organisms = [organism(name) for name in names]
+    if from_file and len(organisms) != 1:
+        raise UnknownName(f"--from takes one file of one model; {len(organisms)} models are named")
+    for known in organisms:
+        given = trained.take(known, from_file) if from_file else trained.load(known)
+        origin = given.provenance
+        out.print(f"{known.name}: {len(given.tensors)} tensors from {origin.source}", soft_wrap=True)
+        if not origin.official:
+            out.print("  not the published file: its hash is another, though its tensors fit", soft_wrap=True)
+        if origin.ignored:
+            out.print(f"  ignored, of no use to the network: {', '.join(origin.ignored)}", soft_wrap=True)
+        out.print(
+            f"  license {origin.license}; sha256 {given.sha256}\n  in {trained.cached_file(known)}", soft_wrap=True
+        )
+
+
+@app.command()
+def render(
+    atlas: Atlas,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Again for several. Default: a small atlas of efficientnet_lite0.")
+    ] = None,
+    lens_names: Annotated[list[str] | None, typer.Option("--lens", help="Again for several. Default: all.")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Again for several. Default: all.")] = None,
+    units: Annotated[str | None, typer.Option(help="START:STOP, the stop not included. Default: all.")] = None,
+    quality: Annotated[QualityName, typer.Option(help="128, 512 or 4,096 steps.")] = QualityName.draft,
+    engine: Annotated[EngineName, typer.Option()] = EngineName.local,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core on a CPU, else 1.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
+    weights: Annotated[WeightsName, typer.Option(help="random: for tests and benchmarks.")] = WeightsName.pretrained,
+    shard_units: Annotated[
+        int | None, typer.Option(min=1, help="Units a file at most. Default: 16 on a CPU, else 64.")
+    ] = None,
+) -> None:
+    """Render what the atlas lacks. It can be stopped at any moment and run again."""
+    recipes = {name: lens(name).recipe(quality.value) for name in lens_names or LENSES}
+    if not model and (layer or units):
+        raise UnknownName("--layer and --units need a --model")
+    asked = {name: select(organism(name), layer or [], parse_units(units) if units else None) for name in model or []}
+    chosen = _device(device)
+    requests = [
+        run.Request(organism(name), trained.load(organism(name), weights.value), weights.value, layers)
+        for name, layers in (asked or DEFAULT_UNITS).items()
+    ]
+    on_cpu = chosen.type == "cpu"
+    # a thread a process: a step's many small operations gain nothing from a second core, and lose to waiting for it
+    rendering = LocalEngine(chosen, workers or (len(os.sched_getaffinity(0)) if on_cpu else 1))
+    with _progress() as progress:
+        task = progress.add_task("images")
+
+        def listen(made: int, todo: int, event: Event | None) -> None:
+            progress.update(task, completed=made, total=todo)
+
+        try:
+            outcome = run.render(atlas, requests, recipes, rendering, shard_units or (16 if on_cpu else 64), listen)
+        except KeyboardInterrupt:
+            progress.stop()
+            err.print("\nStopped. What was finished is in the atlas; the same command goes on from there.")
+            raise typer.Exit(INTERRUPTED) from None
+    out.print(f"{atlas}: {outcome.made} images made, {outcome.present} were there.")
+
+
+@app.command()
+def status(atlas: Atlas, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Coverage: of the units planned, how many are there, lens by lens."""
+    rows = [asdict(layer) for layer in coverage(store.read_manifest(atlas))]
+    _show(rows, {"coverage": rows} if as_json else None)
+
+
+@app.command()
+def check(atlas: Atlas) -> None:
+    """Verify every promise on the bytes; exit 1 and a list where one fails."""
+    found = list(problems(atlas))
+    for problem in found:
+        out.print(problem, soft_wrap=True, markup=False, highlight=False)
+    if found:
+        err.print(f"{atlas}: {len(found)} problems.")
+        raise typer.Exit(1)
+    rows = sum(shard.rows for shard in store.read_manifest(atlas).shards.values())
+    out.print(f"{atlas}: {rows} rows, all in order.")
+
+
+def main() -> None:
+    """The console script: our own errors are printed as they are, all others are bugs and keep their traceback."""
+    try:
+        app()
+    except AtlasError as error:
+        err.print(f"microscope-atlas: {error}", soft_wrap=True, markup=False, highlight=False)
+        sys.exit(error.exit_status)
+    except OSError as error:
+        err.print(f"microscope-atlas: {error}", soft_wrap=True, markup=False, highlight=False)
+        sys.exit(1)
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """What the catalog knows of a model, without its layers."""
+    known = organism(name)
+    return {
+        "name": known.name,
+        "title": known.title,
+        "year": known.year,
+        "dataset": known.dataset,
+        "paper": known.paper,
+        "input_size": known.input_size,
+        "num_layers": len(known.layers),
+        "num_units": sum(layer.units for layer in known.layers.values()),
+    }
+
+
+def _show(rows: Sequence[Mapping[str, Any]], as_json: Mapping[str, Any] | None) -> None:
+    """Rows as a table; or, where given, what stands for them in JSON."""
+    if as_json is not None:
+        print(json.dumps(as_json, indent=1))
+        return
+    shown = [name for name, value in rows[0].items() if not isinstance(value, dict)] if rows else []
+    table = Table(*shown, box=None)
+    for row in rows:
+        table.add_row(*("" if row[name] is None else str(row[name]) for name in shown))
+    out.print(table)
+
+
+def _device(name: str | None) -> torch.device:
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name or best)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UnknownName(f"device {name!r} is not to be had here; the best there is: {best}") from error
+    return device
+
+
+class _Rate(ProgressColumn):
+    """Images a second."""
+
+    def render(self, task: Task) -> str:
+        return f"{task.speed:.2f}/s" if task.speed else ""
+
+
+def _progress() -> Progress:
+    """Images made and to make, their rate, and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=err, refresh_per_second=2, speed_estimate_period=120)

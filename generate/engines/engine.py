@@ -1,0 +1,25 @@
+"""What an engine is: something that renders shards, in whatever order and on whatever machines, and tells of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from generate.plan import Job
+from generate.shard import Finished, Made
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A shard could not be rendered; the others go on."""
+
+    job: Job
+    reason: str
+
+
+Event = Made | Finished | Failed
+
+
+class Engine(Protocol):
+    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+        """Render `jobs` into the atlas at `root`. Each ends in exactly one Finished or Failed."""

@@ -1,0 +1,16 @@
+"""The lenses, by name. A new one is a new file and one line here."""
+
+from generate.errors import unknown
+from generate.lenses.feature_visualization import FeatureVisualization
+from generate.lenses.lens import Lens
+
+LENSES: dict[str, Lens] = {
+    "feature_visualization": FeatureVisualization(),
+}
+
+
+def lens(name: str) -> Lens:
+    """The lens called `name`; UnknownName with the nearest names where there is none."""
+    if name not in LENSES:
+        raise unknown("lens", name, "the lenses", LENSES)
+    return LENSES[name]

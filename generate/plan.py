@@ -1,0 +1,120 @@
+"""From what is asked for to shards: models x lenses x layers x units. Pure: looks at nothing but its arguments."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from generate import schema
+from generate.errors import UnknownName
+from generate.lenses.lens import settings
+from generate.models.organism import Organism
+
+# What `render` makes without flags: textures to patterns, on weights that come with a package
+DEFAULT_UNITS = {
+    "efficientnet_lite0": {
+        "blocks_2": range(24),
+        "blocks_4": range(32),
+        "blocks_6": range(32),
+        "blocks_10": range(24),
+    }
+}
+
+
+@dataclass(frozen=True, order=True)
+class Units:
+    """A run of units of one layer, seen through one lens."""
+
+    lens: str
+    model: str
+    layer: str
+    start: int
+    stop: int  # not included
+
+    @property
+    def path(self) -> str:
+        """Of the shard that holds just these units, within the atlas."""
+        return schema.shard_path(self.lens, self.model, self.layer, self.start, self.stop)
+
+    def __str__(self) -> str:
+        return f"{self.lens} of {self.model}/{self.layer} {self.start}:{self.stop}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to render."""
+
+    units: Units
+    recipe: Any  # the lens' settings, a frozen dataclass
+    weights: str  # "pretrained" or "random"
+    weights_sha256: str
+
+    @property
+    def id(self) -> str:
+        """Of the shard's content."""
+        return content_id(self.units, settings(self.recipe), self.weights_sha256)
+
+
+def content_id(units: Units, recipe: Mapping[str, Any], weights_sha256: str) -> str:
+    """Of what a shard shows and every setting it depends on: the same id means the same rows."""
+    content = {"schema": schema.SCHEMA_VERSION, "units": asdict(units), "recipe": recipe, "weights": weights_sha256}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def select(organism: Organism, layers: Sequence[str], units: range | None) -> dict[str, range]:
+    """The units of each layer that are meant: all layers where none are named, all units where no range is given.
+
+    Raises UnknownName for a layer that the organism lacks, or units that a layer lacks.
+    """
+    chosen = {}
+    for name in layers or organism.layers:
+        layer = organism.layer(name)
+        wanted = range(layer.units) if units is None else units
+        if wanted.stop > layer.units:
+            raise UnknownName(
+                f"units {wanted.start}:{wanted.stop} are not all in {organism.name}/{name}; it has 0:{layer.units}"
+            )
+        chosen[name] = wanted
+    return chosen
+
+
+def missing(wanted: Iterable[Units], present: Iterable[Units], most: int) -> list[Units]:
+    """What of `wanted` is not yet `present`, in runs of at most `most` units."""
+    have: dict[tuple[str, str, str], set[int]] = {}
+    for run in present:
+        have.setdefault((run.lens, run.model, run.layer), set()).update(range(run.start, run.stop))
+    runs = []
+    for run in wanted:
+        there = have.setdefault((run.lens, run.model, run.layer), set())
+        absent = [unit for unit in range(run.start, run.stop) if unit not in there]
+        there.update(absent)  # so that what is wanted twice is made once
+        for start, stop in _runs(absent, most):
+            runs.append(Units(run.lens, run.model, run.layer, start, stop))
+    return runs
+
+
+def union(runs: Iterable[Units]) -> list[Units]:
+    """The same units in as few runs as there can be, sorted."""
+    return sorted(missing(runs, [], most=2**31))
+
+
+def differences(asked: Mapping[str, Any], there: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What two settings disagree on: `ascent.steps is 512 in the atlas, 128 asked`."""
+    found = []
+    for name in sorted({*asked, *there}):
+        a, b = asked.get(name), there.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name} is {b!r} in the atlas, {a!r} asked")
+    return found
+
+
+def _runs(units: Sequence[int], most: int) -> Iterable[tuple[int, int]]:
+    """Consecutive units as [start, stop), cut after every `most`."""
+    start = 0
+    for at in range(1, len(units) + 1):
+        if at == len(units) or units[at] != units[at - 1] + 1 or at - start == most:
+            yield units[start], units[at - 1] + 1
+            start = at

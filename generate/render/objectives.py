@@ -1,0 +1,81 @@
+"""Objectives: what a picture is optimised for.
+
+An objective maps a layer's activations, (batch, units, height, width) or (batch, units), to one score a picture, higher
+is better. Only the loop reduces them. A new one is a frozen dataclass with a __call__ of a few lines.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Objective(Protocol):
+    def __call__(self, acts: Tensor) -> Tensor:
+        """(batch, units, ...) -> (batch,), higher is better."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """The mean of a unit over all positions."""
+
+    units: Tensor  # (batch,), int64: each picture's own, on the device of the activations
+
+    def __call__(self, acts: Tensor) -> Tensor:
+        return _of_each(acts, self.units).flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """A unit at the centre; of an even grid at the lower right of the middle four, as in Lucid."""
+
+    units: Tensor  # as in Channel
+
+    def __call__(self, acts: Tensor) -> Tensor:
+        own = _of_each(acts, self.units)
+        return own if own.dim() == 1 else own[:, own.shape[1] // 2, own.shape[2] // 2]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """An objective, to be maximised (+1) or minimised (-1)."""
+
+    objective: Objective
+    direction: int
+
+    def __call__(self, acts: Tensor) -> Tensor:
+        return self.direction * self.objective(acts)
+
+
+@dataclass(frozen=True)
+class Diverse:
+    """An objective for variants of the same unit that shall differ.
+
+    `score_i - weight * sum_(j != i) cos(G_i, G_j)` over the variants j of its unit, G the layer's Gram matrix: what the
+    picture shows wherever it shows it. Olah et al. 2017, "Diversity"; Lucid's optvis/objectives.py. Pictures stand in
+    the batch unit by unit; those of one unit see each other, and no others.
+    """
+
+    objective: Objective
+    variants: int
+    weight: float
+
+    def __call__(self, acts: Tensor) -> Tensor:
+        return self.objective(acts) - self.weight * similarity(acts, self.variants)
+
+
+def similarity(acts: Tensor, variants: int) -> Tensor:
+    """Sum of the cosines between a picture's Gram matrix and those of the other variants of its unit: (batch,)."""
+    flat = acts.flatten(2) if acts.dim() > 2 else acts[:, :, None]
+    grams = (flat @ flat.transpose(1, 2)).flatten(1)
+    grams = grams / grams.norm(dim=1, keepdim=True).clamp(min=1e-10)
+    sets = grams.unflatten(0, (-1, variants))
+    others = sets.sum(1, keepdim=True) - sets
+    cosines: Tensor = (sets * others).sum(2).flatten()
+    return cosines
+
+
+def _of_each(acts: Tensor, units: Tensor) -> Tensor:
+    """Of each picture its own unit: (batch, units, ...) -> (batch, ...)."""
+    return acts[torch.arange(len(acts), device=acts.device), units]

@@ -1,0 +1,116 @@
+"""Every column and path of an atlas, and the version of this schema. Nothing else names a column.
+
+A table is a dataset config of its own: `load_dataset("microscope-atlas", "feature_visualization")`.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"  # changes when a column or path changes its meaning; new columns and tables do not change it
+
+MANIFEST = "atlas.json"
+CARD = "README.md"
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # datasets' Image: the encoded file, and its name
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, and what its values mean."""
+
+    name: str
+    type: pa.DataType
+    meaning: str  # with unit and range
+    key: bool = False  # part of what identifies a row; gets a dictionary and statistics, for filtering
+    descending: bool = False  # order of the rows, for key columns
+    optional: bool = False  # may be null
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of one dataset config; its rows are sorted by the key columns, in their order."""
+
+    name: str
+    about: str  # what a row holds
+    columns: tuple[Column, ...]
+
+    @property
+    def keys(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.key)
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Parquet schema, with the features that `datasets` reads from it."""
+        fields = [pa.field(c.name, c.type, nullable=c.optional) for c in self.columns]
+        features = {c.name: _feature(c.type) for c in self.columns}
+        return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+    def sort_key(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        """What rows of one shard are sorted by."""
+        return tuple(-row[c.name] if c.descending else row[c.name] for c in self.keys)
+
+
+UNIT_KEY = (
+    Column("model", pa.string(), "organism, `inceptionv1_caffe`", key=True),
+    Column("layer", pa.string(), "layer, `inception_4c`", key=True),
+    Column("unit", pa.int32(), "channel of a convolutional layer, neuron of a dense one, from 0", key=True),
+)
+
+PROVENANCE = (
+    Column("recipe", pa.string(), "every setting that the image depends on, as JSON"),
+    Column("seed", pa.int64(), "seed of the row's own random stream"),
+    Column("weights_sha256", pa.string(), "sha256 of the network's tensors"),
+    Column("software", pa.string(), "versions of this package and of PyTorch"),
+    Column("device", pa.string(), "what it was rendered on: `cpu`, or the accelerator's name"),
+)
+
+FEATURE_VISUALIZATION = Table(
+    "feature_visualization",
+    "one image made to excite, or to silence, a unit",
+    (
+        *UNIT_KEY,
+        Column("objective", pa.string(), "`channel`: mean over all positions; `neuron`: the centre position", key=True),
+        Column("direction", pa.int8(), "+1 maximised, -1 minimised", key=True, descending=True),
+        Column("variant", pa.int8(), "0 alone; from 1, a set made to differ from one another", key=True),
+        Column("image", IMAGE, "the picture; null where rendering failed", optional=True),
+        Column(
+            "score",
+            pa.float32(),
+            "the objective on the picture, before it was encoded, times the direction: higher is better; in the unit's "
+            "own activation, taken before the rectifier for direction -1 and for ReLU6; null where it is not finite",
+            optional=True,
+        ),
+        Column("flag", pa.string(), "what is wrong with it: `nan`, `flat` or `dead`; null if nothing", optional=True),
+        *PROVENANCE,
+    ),
+)
+
+TABLES = {table.name: table for table in (FEATURE_VISUALIZATION,)}
+DEFAULT_TABLE = "feature_visualization"
+
+
+def split(model: str) -> str:
+    """A model's name where split names and paths are wanted: `timm:resnet50` -> `timm.resnet50`."""
+    return model.replace(":", ".")
+
+
+def shard_path(table: str, model: str, layer: str, start: int, stop: int) -> str:
+    """Path within the atlas of the shard with the layer's units from `start` to `stop`; sorts by unit in a layer."""
+    return f"{table}/{split(model)}/{layer}.{start:05}-{stop:05}.parquet"
+
+
+def shard_pattern(table: str, model: str) -> str:
+    """Path pattern of a model's shards in one table."""
+    return f"{table}/{split(model)}/*.parquet"
+
+
+def feature(type: pa.DataType) -> Any:
+    """A column's type in the YAML of a dataset card."""
+    return "image" if type == IMAGE else str(type)
+
+
+def _feature(type: pa.DataType) -> dict[str, Any]:
+    return {"_type": "Image"} if type == IMAGE else {"dtype": str(type), "_type": "Value"}

@@ -1,0 +1,215 @@
+"""The atlas on disk: shards written whole or not at all, the manifest that vouches for them, and reading both back.
+
+An atlas is a folder. `atlas.json`, the manifest, holds the settings, what was planned, and of every finished shard its
+place, content id and sha256. A shard counts once the manifest names it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from generate import schema
+from generate.errors import AtlasBusy, AtlasDamaged
+from generate.plan import Units, union
+from generate.schema import Table
+
+ROWS_PER_GROUP = 1000
+OWN_METADATA = b"microscope-atlas"  # key in a shard's footer
+UNFINISHED = ".part"  # suffix of a file that is being written; the next run removes what a killed one left
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard, as the manifest has it."""
+
+    units: Units
+    id: str  # of its content, from the plan
+    sha256: str  # of the file
+    bytes: int
+    rows: int
+
+    @property
+    def path(self) -> str:
+        return self.units.path
+
+
+@dataclass
+class Manifest:
+    """What an atlas holds and how it was made."""
+
+    schema: str = schema.SCHEMA_VERSION
+    software: str = ""  # of the last run that wrote to it
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> weights' sha256 and provenance
+    lenses: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> recipe
+    planned: list[Units] = field(default_factory=list)
+    shards: dict[str, Shard] = field(default_factory=dict)  # by path
+
+    def to_json(self) -> str:
+        plain = {
+            **{name: getattr(self, name) for name in ("schema", "software", "models", "lenses")},
+            "planned": [asdict(run) for run in union(self.planned)],
+            "shards": [asdict(self.shards[path]) for path in sorted(self.shards)],
+        }
+        return json.dumps(plain, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        plain = json.loads(text)
+        if plain["schema"] != schema.SCHEMA_VERSION:
+            raise AtlasDamaged(
+                f"the atlas has schema {plain['schema']!r}, this version reads {schema.SCHEMA_VERSION!r}; "
+                "use the version of microscope-atlas that its rows name"
+            )
+        shards = [Shard(**{**shard, "units": Units(**shard["units"])}) for shard in plain["shards"]]
+        return cls(
+            **{name: plain[name] for name in ("schema", "software", "models", "lenses")},
+            planned=[Units(**run) for run in plain["planned"]],
+            shards={shard.path: shard for shard in shards},
+        )
+
+
+def manifest_or_new(root: Path) -> Manifest:
+    """The manifest of the atlas at `root`, or that of an empty one where there is nothing yet.
+
+    AtlasDamaged where there are shards without a manifest: nobody could say which settings they were made with.
+    """
+    if (root / schema.MANIFEST).exists():
+        return read_manifest(root)
+    if shard_files(root):
+        raise AtlasDamaged(f"{root} holds shards but no {schema.MANIFEST}; put it back, or render into another folder")
+    return Manifest()
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of the atlas at `root`; AtlasDamaged where there is none or it cannot be read."""
+    path = root / schema.MANIFEST
+    try:
+        return Manifest.from_json(path.read_text())
+    except FileNotFoundError as error:
+        raise AtlasDamaged(f"{root} holds no atlas (no {path}); microscope-atlas render {root} makes one") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AtlasDamaged(f"{path} is not a manifest: {error!r}") from error
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    write_text(root / schema.MANIFEST, manifest.to_json())
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Hold the atlas for writing; AtlasBusy where another run does. Removes what a killed run left unfinished."""
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            for left in root.rglob(f"*{UNFINISHED}"):
+                left.unlink()
+            yield
+    except Timeout as error:
+        raise AtlasBusy(f"another run is writing {root}; wait for it, or render into another folder") from error
+
+
+def write_shard(root: Path, units: Units, id: str, rows: Sequence[dict[str, Any]]) -> Shard:
+    """Write rows as a shard: beside its place, verified, synced to disk, then renamed.
+
+    The same rows give the same bytes.
+    """
+    table = schema.TABLES[units.lens]
+    content = pa.Table.from_pylist(sorted(rows, key=table.sort_key), schema=_stating(table.arrow, units, id))
+    path = root / units.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
+    leaves = _leaves(table)
+    pq.write_table(
+        content,
+        beside,
+        row_group_size=ROWS_PER_GROUP,
+        # images are compressed already; left as they are, each is one slice of the file
+        compression={leaf: "none" if leaf == "image.bytes" else "zstd" for leaf in leaves},
+        use_dictionary=[leaf for leaf in leaves if not leaf.startswith("image.")],
+        write_statistics=[column.name for column in table.keys],
+        write_page_checksum=True,
+        store_schema=True,
+    )
+    if not read_shard(beside).equals(content, check_metadata=True):
+        raise AtlasDamaged(f"{beside} does not read back as it was written")
+    shard = Shard(units, id, file_sha256(beside), beside.stat().st_size, len(rows))
+    _into_place(beside, path)
+    return shard
+
+
+def unnoted(root: Path, manifest: Manifest) -> Iterator[Shard]:
+    """Whole shards that the manifest does not name: a run finished them and was killed before it could note them."""
+    for path in shard_files(root):
+        if path in manifest.shards:
+            continue
+        try:
+            content = read_shard(root / path)
+            stated = json.loads(content.schema.metadata[OWN_METADATA])
+            units = Units(**stated["units"])
+        except (AtlasDamaged, KeyError, TypeError, ValueError):
+            continue  # nobody vouches for it: what it should hold is rendered anew
+        file = root / path
+        yield Shard(units, stated["id"], file_sha256(file), file.stat().st_size, content.num_rows)
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A shard's rows, its pages' checksums verified; AtlasDamaged where the file is not what was written."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise AtlasDamaged(f"{path} cannot be read: {error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
+    beside.write_text(text)
+    _into_place(beside, path)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shard_files(root: Path) -> Iterable[str]:
+    """Paths of all Parquet files in the atlas, noted or not, sorted."""
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.parquet"))
+
+
+def _stating(arrow: pa.Schema, units: Units, id: str) -> pa.Schema:
+    """The schema of a shard that says itself what it holds."""
+    stated = json.dumps({"units": asdict(units), "id": id}, sort_keys=True)
+    return arrow.with_metadata({**(arrow.metadata or {}), OWN_METADATA: stated.encode()})
+
+
+def _leaves(table: Table) -> list[str]:
+    """Parquet's names of the columns, structs taken apart."""
+    leaves: list[str] = []
+    for column in table.columns:
+        inner = [f"{column.name}.{f.name}" for f in column.type] if pa.types.is_struct(column.type) else [column.name]
+        leaves += inner
+    return leaves
+
+
+def _into_place(beside: Path, path: Path) -> None:
+    """Sync a finished file to disk and give it its name; the rename is the moment it exists."""
+    with beside.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
