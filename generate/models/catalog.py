@@ -1,13 +1,21 @@
 """The organisms, by name. A new one is a new file and one line here."""
 
 from generate.errors import unknown
+from generate.models.alexnet import ALEXNET, ALEXNET_CAFFE_PLACES365
 from generate.models.efficientnet_lite import EFFICIENTNET_LITE0
-from generate.models.googlenet_caffe import INCEPTIONV1_CAFFE
+from generate.models.googlenet_caffe import INCEPTIONV1_CAFFE, INCEPTIONV1_CAFFE_PLACES365
+from generate.models.inceptionv1 import INCEPTIONV1
 from generate.models.organism import Organism
+from generate.models.vgg19 import VGG19_CAFFE
 
 CATALOG = {
+    "alexnet": ALEXNET,
+    "alexnet_caffe_places365": ALEXNET_CAFFE_PLACES365,
     "efficientnet_lite0": EFFICIENTNET_LITE0,
+    "inceptionv1": INCEPTIONV1,
     "inceptionv1_caffe": INCEPTIONV1_CAFFE,
+    "inceptionv1_caffe_places365": INCEPTIONV1_CAFFE_PLACES365,
+    "vgg19_caffe": VGG19_CAFFE,
 }
 
 

@@ -1,15 +1,17 @@
-"""GoogLeNet as BVLC trained it in Caffe: Microscope's inceptionv1_caffe.
+"""GoogLeNet as it was trained in Caffe: Microscope's inceptionv1_caffe and inceptionv1_caffe_places365.
 
-Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, trained by Sergio Guadarrama:
-https://github.com/BVLC/caffe/tree/master/models/bvlc_googlenet. Node names are the prototxt's. A module's four branches
-are joined before they are rectified, not after, which is the same and leaves its pre-activation in one place.
+Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, trained on ImageNet by Sergio Guadarrama at BVLC:
+https://github.com/BVLC/caffe/tree/master/models/bvlc_googlenet, and on Places365 by Zhou et al. 2017:
+https://github.com/CSAILVision/places365. Node names are the prototxt's. A module's four branches are joined before they
+are rectified, not after, which is the same and leaves its pre-activation in one place.
 """
 
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from generate.models.caffemodel import read_caffemodel
+from generate.models.caffe import PLACES365_MEAN_BGR, read_caffe, read_caffe_tensorflow
 from generate.models.graph import Graph
 from generate.models.ops import Concat, LocalResponseNorm, Preprocess
 from generate.models.organism import Organism, Source
@@ -72,13 +74,18 @@ def _inception(
 
 
 def read_googlenet(path: Path) -> dict[str, Tensor]:
-    """A caffemodel's blobs under the graph's names: the first of a layer is its weight, the second its bias."""
-    return {
-        f"{layer}.{tensor}": blob
-        for layer, blobs in read_caffemodel(path).items()
-        for tensor, blob in zip(("weight", "bias"), blobs, strict=False)
-    }
+    """A caffemodel's blobs under the graph's names."""
+    return read_caffe(path, {})
 
+
+def read_googlenet_graphdef(path: Path) -> dict[str, Tensor]:
+    """The constants of caffe-tensorflow's port under the graph's names: its scopes have `_` for `/`."""
+    convolutions = [f"{module}/{branch}" for module in MODULES for branch in BRANCHES]
+    names = ("conv1/7x7_s2", "conv2/3x3_reduce", "conv2/3x3", *convolutions, "loss3/classifier")
+    return read_caffe_tensorflow(path, {name.replace("/", "_"): name for name in names}, {})
+
+
+BRANCHES = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 
 LEGACY_OPS = {
     "conv1_7x7_s2": "conv1_7x7_s2_conv1_7x7_s2_0",
@@ -104,5 +111,35 @@ INCEPTIONV1_CAFFE = Organism(
             license="unrestricted use",
             sha1="405fc5acd08a3bb12de8ee5e23a96bec22f08204",
         ),
+        Source(
+            where="https://storage.googleapis.com/modelzoo/vision/caffe_models/InceptionV1.pb",
+            read=read_googlenet_graphdef,
+            license="unrestricted use",
+        ),
     ),
+    legacy_parts={"prob_0": ("loss3_classifier", 0)},
+)
+
+INCEPTIONV1_CAFFE_PLACES365 = Organism(
+    name="inceptionv1_caffe_places365",
+    title="GoogLeNet (Places365, Caffe)",
+    paper="https://doi.org/10.1109/TPAMI.2017.2723009",
+    year=2017,
+    dataset="Places365",
+    input_size=224,
+    build=partial(build, classes=365, mean_bgr=PLACES365_MEAN_BGR),
+    legacy_ops=LEGACY_OPS,
+    sources=(
+        Source(
+            where="http://places2.csail.mit.edu/models_places365/googlenet_places365.caffemodel",
+            read=read_googlenet,
+            license="CC BY",
+        ),
+        Source(
+            where="https://storage.googleapis.com/modelzoo/vision/caffe_models/InceptionV1_places365.pb",
+            read=read_googlenet_graphdef,
+            license="CC BY",
+        ),
+    ),
+    legacy_parts={"prob_0": ("loss3_classifier", 0)},
 )

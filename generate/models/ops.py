@@ -113,3 +113,15 @@ class _Lrn(torch.autograd.Function):
         direct = grad * scale
         through_sum = F.conv2d(direct * x / s, window)
         return direct.addcmul_(x, through_sum, value=-2 * ctx.alpha * ctx.beta), None, None, None, None
+
+
+class SameMaxPool2d(nn.MaxPool2d):
+    """Max pool with TensorFlow's SAME padding, which no maximum can come from.
+
+    A 3x3 pool of stride 2 pads an even size at the bottom and right only, an odd one on all sides.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        kernel, stride = ((size, size) if isinstance(size, int) else size for size in (self.kernel_size, self.stride))
+        padded = same_padding(input, kernel, stride, value=-torch.inf)
+        return F.max_pool2d(padded, kernel, stride)

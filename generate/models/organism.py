@@ -1,7 +1,7 @@
 """What is known of a model beside its weights: where it comes from and which layers it shows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class Organism:
     build: Callable[[], Graph]  # the network with random weights
     legacy_ops: Mapping[str, str | None]  # the layers it shows, in order -> their names in Microscope's links
     sources: tuple[Source, ...]  # of weights, best first
+    legacy_parts: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    # further names in Microscope's links, of a layer's branches and groups -> the layer, and its unit that is their 0
 
     @cached_property
     def layers(self) -> dict[str, Layer]:

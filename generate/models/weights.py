@@ -103,7 +103,7 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
     """
     if not path.is_file():
         raise WeightsError(f"there is no file {path}")
-    given = source or organism.sources[0]
+    given = source or _source_of(organism, path)
     read = given.read(path)
     tensors = _fit(organism, read, path)
     provenance = Provenance(
@@ -116,6 +116,12 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
     weights = Weights(tensors, _identity(tensors), provenance)
     _write_cached(cached_file(organism), weights)
     return weights
+
+
+def _source_of(organism: Organism, path: Path) -> Source:
+    """The source whose files look like this one by their ending; the first where none does."""
+    alike = (source for source in organism.sources if Path(source.where).suffix == path.suffix)
+    return next(alike, organism.sources[0])
 
 
 def cached_file(organism: Organism) -> Path:
