@@ -1,8 +1,8 @@
 """AlexNet and CaffeNet: Microscope's alexnet and alexnet_caffe_places365.
 
 Krizhevsky et al. 2012, https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks,
-in Caffe's replication, https://github.com/BVLC/caffe/tree/master/models/bvlc_alexnet. The Places365 network is CaffeNet,
-which pools before it normalises: https://github.com/CSAILVision/places365. Nodes have the prototxt's names; there a
+in Caffe's replication, https://github.com/BVLC/caffe/tree/master/models/bvlc_alexnet. The Places365 network is
+CaffeNet, which pools before it normalises: https://github.com/CSAILVision/places365. Nodes have the prototxt's names; there a
 layer is rectified in place, here what comes before its rectifier is a node `conv1_pre_relu`.
 
 Microscope ran a port (https://github.com/huanzhang12/tensorflow-alexnet-model) of the same weights with a slip: its
@@ -71,7 +71,7 @@ def read_places365_graphdef(path: Path) -> dict[str, Tensor]:
 
 
 def read_alexnet_graphdef(path: Path) -> dict[str, Tensor]:
-    """A port's constants under the graph's names: called as caffe-tensorflow does, or `Variable`, `Variable_1`, ... in order."""
+    """A port's constants under the graph's names: named as by caffe-tensorflow, or `Variable`, `Variable_1`, ..."""
     tensors = read_caffe_tensorflow(path, NODES, MAP_SIZES)
     if tensors:
         return tensors
@@ -98,7 +98,7 @@ ALEXNET = Organism(
         "fc7": "Relu_1_0",
         "fc8": "Softmax_0",
     },
-    # Of a third public form, bvlc_alexnet.npy, we make no use: it is a pickled dict, which NumPy reads only by running it.
+    # A third public form, bvlc_alexnet.npy, is a pickled dict, which NumPy reads only by running it: no source for us.
     sources=(
         Source(
             where="http://dl.caffe.berkeleyvision.org/bvlc_alexnet.caffemodel",

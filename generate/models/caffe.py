@@ -17,7 +17,7 @@ PLACES365_MEAN_BGR = (104.051, 112.514, 116.676)  # https://github.com/CSAILVisi
 
 
 def read_caffe(path: Path, nodes: Mapping[str, str]) -> dict[str, Tensor]:
-    """A caffemodel's blobs under the graph's names; `nodes` maps Caffe's layers to nodes where these are named otherwise.
+    """A caffemodel's blobs under the graph's names; `nodes` maps Caffe's layers to nodes of another name.
 
     The first blob of a layer is its weight, the second its bias.
     """

@@ -25,7 +25,7 @@ MAX_BYTES = 1 << 31  # of a GraphDef: protobuf's own limit
 
 
 def read_graphdef(path: Path) -> dict[str, Tensor]:
-    """The Const nodes' tensors by the nodes' names, in TensorFlow's layout; constants that are not numbers are left out.
+    """The Const nodes' tensors by name, in TensorFlow's layout; constants that are not numbers are left out.
 
     `path` may be a zip archive with one `.pb` file in it. Raises WeightsError where it is no whole GraphDef, holds no
     constants, or tensorboard is not installed.
@@ -92,7 +92,8 @@ def _tensor(proto: Any, where: str) -> Tensor:
     numbers = math.prod(shape)
     if min(shape, default=0) < 0 or numbers > MAX_NUMBERS or len(shape) > MAX_DIMENSIONS:
         raise WeightsError(
-            f"{where} is declared {tuple(shape[:9])}; expected at most {MAX_NUMBERS} numbers, {MAX_DIMENSIONS} dimensions"
+            f"{where} is declared {tuple(shape[:9])}; expected at most {MAX_NUMBERS} numbers, "
+            f"{MAX_DIMENSIONS} dimensions"
         )
     if proto.tensor_content:
         if len(proto.tensor_content) != numbers * np.dtype(dtype).itemsize:

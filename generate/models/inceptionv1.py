@@ -1,9 +1,10 @@
 """GoogLeNet as Google trained it and released with a TensorFlow tutorial (inception5h): Microscope's inceptionv1.
 
-Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, with the two auxiliary heads; 4a has four
-channels less than in the paper, and 5a a 5x5 bottleneck of 48 for 32. Node names are the GraphDef's, with two liberties: a module's four branches are joined before they are
-rectified, not after, so its branches `mixed4c_5x5` have negative values and its pre-activation is one node
-`mixed4c_pre_relu`; and the layers softmax0, softmax1, softmax2 are the logits that the softmax reads.
+Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, with the two auxiliary heads; 4a has four channels less than in
+the paper, and 5a a 5x5 bottleneck of 48 for 32. Node names are the GraphDef's, with two liberties: a module's four
+branches are joined before they are rectified, not after, so its branches `mixed4c_5x5` have negative values and its
+pre-activation is one node `mixed4c_pre_relu`; and the layers softmax0, softmax1, softmax2 are the logits that the
+softmax reads.
 """
 
 from pathlib import Path

@@ -116,12 +116,11 @@ class _Lrn(torch.autograd.Function):
 
 
 class SameMaxPool2d(nn.MaxPool2d):
-    """Max pool with TensorFlow's SAME padding, which no maximum can come from.
-
-    A 3x3 pool of stride 2 pads an even size at the bottom and right only, an odd one on all sides.
-    """
+    """Max pool with TensorFlow's SAME padding, which no maximum can come from."""
 
     def forward(self, input: Tensor) -> Tensor:
         kernel, stride = ((size, size) if isinstance(size, int) else size for size in (self.kernel_size, self.stride))
-        padded = same_padding(input, kernel, stride, value=-torch.inf)
-        return F.max_pool2d(padded, kernel, stride)
+        (top, bottom), (left, right) = same_padding(input.shape[2:], kernel, stride)
+        if (top, left) == (bottom, right):
+            return F.max_pool2d(input, kernel, stride, (top, left))
+        return F.max_pool2d(F.pad(input, (left, right, top, bottom), value=-torch.inf), kernel, stride)

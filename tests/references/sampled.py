@@ -27,7 +27,7 @@ def picture(height: int, width: int) -> NDArray[np.float32]:
 
 
 def write(name: str, weights: Weights, maps: Mapping[tuple[int, int], Mapping[str, NDArray[np.float32]]]) -> None:
-    """Keep a sample of activations: by the picture's height and width, by layer, (channels, height, width) or (neurons,)."""
+    """Keep a sample of activations by the picture's height and width and by layer, each without its batch."""
     rng = np.random.default_rng(0)
     arrays: dict[str, NDArray[np.generic]] = {"weights_sha256": np.array(weights.sha256)}
     for (height, width), layers in maps.items():
