@@ -2,8 +2,8 @@
 
 Krizhevsky et al. 2012, https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks,
 in Caffe's replication, https://github.com/BVLC/caffe/tree/master/models/bvlc_alexnet. The Places365 network is
-CaffeNet, which pools before it normalises: https://github.com/CSAILVision/places365. Nodes have the prototxt's names; there a
-layer is rectified in place, here what comes before its rectifier is a node `conv1_pre_relu`.
+CaffeNet, which pools before it normalises: https://github.com/CSAILVision/places365. Nodes have the prototxt's names;
+there a layer is rectified in place, here what comes before its rectifier is a node `conv1_pre_relu`.
 
 Microscope ran a port (https://github.com/huanzhang12/tensorflow-alexnet-model) of the same weights with a slip: its
 normalisation has alpha 1e-5 on each square where Caffe's has 1e-4 / 5. Here alpha is what the network was trained with.
