@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from generate.lenses.feature_visualization import RECIPES, FeatureVisualization, Recipe, _pixels, size, target
+from generate.lenses.feature_visualization import RECIPES, FeatureVisualization, Recipe, _pixels, shift, size, target
 from generate.lenses.lens import Row, Subject, seed
 from generate.models.catalog import CATALOG
 from generate.models.graph import Graph, Layer
@@ -90,6 +90,7 @@ def test_row_says_how_it_was_made() -> None:
     for row in rows("mixed", range(1)):
         assert row["recipe"]["ascent"]["steps"] == 6
         assert row["recipe"]["size"] == row["image"].shape[0] == 32
+        assert row["recipe"]["shift"] == 17 / 4
         assert row["recipe"]["target"] == ("mixed" if row["direction"] > 0 else "mixed_pre")
         assert row["seed"] == seed("toy/mixed/0", row["objective"], row["direction"], row["variant"])
 
@@ -118,10 +119,15 @@ def test_picture_that_is_not_a_number_is_flagged_and_not_kept() -> None:
         )
 
 
-def test_canvas_is_as_large_as_the_layer_needs() -> None:
-    def layer(field: int | None) -> Layer:
-        return Layer("l", "conv", 1, field, 1, {}, None)
+def layer(field: int | None) -> Layer:
+    return Layer("l", "conv", 1, field, 1, {}, None)
 
+
+def test_views_shift_no_further_than_a_quarter_of_the_field() -> None:
+    assert [shift(layer(field), 12.0) for field in (4, 20, 100, None)] == [1.0, 5.0, 12.0, 12.0]
+
+
+def test_canvas_is_as_large_as_the_layer_needs() -> None:
     assert [size(layer(field), 224, 112) for field in (3, 32, 33, 91, 700)] == [48, 48, 64, 112, 112]
     assert [size(layer(field), 224, None) for field in (3, 91, 700)] == [48, 112, 224]
     assert size(layer(None), 224, 112) == 224
