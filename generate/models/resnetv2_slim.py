@@ -1,12 +1,13 @@
 """ResNet-50 v2 as TF-slim trained it: Microscope's resnetv2_50_slim.
 
 He et al. 2016, https://arxiv.org/abs/1603.05027. Original code:
-https://github.com/tensorflow/models/blob/master/research/slim/nets/resnet_v2.py. A unit normalises and rectifies its input
-before the convolutions, adds a shortcut behind them, and rectifies nothing after: its layer has negative values too. The
-batch norms in front of convolutions stay; only those behind can be folded.
+https://github.com/tensorflow/models/blob/master/research/slim/nets/resnet_v2.py
 
-Against other ResNets, the last unit of a block takes the stride, not the first of the next, and strided convolutions
-pad by half the kernel on all sides, whereas the pool behind the first pads as TensorFlow's SAME does.
+A unit normalises and rectifies its input before the convolutions, adds a shortcut behind them, and rectifies nothing
+after: its layer has negative values too. Batch norms in front of convolutions stay; only those behind can be folded.
+
+Unlike in other ResNets the last unit of a block takes the stride, not the first of the next. Strided convolutions pad
+by half the kernel on all sides, whereas the pool behind the first convolution pads as TensorFlow's SAME does.
 """
 
 from torch import nn
@@ -44,7 +45,7 @@ def build() -> Graph:
 
 
 def _unit(g: Graph, block: str, unit: int, x: str, width: int, stride: int) -> str:
-    """Bottleneck: normalise and rectify; narrow by 1x1, convolve 3x3, widen by 1x1; add the input, or its projection."""
+    """Bottleneck: normalise, rectify; narrow by 1x1, convolve 3x3, widen by 1x1; add the input, or its projection."""
     root, layer = f"{ROOT}/{block}/unit_{unit}/bottleneck_v2", f"{block}_unit_{unit}"
     inputs, out = slim.channels(g, x), 4 * width
     normed = _norm(g, f"{root}/preact", x)

@@ -127,7 +127,7 @@ def legacy_op(operation: str) -> str:
 def tensors(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Slim's variables under the graph's names; what is no variable of slim's is left out.
 
-    Kernels change from TensorFlow's (height, width, in, out) to (out, in, height, width), matrices from (in, out) to (out, in).
+    Kernels turn from (height, width, in, out) to (out, in, height, width), matrices from (in, out) to (out, in).
     """
     found = {}
     for variable, value in variables.items():
