@@ -24,7 +24,7 @@ def test_cut_file_is_refused_by_name(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "model.safetensors"
     save_file(TENSORS, path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(WeightsError, match="model.safetensors is not a whole safetensors file"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors is not a whole safetensors file"):
         read_safetensors(path)
 
 
