@@ -125,5 +125,10 @@ INCEPTIONV3_SLIM = Organism(
             read=slim.read_frozen_graph,
             license="Apache-2.0",
         ),
+        Source(
+            where="http://download.tensorflow.org/models/inception_v3_2016_08_28.tar.gz",
+            read=slim.read_published_checkpoint,
+            license="Apache-2.0",
+        ),
     ),
 )

@@ -123,5 +123,10 @@ INCEPTIONV4_SLIM = Organism(
             read=slim.read_frozen_graph,
             license="Apache-2.0",
         ),
+        Source(
+            where="http://download.tensorflow.org/models/inception_v4_2016_09_09.tar.gz",
+            read=slim.read_published_checkpoint,
+            license="Apache-2.0",
+        ),
     ),
 )

@@ -93,5 +93,10 @@ RESNETV2_50_SLIM = Organism(
             read=slim.read_frozen_graph,
             license="Apache-2.0",
         ),
+        Source(
+            where="http://download.tensorflow.org/models/resnet_v2_50_2017_04_14.tar.gz",
+            read=slim.read_published_checkpoint,
+            license="Apache-2.0",
+        ),
     ),
 )

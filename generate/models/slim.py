@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from generate.models.checkpoint import read_checkpoint
 from generate.models.graph import Graph
 from generate.models.ops import Concat, UnscaledBatchNorm2d
 
@@ -143,3 +144,8 @@ def read_frozen_graph(path: Path) -> dict[str, Tensor]:
     from generate.models.graphdef import read_graphdef
 
     return tensors(read_graphdef(path))
+
+
+def read_published_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Variables of a checkpoint, as TF-slim's trained networks were published."""
+    return tensors(read_checkpoint(path))
