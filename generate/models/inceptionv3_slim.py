@@ -107,7 +107,7 @@ def build() -> Graph:
 LEGACY_OPS = {
     **{s.scope: slim.legacy_op(f"InceptionV3/InceptionV3/{s.scope}/Relu") for s in STEM if isinstance(s, Conv)},
     **{name: slim.legacy_op(f"InceptionV3/InceptionV3/{name}/concat") for name in MODULES},
-    "Logits": slim.legacy_op("InceptionV3/Predictions/Softmax"),
+    "Logits": slim.legacy_op("InceptionV3/Predictions/Softmax"),  # its softmax: the same units
 }
 
 INCEPTIONV3_SLIM = Organism(
@@ -119,7 +119,7 @@ INCEPTIONV3_SLIM = Organism(
     input_size=299,
     build=build,
     legacy_ops=LEGACY_OPS,
-    sources=(
+    sources=(  # timm's file on the Hub is none: it lacks the background's logit
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/slim_models/InceptionV3.pb",
             read=slim.read_frozen_graph,

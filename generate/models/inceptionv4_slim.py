@@ -105,7 +105,7 @@ def build() -> Graph:
 LEGACY_OPS = {
     **{step.scope: slim.legacy_op(f"InceptionV4/InceptionV4/{step.scope}/Relu") for step in STEM},
     **{name: slim.legacy_op(f"InceptionV4/InceptionV4/{name}/concat") for name in MODULES},
-    "Logits": slim.legacy_op("InceptionV4/Logits/Predictions"),
+    "Logits": slim.legacy_op("InceptionV4/Logits/Predictions"),  # its softmax: the same units
 }
 
 INCEPTIONV4_SLIM = Organism(
@@ -117,7 +117,7 @@ INCEPTIONV4_SLIM = Organism(
     input_size=299,
     build=build,
     legacy_ops=LEGACY_OPS,
-    sources=(
+    sources=(  # timm's file on the Hub is none: it lacks the background's logit
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/slim_models/InceptionV4.pb",
             read=slim.read_frozen_graph,

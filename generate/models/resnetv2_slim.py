@@ -74,7 +74,7 @@ def _legacy_ops() -> dict[str, str | None]:
         for unit in range(1, units + 1):
             ops[f"{block}_unit_{unit}"] = slim.legacy_op(f"{ROOT}/{block}/unit_{unit}/bottleneck_v2/add")
     ops["postnorm"] = slim.legacy_op(f"{ROOT}/postnorm/Relu")
-    ops["logits"] = slim.legacy_op(f"{ROOT}/predictions/Softmax")
+    ops["logits"] = slim.legacy_op(f"{ROOT}/predictions/Softmax")  # their softmax: the same units
     return ops
 
 

@@ -9,7 +9,7 @@ import torch
 from generate.errors import WeightsError
 from generate.models import slim
 from generate.models.checkpoint import read_checkpoint
-from tests.references.shared_weights import FOLDER
+from tests.references.slim.shared_weights import FOLDER
 
 ARCHIVE = FOLDER / "checkpoint.tar.gz"  # written by TensorFlow, see make_checkpoint.py
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from generate.models.inceptionv3_slim import INCEPTIONV3_SLIM
-from tests.references.shared_weights import disagreements
+from tests.references.slim.shared_weights import disagreements
 
 LAYERS = {
     "Conv2d_1a_3x3": 32,

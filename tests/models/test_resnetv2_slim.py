@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from generate.models.resnetv2_slim import RESNETV2_50_SLIM
-from tests.references.shared_weights import disagreements
+from tests.references.slim.shared_weights import disagreements
 
 LAYERS = {
     "block1_unit_1_preact": 64,

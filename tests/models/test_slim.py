@@ -12,7 +12,7 @@ from generate.models.inceptionv4_slim import INCEPTIONV4_SLIM
 from generate.models.ops import SameMaxPool2d, UnscaledBatchNorm2d
 from generate.models.organism import Organism
 from generate.models.resnetv2_slim import RESNETV2_50_SLIM
-from tests.references.shared_weights import FOLDER, shared_weights
+from tests.references.slim.shared_weights import FOLDER, shared_weights
 
 
 def test_variables_come_under_the_graphs_names() -> None:

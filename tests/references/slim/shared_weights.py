@@ -24,7 +24,7 @@ def shared_weights(organism: Organism) -> dict[str, Tensor]:
     Batch norms get statistics as training leaves them, neither 0 nor 1, so that epsilon and each of them count.
     """
     with torch.device("meta"):
-        expected = organism.build().state_dict()
+        expected: dict[str, Tensor] = organism.build().state_dict()
     return {
         name: _draw(name, tuple(value.shape))
         for name, value in expected.items()
@@ -40,8 +40,8 @@ def _draw(name: str, shape: tuple[int, ...]) -> Tensor:
         return torch.rand(shape, generator=stream) * 0.5 + 0.75
     if len(shape) == 1:
         return torch.randn(shape, generator=stream) * 0.2
-    fan_in = int(np.prod(shape[1:]))
-    return torch.randn(shape, generator=stream) * (1.8 / fan_in) ** 0.5
+    scale: float = (1.8 / int(np.prod(shape[1:]))) ** 0.5
+    return torch.randn(shape, generator=stream) * scale
 
 
 def picture(size: int) -> Tensor:
@@ -68,7 +68,7 @@ def write_reference(
         for layer, values in layers.items():
             arrays[f"{size}/{layer}/shape"] = np.array(values.shape)
             arrays[f"{size}/{layer}/sample"] = sample(layer, values)
-    np.savez_compressed(FOLDER / f"{organism.name}.npz", **arrays)
+    np.savez_compressed(FOLDER / f"{organism.name}.npz", allow_pickle=False, **arrays)
 
 
 def disagreements(organism: Organism, size: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Make checkpoint.tar.gz, a TensorFlow checkpoint of the first version, with TensorFlow 2.21.
 
 In an environment of its own: pip install tensorflow-cpu==2.21.0. Then, from the repository's root:
-python -m tests.references.make_checkpoint
+python -m tests.references.slim.make_checkpoint
 """
 
 import tarfile

@@ -1,7 +1,7 @@
 """Make the reference of inceptionv4_slim with timm.
 
 In an environment of its own: pip install torch==2.13.0 torchvision==0.28.0 timm==1.0.31. Then, from the repository's
-root: python -m tests.references.make_timm
+root: python -m tests.references.slim.make_timm
 """
 
 import timm
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from generate.models.inceptionv4_slim import INCEPTIONV4_SLIM
-from tests.references.shared_weights import picture, shared_weights, write_reference
+from tests.references.slim.shared_weights import picture, shared_weights, write_reference
 
 
 def reference() -> nn.Module:

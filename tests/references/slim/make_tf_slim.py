@@ -1,7 +1,7 @@
 """Make the references of inceptionv3_slim and resnetv2_50_slim with TF-slim.
 
 In an environment of its own: pip install torch==2.13.0 tensorflow-cpu==2.21.0 tf-slim==1.1.0 safetensors, and
-pip install --no-deps tf-keras==2.21.0. Then, from the repository's root: python -m tests.references.make_tf_slim
+pip install --no-deps tf-keras==2.21.0. Then, from the repository's root: python -m tests.references.slim.make_tf_slim
 
 Layers are found by their legacy ops, so those are proven to be names that TF-slim gives; of the last, which is a
 softmax, the logits are kept.
@@ -30,7 +30,7 @@ from generate.models.inceptionv3_slim import INCEPTIONV3_SLIM  # noqa: E402
 from generate.models.organism import Organism  # noqa: E402
 from generate.models.resnetv2_slim import RESNETV2_50_SLIM  # noqa: E402
 from generate.models.slim import TENSORS  # noqa: E402
-from tests.references.shared_weights import picture, shared_weights, write_reference  # noqa: E402
+from tests.references.slim.shared_weights import picture, shared_weights, write_reference  # noqa: E402
 
 
 def build_inception(inputs: Any) -> Any:
