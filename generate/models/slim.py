@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from generate.models.checkpoint import read_checkpoint
 from generate.models.graph import Graph
+from generate.models.graphdef import read_graphdef
 from generate.models.ops import Concat, UnscaledBatchNorm2d
 
 CLASSES = 1001  # ImageNet's, behind a first one for the background, which no picture of ImageNet's has
@@ -141,8 +142,6 @@ def tensors(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def read_frozen_graph(path: Path) -> dict[str, Tensor]:
     """Variables of a graph that was frozen into constants, as Lucid's are."""
-    from generate.models.graphdef import read_graphdef
-
     return tensors(read_graphdef(path))
 
 

@@ -1,5 +1,7 @@
 """What the networks of TF-slim share: names of variables, its pools and batch norms."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,25 @@ def test_variables_come_under_the_graphs_names() -> None:
     assert found["Net/logits.weight"][6, 5] == matrix[5, 6]
     norm = [found[f"Net/conv/BatchNorm.{name}"][0] for name in ("bias", "weight", "running_mean", "running_var")]
     assert norm == [0, 1, 2, 3]
+
+
+def test_frozen_graph_comes_under_the_graphs_names(tmp_path: Path) -> None:
+    protobuf = pytest.importorskip("tensorboard.compat.proto.graph_pb2", reason="tensorboard is not installed")
+    graph = protobuf.GraphDef()
+    constants = {
+        "Net/conv/weights": np.arange(24, dtype=np.float32).reshape(1, 3, 2, 4),
+        "Net/conv/BatchNorm/beta": np.ones(4, np.float32),
+        "Net/Net/conv/BatchNorm/Const": np.ones(4, np.float32),
+    }
+    for name, value in constants.items():
+        tensor = graph.node.add(name=name, op="Const").attr["value"].tensor
+        tensor.dtype, tensor.tensor_content = 1, value.tobytes()
+        for size in value.shape:
+            tensor.tensor_shape.dim.add(size=size)
+    (tmp_path / "frozen.pb").write_bytes(graph.SerializeToString())
+    found = slim.read_frozen_graph(tmp_path / "frozen.pb")
+    assert list(found) == ["Net/conv.weight", "Net/conv/BatchNorm.bias"]
+    assert found["Net/conv.weight"][3, 1, 0, 2] == constants["Net/conv/weights"][0, 2, 1, 3]
 
 
 @pytest.mark.parametrize("organism", [INCEPTIONV3_SLIM, RESNETV2_50_SLIM], ids=lambda organism: organism.name)
