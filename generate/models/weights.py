@@ -21,11 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from generate.errors import WeightsError
-from generate.models.graph import Graph, fold_batch_norm
+from generate.models.graph import Graph, fold_batch_norm, steady_rounding
 from generate.models.organism import Organism, Source
 
 WeightsKind = Literal["pretrained", "random"]
 
+CPU = torch.device("cpu")
 TIMEOUT_SECONDS = 60
 
 
@@ -49,12 +50,15 @@ class Weights:
     provenance: Provenance
 
 
-def network(organism: Organism, weights: Weights) -> Graph:
+def network(organism: Organism, weights: Weights, device: torch.device = CPU) -> Graph:
     """The organism's graph with these weights, ready for rendering: frozen, evaluation mode, batch norm folded."""
     graph = organism.build().eval().requires_grad_(False)
     graph.load_state_dict(weights.tensors, strict=False)  # not strict: batch norms count batches, which nobody reads
     fold_batch_norm(graph)
-    return graph.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    if device.type == "cpu":
+        steady_rounding(graph)
+    graph.requires_grad_(False)
+    return graph.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def load(organism: Organism, kind: WeightsKind = "pretrained") -> Weights:
