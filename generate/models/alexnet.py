@@ -2,8 +2,8 @@
 
 Krizhevsky et al. 2012, https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks,
 in Caffe's replication, https://github.com/BVLC/caffe/tree/master/models/bvlc_alexnet. The Places365 network is
-CaffeNet, which pools before it normalises: https://github.com/CSAILVision/places365. Nodes have the prototxt's names; there a
-layer is rectified in place, here what comes before its rectifier is a node `conv1_pre_relu`.
+CaffeNet, which pools before it normalises: https://github.com/CSAILVision/places365. Nodes have the prototxt's names;
+there a layer is rectified in place, here what comes before its rectifier is a node `conv1_pre_relu`.
 
 Microscope ran a port (https://github.com/huanzhang12/tensorflow-alexnet-model) of the same weights with a slip: its
 normalisation has alpha 1e-5 on each square where Caffe's has 1e-4 / 5. Here alpha is what the network was trained with.
@@ -18,7 +18,7 @@ from generate.models.caffe import IMAGENET_MEAN_BGR, PLACES365_MEAN_BGR, read_ca
 from generate.models.graph import Graph
 from generate.models.graphdef import dense, kernel, read_graphdef
 from generate.models.ops import LocalResponseNorm, Preprocess
-from generate.models.organism import Organism, Source
+from generate.models.organism import Organism, Part, Source
 
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 LAYERS = (*CONVOLUTIONS, "fc6", "fc7", "fc8")
@@ -114,17 +114,17 @@ ALEXNET = Organism(
     ),
     # before their rectifiers; a convolution's two groups were operations of their own
     legacy_parts={
-        "Conv2D_0": ("conv1", 0),
-        "Conv2D_1_0": ("conv2", 0),
-        "Conv2D_2_0": ("conv2", 128),
-        "Conv2D_3_0": ("conv3", 0),
-        "Conv2D_4_0": ("conv4", 0),
-        "Conv2D_5_0": ("conv4", 192),
-        "Conv2D_6_0": ("conv5", 0),
-        "Conv2D_7_0": ("conv5", 128),
-        "concat_0": ("conv2", 0),
-        "concat_1_0": ("conv4", 0),
-        "concat_2_0": ("conv5", 0),
+        "Conv2D_0": Part("conv1", 0, 96),
+        "Conv2D_1_0": Part("conv2", 0, 128),
+        "Conv2D_2_0": Part("conv2", 128, 256),
+        "Conv2D_3_0": Part("conv3", 0, 384),
+        "Conv2D_4_0": Part("conv4", 0, 192),
+        "Conv2D_5_0": Part("conv4", 192, 384),
+        "Conv2D_6_0": Part("conv5", 0, 128),
+        "Conv2D_7_0": Part("conv5", 128, 256),
+        "concat_0": Part("conv2", 0, 256),
+        "concat_1_0": Part("conv4", 0, 384),
+        "concat_2_0": Part("conv5", 0, 256),
     },
 )
 
@@ -150,8 +150,10 @@ ALEXNET_CAFFE_PLACES365 = Organism(
         ),
     ),
     legacy_parts={
-        # a grouped convolution before its rectifier
-        **{f"{name}_concat_0": (name, 0) for name in ("conv2", "conv4", "conv5")},
-        "prob_0": ("fc8", 0),
+        # grouped convolutions before their rectifiers
+        "conv2_concat_0": Part("conv2", 0, 256),
+        "conv4_concat_0": Part("conv4", 0, 384),
+        "conv5_concat_0": Part("conv5", 0, 256),
+        "prob_0": Part("fc8", 0, 365),
     },
 )

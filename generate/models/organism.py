@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,14 @@ class Source:
     sha1: str | None = None  # of the file, where its publisher states one
 
 
+class Part(NamedTuple):
+    """Units of a layer that OpenAI Microscope showed under a name of their own: a branch, or a convolution's group."""
+
+    layer: str
+    start: int
+    stop: int  # not included
+
+
 @dataclass(frozen=True)
 class Organism:
     """A network with its exact weights."""
@@ -36,14 +45,19 @@ class Organism:
     build: Callable[[], Graph]  # the network with random weights
     legacy_ops: Mapping[str, str | None]  # the layers it shows, in order -> their names in Microscope's links
     sources: tuple[Source, ...]  # of weights, best first
-    legacy_parts: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-    # further names in Microscope's links, of a layer's branches and groups -> the layer, and its unit that is their 0
+    legacy_parts: Mapping[str, Part] = field(default_factory=dict)  # further names in Microscope's links
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
         """The table of layers, from input to logits."""
         with torch.device("meta"):
             return graph.layers(self.build(), self.legacy_ops, self.input_size)
+
+    @cached_property
+    def edges(self) -> list[tuple[str, str]]:
+        """Which layer leads to which; see graph.edges."""
+        with torch.device("meta"):
+            return graph.edges(self.build(), self.legacy_ops)
 
     def layer(self, name: str) -> Layer:
         """Layer `name`; UnknownName with the nearest names where there is none."""
