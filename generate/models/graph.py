@@ -5,7 +5,7 @@ not a module with a forward of its own but a graph as data: nodes in order of co
 names of the nodes it reads. Node names are the ones of the network's original code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -94,6 +94,20 @@ def layers(graph: Graph, legacy_ops: Mapping[str, str | None], size: int) -> dic
         kind: Literal["conv", "dense"] = "conv" if len(shapes[name]) == 3 else "dense"
         table[name] = Layer(name, kind, shapes[name][0], *fields[name], branches, legacy_op)
     return table
+
+
+def edges(graph: Graph, layers: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs (from, to) of layers where one is reached from the other without passing a third, from input to logits."""
+    shown = set(layers)
+    behind: dict[str, dict[str, None]] = {}  # node -> the layers it is reached from; a dict keeps their order
+    found = []
+    for name, reads in graph.reads.items():
+        behind[name] = {}
+        for read in reads:
+            behind[name] |= {read: None} if read in shown else behind[read]
+        if name in shown:
+            found += [(layer, name) for layer in behind[name]]
+    return found
 
 
 class Field(NamedTuple):
