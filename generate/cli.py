@@ -73,7 +73,8 @@ def models(
         return
     known = organism(model)
     rows = [asdict(layer) for layer in known.layers.values()]
-    _show(rows, {**_facts(model), "layers": rows, "edges": known.edges} if as_json else None)
+    facts = {**_facts(model), "classes": known.classes, "layers": rows, "edges": known.edges}
+    _show(rows, facts if as_json else None)
 
 
 @app.command()

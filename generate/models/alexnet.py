@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from generate.models.caffe import IMAGENET_MEAN_BGR, PLACES365_MEAN_BGR, read_caffe, read_caffe_tensorflow
+from generate.models.classes import imagenet
 from generate.models.graph import Graph
 from generate.models.graphdef import dense, kernel, read_graphdef
 from generate.models.ops import LocalResponseNorm, Preprocess
@@ -126,6 +127,7 @@ ALEXNET = Organism(
         "concat_1_0": Part("conv4", 0, 384),
         "concat_2_0": Part("conv5", 0, 256),
     },
+    name_classes=imagenet,
 )
 
 ALEXNET_CAFFE_PLACES365 = Organism(

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from generate.models.caffe import PLACES365_MEAN_BGR, read_caffe, read_caffe_tensorflow
+from generate.models.classes import imagenet
 from generate.models.graph import Graph
 from generate.models.ops import Concat, LocalResponseNorm, Preprocess
 from generate.models.organism import Organism, Part, Source
@@ -118,6 +119,7 @@ INCEPTIONV1_CAFFE = Organism(
         ),
     ),
     legacy_parts={"prob_0": Part("loss3_classifier", 0, 1000)},
+    name_classes=imagenet,
 )
 
 INCEPTIONV1_CAFFE_PLACES365 = Organism(

@@ -46,12 +46,18 @@ class Organism:
     legacy_ops: Mapping[str, str | None]  # the layers it shows, in order -> their names in Microscope's links
     sources: tuple[Source, ...]  # of weights, best first
     legacy_parts: Mapping[str, Part] = field(default_factory=dict)  # further names in Microscope's links
+    name_classes: Callable[[], tuple[str, ...]] | None = None  # of its logits, in their order; None: not known
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
         """The table of layers, from input to logits."""
         with torch.device("meta"):
             return graph.layers(self.build(), self.legacy_ops, self.input_size)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of its classes, in the order of its logits; None where they are not known."""
+        return self.name_classes() if self.name_classes else None
 
     @cached_property
     def edges(self) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from generate.models.caffe import IMAGENET_MEAN_BGR, read_caffe, read_caffe_tensorflow
+from generate.models.classes import imagenet
 from generate.models.graph import Graph
 from generate.models.ops import Preprocess
 from generate.models.organism import Organism, Part, Source
@@ -72,4 +73,5 @@ VGG19_CAFFE = Organism(
         ),
     ),
     legacy_parts={"prob_0": Part("fc8", 0, 1000)},
+    name_classes=imagenet,
 )
