@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from generate.lenses.lens import Quality, Row, Subject, seed, settings
-from generate.models.graph import Graph, Layer
+from generate.models.network import Layer, Network
 from generate.render.ascend import Ascent, Frame, ascend
 from generate.render.objectives import Channel, Direction, Diverse, Neuron, Objective
 
@@ -75,10 +75,9 @@ def size(layer: Layer, input_size: int, max_size: int | None) -> int:
     return min(max(wanted, 48), max_size or input_size, input_size)
 
 
-def target(graph: Graph, layer: str, direction: int) -> str:
+def target(network: Network, layer: str, direction: int) -> str:
     """The node whose activations are optimised; see the head of this file."""
-    behind_relu = isinstance(graph.get_submodule(layer), nn.ReLU)
-    return layer if behind_relu and direction > 0 else graph.preactivation(layer)
+    return layer if network.rectified(layer) and direction > 0 else network.preactivation(layer)
 
 
 def _batch(

@@ -1,8 +1,8 @@
 from itertools import pairwise
 
-from generate.models import graph
 from generate.models.catalog import CATALOG
 from generate.models.efficientnet_lite import EFFICIENTNET_LITE0
+from generate.models.graph import edges
 from generate.models.inceptionv1 import INCEPTIONV1
 
 
@@ -21,12 +21,12 @@ def test_residual_connections_do_not_pass_a_layer() -> None:
 
 
 def test_a_layer_left_out_is_passed_through() -> None:
-    found = graph.edges(INCEPTIONV1.build(), ["mixed4a", "mixed4c", "nn0"])
+    found = edges(INCEPTIONV1.build(), ["mixed4a", "mixed4c", "nn0"])
     assert found == [("mixed4a", "mixed4c"), ("mixed4a", "nn0")]
 
 
 def test_nodes_between_two_layers_join_all_ways() -> None:
-    found = graph.edges(EFFICIENTNET_LITE0.build(), ["blocks_3", "blocks_4/expand", "blocks_4"])
+    found = edges(EFFICIENTNET_LITE0.build(), ["blocks_3", "blocks_4/expand", "blocks_4"])
     assert found == [("blocks_3", "blocks_4/expand"), ("blocks_4/expand", "blocks_4"), ("blocks_3", "blocks_4")]
 
 
