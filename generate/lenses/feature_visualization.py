@@ -9,7 +9,7 @@ so there both are taken before it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -75,6 +75,14 @@ def size(layer: Layer, input_size: int, max_size: int | None) -> int:
     return min(max(wanted, 48), max_size or input_size, input_size)
 
 
+def shift(layer: Layer, most: float) -> float:
+    """Pixels that views of a layer are shifted by at most: a quarter of its receptive field, never more than `most`.
+
+    The centre neuron of an early layer would otherwise be shown a place that is not its own.
+    """
+    return most if layer.receptive_field is None else min(most, layer.receptive_field / 4)
+
+
 def target(network: Network, layer: str, direction: int) -> str:
     """The node whose activations are optimised; see the head of this file."""
     return layer if network.rectified(layer) and direction > 0 else network.preactivation(layer)
@@ -100,18 +108,19 @@ def _batch(
     ascended = Diverse(plain, len(variants), recipe.diversity_weight) if len(variants) > 1 else plain
     node = target(subject.graph, subject.layer.name, direction)
     px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+    most = shift(subject.layer, recipe.ascent.views.shift)
     *_, last = ascend(
         subject.activations(node),
         ascended,
         [row["seed"] for row in rows],
-        recipe.ascent,
+        replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most)),
         px,
         subject.device,
         score=plain,
         # an accelerator rounds differently with the batch's size, so there it is always the recipe's
         batch=2 if subject.device.type == "cpu" else recipe.batch,
     )
-    made = {**settings(recipe), "size": px, "target": node}
+    made = {**settings(recipe), "size": px, "shift": most, "target": node}
     silent = node == subject.layer.name and direction > 0  # behind a rectifier nothing is below zero
     for row, flag, picture, score in zip(
         rows, _flags(last, silent), last.pictures.cpu(), last.scores.tolist(), strict=True

@@ -5,7 +5,10 @@ from generate.models.alexnet import ALEXNET, ALEXNET_CAFFE_PLACES365
 from generate.models.efficientnet_lite import EFFICIENTNET_LITE0
 from generate.models.googlenet_caffe import INCEPTIONV1_CAFFE, INCEPTIONV1_CAFFE_PLACES365
 from generate.models.inceptionv1 import INCEPTIONV1
+from generate.models.inceptionv3_slim import INCEPTIONV3_SLIM
+from generate.models.inceptionv4_slim import INCEPTIONV4_SLIM
 from generate.models.organism import Organism
+from generate.models.resnetv2_slim import RESNETV2_50_SLIM
 from generate.models.vgg19 import VGG19_CAFFE
 
 CATALOG = {
@@ -15,6 +18,9 @@ CATALOG = {
     "inceptionv1": INCEPTIONV1,
     "inceptionv1_caffe": INCEPTIONV1_CAFFE,
     "inceptionv1_caffe_places365": INCEPTIONV1_CAFFE_PLACES365,
+    "inceptionv3_slim": INCEPTIONV3_SLIM,
+    "inceptionv4_slim": INCEPTIONV4_SLIM,
+    "resnetv2_50_slim": RESNETV2_50_SLIM,
     "vgg19_caffe": VGG19_CAFFE,
 }
 

@@ -124,3 +124,12 @@ class SameMaxPool2d(nn.MaxPool2d):
         if (top, left) == (bottom, right):
             return F.max_pool2d(input, kernel, stride, (top, left))
         return F.max_pool2d(F.pad(input, (left, right, top, bottom), value=-torch.inf), kernel, stride)
+
+
+class UnscaledBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that shifts but does not scale, as TF-slim's Inceptions have it: gamma is 1 and no parameter."""
+
+    def __init__(self, num_features: int, eps: float):
+        super().__init__(num_features, eps)
+        del self.weight
+        self.register_buffer("weight", torch.ones(num_features), persistent=False)

@@ -1,10 +1,12 @@
-"""Reading PyTorch's state dicts, without running what a pickle says."""
+"""Reading tensors by name, from PyTorch's state dicts and from safetensors, without running what a pickle says."""
 
 import pickle
 import zipfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from generate.errors import WeightsError
@@ -19,3 +21,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise WeightsError(f"{path} is not a state dict: expected tensors by name, found {type(tensors).__name__}")
     return tensors
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors file; WeightsError where it is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}. Is it complete?") from error

@@ -23,7 +23,8 @@ class Channel:
     units: Tensor  # (batch,), int64: each picture's own, on the device of the activations
 
     def __call__(self, acts: Tensor) -> Tensor:
-        return _of_each(acts, self.units).flatten(1).mean(1)
+        own = _of_each(acts, self.units)
+        return own if own.dim() == 1 else own.flatten(1).mean(1)
 
 
 @dataclass(frozen=True)

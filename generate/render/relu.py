@@ -20,15 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-RECTIFIERS: dict[Callable[..., Any], float] = {
-    F.relu: float("inf"),
-    F.relu_: float("inf"),
-    torch.relu: float("inf"),
-    torch.relu_: float("inf"),
-    Tensor.relu: float("inf"),
-    Tensor.relu_: float("inf"),
-    F.relu6: 6.0,
-}
+RECTIFIERS: tuple[Callable[..., Any], ...] = (
+    *(F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
+    *(F.relu6, F.hardtanh, F.hardtanh_),  # nn.ReLU6 is a hardtanh from 0 to 6
+)
 
 
 class RedirectedReLU(TorchFunctionMode):
@@ -42,8 +37,19 @@ class RedirectedReLU(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in RECTIFIERS:
-            return _Redirected.apply(args[0], RECTIFIERS[func])  # type: ignore[no-untyped-call]
+            floor, ceiling = _bounds(func, *args, **(kwargs or {}))
+            if floor == 0:
+                return _Redirected.apply(args[0], ceiling)  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
+
+
+def _bounds(
+    func: Callable[..., Any], input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> tuple[float, float]:
+    """Where a rectifier called with these arguments cuts its input."""
+    if func in (F.hardtanh, F.hardtanh_):
+        return min_val, max_val
+    return 0.0, 6.0 if func is F.relu6 else float("inf")
 
 
 class _Redirected(torch.autograd.Function):

@@ -1,0 +1,35 @@
+# Everything here sets up its own environment in .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+ATLAS := microscope-atlas
+
+.PHONY: atlas test lint clean
+
+atlas: .venv/core ## Render the default atlas into microscope-atlas/ and check it; again: only what is missing
+	$(BIN)/microscope-atlas render $(ATLAS)
+	$(BIN)/microscope-atlas check $(ATLAS)
+	@echo
+	@echo 'The atlas is in $(ATLAS)/. Look at it from here with'
+	@echo
+	@echo '    $(BIN)/python -c '"'"'from datasets import load_dataset; load_dataset("$(ATLAS)")["efficientnet_lite0"][0]["image"].save("unit.png")'"'"
+	@echo '    $(BIN)/python docs/contact_sheet.py $(ATLAS) efficientnet_lite0 blocks_10 sheet.png'
+
+test: .venv/test ## The tests: on a CPU, without network, in a few minutes
+	$(BIN)/python -m pytest -n auto
+
+lint: .venv/test ## What the pre-commit hooks run
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+
+.venv/core: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/test: .venv/core
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	touch $@

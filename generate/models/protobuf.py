@@ -1,0 +1,58 @@
+"""Protobuf's wire format: what it takes to read a message whose definition is small and known.
+
+A message is fields, each a varint of (number << 3 | type) and a value: https://protobuf.dev/programming-guides/encoding
+"""
+
+from collections.abc import Iterator
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
+
+
+class Malformed(Exception):
+    """Bytes that are no protobuf; readers turn it into an error that names the file."""
+
+
+def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Field number and value of each field in a message; numbers as int, everything else as bytes."""
+    at = 0
+    while at < len(data):
+        tag, at = varint(data, at)
+        number, wire = tag >> 3, tag & 7
+        if number == 0:
+            raise Malformed(f"field number 0 at byte {at}")
+        if wire == VARINT:
+            value, at = varint(data, at)
+            yield number, value
+            continue
+        if wire == BYTES:
+            length, at = varint(data, at)
+        elif wire in (FIXED32, FIXED64):
+            length = 4 if wire == FIXED32 else 8
+        else:
+            raise Malformed(f"wire type {wire} at byte {at}")
+        if at + length > len(data):
+            raise Malformed(f"{length} bytes are announced at byte {at}, {len(data) - at} are left")
+        yield number, data[at : at + length]
+        at += length
+
+
+def varints(data: memoryview) -> Iterator[int]:
+    """The numbers of a packed field."""
+    at = 0
+    while at < len(data):
+        value, at = varint(data, at)
+        yield value
+
+
+def varint(data: memoryview, at: int) -> tuple[int, int]:
+    """The number at byte `at`, seven bits a byte, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise Malformed("it ends within a number")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise Malformed(f"a number of over ten bytes at byte {at}")

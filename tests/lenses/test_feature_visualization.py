@@ -1,0 +1,154 @@
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from generate.lenses.feature_visualization import RECIPES, FeatureVisualization, Recipe, _pixels, shift, size, target
+from generate.lenses.lens import Row, Subject, seed
+from generate.models.catalog import CATALOG
+from generate.models.graph import Graph
+from generate.models.network import Layer
+from generate.models.organism import Organism
+from generate.render.ascend import Ascent
+from tests import toy
+
+LENS = FeatureVisualization()
+TOY = Organism(
+    "toy", "Toy", "", 2026, "nothing", 32, toy.network_to_be_initialised, {"mixed": None, "logits": None}, ()
+)
+QUICK = Recipe(Ascent(steps=6), max_size=32, variants=0, batch=4)
+
+
+def subject(layer: str, graph: Graph | None = None) -> Subject:
+    return Subject(TOY, graph or toy.network(), TOY.layer(layer), torch.device("cpu"))
+
+
+def rows(layer: str, units: range, recipe: Recipe = QUICK, graph: Graph | None = None) -> list[Row]:
+    return [row for some in LENS.rows(subject(layer, graph), units, recipe) for row in some]
+
+
+def identified(found: list[Row]) -> dict[tuple[object, ...], Row]:
+    return {(row["unit"], row["objective"], row["direction"], row["variant"]): row for row in found}
+
+
+def test_unit_gets_both_objectives_in_both_directions() -> None:
+    found = identified(rows("mixed", range(3, 5)))
+    assert set(found) == {(unit, o, d, 0) for unit in (3, 4) for o in ("channel", "neuron") for d in (1, -1)}
+    assert len(found) == 2 * LENS.images({"variants": 0})
+
+
+def test_variants_are_a_set_beside_the_others() -> None:
+    recipe = Recipe(Ascent(steps=3), max_size=32, variants=3, batch=4)
+    found = rows("mixed", range(2), recipe)
+    variants = Counter((row["unit"], row["variant"]) for row in found if row["variant"])
+    assert variants == Counter({(unit, variant): 1 for unit in range(2) for variant in (1, 2, 3)})
+    assert len(found) == 2 * LENS.images({"variants": 3})
+
+
+@pytest.mark.parametrize("layer", ["mixed", "logits"])
+def test_row_does_not_depend_on_which_units_are_asked_for(layer: str) -> None:
+    recipe = Recipe(Ascent(steps=6), max_size=32, variants=2, batch=4)
+    together = identified(rows(layer, range(7), recipe))
+    for key, row in identified(rows(layer, range(5, 6), recipe)).items():
+        assert torch.equal(row["image"], together[key]["image"])
+        assert row["score"] == together[key]["score"]
+
+
+def test_batch_size_does_not_change_a_row_on_a_cpu() -> None:
+    small, large = (
+        identified(rows("mixed", range(5), Recipe(Ascent(steps=6), 32, variants=0, batch=b))) for b in (2, 16)
+    )
+    for key, row in small.items():
+        assert torch.equal(row["image"], large[key]["image"])
+
+
+def test_score_is_the_direction_times_the_objective_on_the_picture() -> None:
+    graph = toy.network()
+    for (unit, objective, direction, _), row in identified(rows("mixed", range(3))).items():
+        picture = row["image"].permute(2, 0, 1)[None].float() / 255
+        acts = graph(picture, [row["recipe"]["target"]])[0][0, unit]
+        own = acts.mean() if objective == "channel" else acts[acts.shape[0] // 2, acts.shape[1] // 2]
+        # the stored pixels are rounded to bytes
+        assert row["score"] == pytest.approx(direction * own.item(), abs=0.02)
+
+
+def test_score_of_a_variant_is_the_plain_objective() -> None:
+    recipe = Recipe(Ascent(steps=6), max_size=32, variants=2, diversity_weight=1e6)
+    assert all(abs(row["score"]) < 1e3 for row in rows("mixed", range(2), recipe))
+
+
+def test_excited_behind_the_rectifier_and_silenced_before_it() -> None:
+    graph = toy.network()
+    assert target(graph, "mixed", 1) == "mixed"
+    assert target(graph, "mixed", -1) == "mixed_pre"
+    assert target(graph, "logits", -1) == "logits"
+    lite = CATALOG["efficientnet_lite0"].build()
+    assert target(lite, "head", 1) == target(lite, "head", -1) == "head/bn"
+
+
+def test_row_says_how_it_was_made() -> None:
+    for row in rows("mixed", range(1)):
+        assert row["recipe"]["ascent"]["steps"] == 6
+        assert row["recipe"]["size"] == row["image"].shape[0] == 32
+        assert row["recipe"]["shift"] == 17 / 4
+        assert row["recipe"]["target"] == ("mixed" if row["direction"] > 0 else "mixed_pre")
+        assert row["seed"] == seed("toy/mixed/0", row["objective"], row["direction"], row["variant"])
+
+
+def test_dead_unit_is_flagged() -> None:
+    graph = toy.network()
+    graph.get_submodule("mixed_1x1").bias[2] = -1e9
+    found = identified(rows("mixed", range(1, 3), graph=graph))
+    assert {key[2]: row["flag"] for key, row in found.items() if key[0] == 2} == {1: "dead", -1: None}
+    assert all(row["flag"] is None for key, row in found.items() if key[0] == 1)
+
+
+def test_flat_picture_is_flagged() -> None:
+    found = rows("mixed", range(1), Recipe(Ascent(steps=1, spectrum_std=1e-6, learning_rate=1e-6), 32, variants=0))
+    assert {row["flag"] for row in found} == {"flat"}
+    assert all(row["image"] is not None for row in found)
+
+
+def test_picture_that_is_not_a_number_is_flagged_and_not_kept() -> None:
+    graph = toy.network()
+    graph.get_submodule("mixed_3x3").bias[1] = torch.nan  # unit 9: the second of the 3x3 branch
+    found = identified(rows("mixed", range(8, 10), graph=graph))
+    for (unit, _, _, _), row in found.items():
+        assert (row["flag"], row["score"] is None, row["image"] is None) == (
+            ("nan", True, True) if unit == 9 else (None, False, False)
+        )
+
+
+def layer(field: int | None) -> Layer:
+    return Layer("l", "conv", 1, field, 1, {}, None)
+
+
+def test_views_shift_no_further_than_a_quarter_of_the_field() -> None:
+    assert [shift(layer(field), 12.0) for field in (4, 20, 100, None)] == [1.0, 5.0, 12.0, 12.0]
+
+
+def test_canvas_is_as_large_as_the_layer_needs() -> None:
+    assert [size(layer(field), 224, 112) for field in (3, 32, 33, 91, 700)] == [48, 48, 64, 112, 112]
+    assert [size(layer(field), 224, None) for field in (3, 91, 700)] == [48, 112, 224]
+    assert size(layer(None), 224, 112) == 224
+
+
+def test_qualities_differ_in_steps_as_promised() -> None:
+    assert {name: recipe.ascent.steps for name, recipe in RECIPES.items()} == {
+        "draft": 128,
+        "standard": 512,
+        "microscope": 4096,
+    }
+    assert RECIPES["standard"].variants == RECIPES["microscope"].variants == 4
+
+
+def test_seed_is_its_own_for_every_row_and_the_same_for_good() -> None:
+    seeds = {seed(f"m/l/{unit}", o, d, v) for unit in range(50) for o in "ab" for d in (1, -1) for v in range(3)}
+    assert len(seeds) == 50 * 2 * 2 * 3
+    assert seed("inceptionv1_caffe/inception_4c/447", "channel", 1, 0) == 6743457894039861721
+
+
+def test_pixels_are_the_nearest_bytes() -> None:
+    picture: Tensor = torch.tensor([[[0.0, 0.5]], [[1.0, 1 / 255]], [[0.499 / 255, 0.501 / 255]]])
+    assert _pixels(picture).tolist() == [[[0, 255, 0], [128, 1, 1]]]

@@ -1,0 +1,62 @@
+import numpy as np
+import torch
+
+from generate.render.objectives import Channel, Direction, Diverse, Neuron, similarity
+
+ACTS = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).reshape(2, 3, 4, 4)
+
+
+def test_channel_is_the_mean_of_each_pictures_own_unit() -> None:
+    assert Channel(torch.tensor([0, 2]))(ACTS).tolist() == [ACTS[0, 0].mean(), ACTS[1, 2].mean()]
+
+
+def test_neuron_is_the_lower_right_of_the_middle_four() -> None:
+    assert Neuron(torch.tensor([1, 1]))(ACTS).tolist() == [ACTS[0, 1, 2, 2], ACTS[1, 1, 2, 2]]
+
+
+def test_neuron_is_the_middle_of_an_odd_grid() -> None:
+    assert Neuron(torch.tensor([1]))(ACTS[:1, :, :3, :3]).tolist() == [ACTS[0, 1, 1, 1]]
+
+
+def test_dense_unit_is_itself_under_both_objectives() -> None:
+    dense = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    for objective in (Channel, Neuron):
+        assert objective(torch.tensor([1, 0]))(dense).tolist() == [2.0, 3.0]
+
+
+def test_direction_turns_the_score_round() -> None:
+    units = torch.tensor([0, 1])
+    assert torch.equal(Direction(Channel(units), -1)(ACTS), -Channel(units)(ACTS))
+
+
+def numpy_similarity(acts: np.ndarray, variants: int) -> list[float]:
+    """Cosines of Gram matrices, pair by pair, in float64."""
+    grams = [a.reshape(a.shape[0], -1) @ a.reshape(a.shape[0], -1).T for a in acts.astype(np.float64)]
+    cosine = [[(a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b) for b in grams] for a in grams]
+    own = [range(i - i % variants, i - i % variants + variants) for i in range(len(acts))]
+    return [sum(cosine[i][j] for j in own[i] if j != i) for i in range(len(acts))]
+
+
+def test_similarity_is_the_sum_of_cosines_to_the_other_variants_of_a_unit() -> None:
+    acts = torch.randn(6, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(similarity(acts, 3), numpy_similarity(acts.numpy(), 3), rtol=1e-5)
+
+
+def test_similarity_of_copies_is_one_each() -> None:
+    torch.testing.assert_close(similarity(ACTS[:1].expand(4, -1, -1, -1), 4), torch.full((4,), 3.0))
+
+
+def test_diverse_takes_what_is_alike_from_the_score() -> None:
+    units = torch.tensor([0, 0])
+    diverse = Diverse(Channel(units), variants=2, weight=100.0)
+    torch.testing.assert_close(diverse(ACTS), Channel(units)(ACTS) - 100 * similarity(ACTS, 2))
+
+
+def test_variants_of_one_unit_do_not_see_those_of_another() -> None:
+    acts = torch.randn(8, 16, 7, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    together = similarity(acts, 4)
+    alone = similarity(acts[:4], 4)
+    assert torch.equal(alone, together[:4])
+    from_first = torch.autograd.grad(together[:4].sum(), acts)[0]
+    assert from_first[:4].abs().sum() > 0
+    assert from_first[4:].abs().sum() == 0
