@@ -94,9 +94,9 @@ def weights(
             out.print("  not the published file: its hash is another, though its tensors fit", soft_wrap=True)
         if origin.ignored:
             out.print(f"  ignored, of no use to the network: {', '.join(origin.ignored)}", soft_wrap=True)
-        out.print(
-            f"  license {origin.license}; sha256 {given.sha256}\n  in {trained.cached_file(known)}", soft_wrap=True
-        )
+        out.print(f"  license {origin.license}; sha256 {given.sha256}", soft_wrap=True)
+        if (path := trained.cached_file(known)).exists():
+            out.print(f"  in {path}", soft_wrap=True)
 
 
 @app.command()
