@@ -3,6 +3,7 @@
 Its YAML head tells `datasets` of each table (a config) and model (a split). No sizes: with them, `filters=` fails.
 """
 
+import json
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -76,7 +77,8 @@ def _coverage(manifest: Manifest) -> str:
 
 
 def _recipes(manifest: Manifest) -> str:
-    return "\n".join(f"- `{name}`: `{recipe}`" for name, recipe in sorted(manifest.lenses.items()))
+    lenses = sorted(manifest.lenses.items())
+    return "\n".join(f"- `{name}`: `{json.dumps(recipe, sort_keys=True)}`" for name, recipe in lenses)
 
 
 def _sources(manifest: Manifest) -> str:
@@ -86,9 +88,10 @@ def _sources(manifest: Manifest) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, model in sorted(manifest.models.items()):
-        known, source = CATALOG[name], model["provenance"]
+        known, source = CATALOG.get(name), model["provenance"]
+        # of a network from outside, its name and its source say what there is to say
+        network = f"[{known.title}]({known.paper}), {known.year}, trained on {known.dataset}" if known else name
         lines.append(
-            f"| `{name}` | [{known.title}]({known.paper}), {known.year}, trained on {known.dataset} "
-            f"| {source['source']} | {source['license']} | `{model['weights_sha256']}` |"
+            f"| `{name}` | {network} | {source['source']} | {source['license']} | `{model['weights_sha256']}` |"
         )
     return "\n".join(lines)

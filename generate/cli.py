@@ -24,6 +24,7 @@ from generate.keys import parse_units
 from generate.lenses.registry import LENSES, lens
 from generate.models import weights as trained
 from generate.models.catalog import CATALOG, organism
+from generate.models.legacy import resolve
 from generate.plan import DEFAULT_UNITS, select
 from generate.status import coverage
 
@@ -56,16 +57,24 @@ class WeightsName(StrEnum):
 @app.command()
 def models(
     model: Annotated[str | None, typer.Argument(help="One of them, with its layers.", show_default=False)] = None,
+    link: Annotated[
+        str | None, typer.Option("--resolve", metavar="URL", help="The key that a link to OpenAI Microscope meant.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """The organisms; or one's layers, units, sizes and names in OpenAI Microscope."""
+    if link is not None:
+        key = str(resolve(link))
+        print(json.dumps({"key": key}) if as_json else key)
+        return
     if model is None:
         rows = [_facts(name) for name in CATALOG]
         _show(rows, {"models": rows} if as_json else None)
         return
-    facts = _facts(model)
-    rows = [asdict(layer) for layer in organism(model).layers.values()]
-    _show(rows, {**facts, "layers": rows} if as_json else None)
+    known = organism(model)
+    rows = [asdict(layer) for layer in known.layers.values()]
+    facts = {**_facts(model), "classes": known.classes, "layers": rows, "edges": known.edges}
+    _show(rows, facts if as_json else None)
 
 
 @app.command()
@@ -85,9 +94,9 @@ def weights(
             out.print("  not the published file: its hash is another, though its tensors fit", soft_wrap=True)
         if origin.ignored:
             out.print(f"  ignored, of no use to the network: {', '.join(origin.ignored)}", soft_wrap=True)
-        out.print(
-            f"  license {origin.license}; sha256 {given.sha256}\n  in {trained.cached_file(known)}", soft_wrap=True
-        )
+        out.print(f"  license {origin.license}; sha256 {given.sha256}", soft_wrap=True)
+        if (path := trained.cached_file(known)).exists():
+            out.print(f"  in {path}", soft_wrap=True)
 
 
 @app.command()
@@ -215,3 +224,7 @@ def _progress() -> Progress:
     """Images made and to make, their rate, and the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     return Progress(*columns, console=err, refresh_per_second=2, speed_estimate_period=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
     AtlasError
     ├── InvalidKey        a key or range that cannot be parsed
     ├── UnknownName       no such model, layer, unit, lens, quality
+    ├── NetworkFailed     a network from outside that cannot be imported, built or read
     ├── WeightsError      weights that cannot be had, read or fitted to a network
     ├── SettingsDiffer    an atlas that was rendered with other settings
     ├── AtlasBusy         another run is writing the atlas
@@ -33,6 +34,10 @@ class UnknownName(AtlasError):
     """No such model, layer, unit, lens or quality."""
 
     exit_status = 2
+
+
+class NetworkFailed(AtlasError):
+    """A network from outside that cannot be imported, built or read."""
 
 
 class WeightsError(AtlasError):

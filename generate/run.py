@@ -11,8 +11,9 @@ from generate.engines.engine import Engine, Event, Failed
 from generate.errors import RenderFailed, SettingsDiffer
 from generate.lenses.lens import settings
 from generate.lenses.registry import lens
+from generate.models.converted import Weights
 from generate.models.organism import Organism
-from generate.models.weights import Weights, WeightsKind
+from generate.models.weights import WeightsKind
 from generate.plan import Job, Units, content_id, differences, missing
 from generate.shard import Finished, software
 from generate.store import Manifest

@@ -19,7 +19,7 @@ from generate.lenses.lens import Row, Subject
 from generate.lenses.registry import lens
 from generate.models import weights
 from generate.models.catalog import organism
-from generate.models.graph import Graph
+from generate.models.network import Network
 from generate.plan import Job
 from generate.store import Shard, write_shard
 
@@ -108,7 +108,7 @@ def _subject(job: Job, device: torch.device) -> Subject:
 
 
 @lru_cache(maxsize=1)
-def _network(model: str, kind: weights.WeightsKind, device: torch.device) -> tuple[Graph, str]:
+def _network(model: str, kind: weights.WeightsKind, device: torch.device) -> tuple[Network, str]:
     """A process renders many shards of one model: it is loaded once."""
     given = weights.load(organism(model), kind)
     return weights.network(organism(model), given, device), given.sha256

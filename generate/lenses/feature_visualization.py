@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from generate.lenses.lens import Quality, Row, Subject, seed, settings
-from generate.models.graph import Graph, Layer
+from generate.models.network import Layer, Network
 from generate.render.ascend import Ascent, Frame, ascend
 from generate.render.objectives import Channel, Direction, Diverse, Neuron, Objective
 
@@ -83,10 +83,9 @@ def shift(layer: Layer, most: float) -> float:
     return most if layer.receptive_field is None else min(most, layer.receptive_field / 4)
 
 
-def target(graph: Graph, layer: str, direction: int) -> str:
+def target(network: Network, layer: str, direction: int) -> str:
     """The node whose activations are optimised; see the head of this file."""
-    behind_relu = isinstance(graph.get_submodule(layer), nn.ReLU)
-    return layer if behind_relu and direction > 0 else graph.preactivation(layer)
+    return layer if network.rectified(layer) and direction > 0 else network.preactivation(layer)
 
 
 def _batch(

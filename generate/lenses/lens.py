@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from generate.models.graph import Graph, Layer
+from generate.models.network import Layer, Network
 from generate.models.organism import Organism
 
 Row = dict[str, Any]
@@ -22,7 +22,7 @@ class Subject:
     """A layer of a network with its weights, on the device it runs on."""
 
     organism: Organism
-    graph: Graph
+    graph: Network
     layer: Layer
     device: torch.device
 

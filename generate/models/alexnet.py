@@ -15,10 +15,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from generate.models.caffe import IMAGENET_MEAN_BGR, PLACES365_MEAN_BGR, read_caffe, read_caffe_tensorflow
+from generate.models.classes import imagenet
 from generate.models.graph import Graph
 from generate.models.graphdef import dense, kernel, read_graphdef
 from generate.models.ops import LocalResponseNorm, Preprocess
-from generate.models.organism import Organism, Source
+from generate.models.organism import Organism, Part, Source
 
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 LAYERS = (*CONVOLUTIONS, "fc6", "fc7", "fc8")
@@ -114,18 +115,19 @@ ALEXNET = Organism(
     ),
     # before their rectifiers; a convolution's two groups were operations of their own
     legacy_parts={
-        "Conv2D_0": ("conv1", 0),
-        "Conv2D_1_0": ("conv2", 0),
-        "Conv2D_2_0": ("conv2", 128),
-        "Conv2D_3_0": ("conv3", 0),
-        "Conv2D_4_0": ("conv4", 0),
-        "Conv2D_5_0": ("conv4", 192),
-        "Conv2D_6_0": ("conv5", 0),
-        "Conv2D_7_0": ("conv5", 128),
-        "concat_0": ("conv2", 0),
-        "concat_1_0": ("conv4", 0),
-        "concat_2_0": ("conv5", 0),
+        "Conv2D_0": Part("conv1", 0, 96),
+        "Conv2D_1_0": Part("conv2", 0, 128),
+        "Conv2D_2_0": Part("conv2", 128, 256),
+        "Conv2D_3_0": Part("conv3", 0, 384),
+        "Conv2D_4_0": Part("conv4", 0, 192),
+        "Conv2D_5_0": Part("conv4", 192, 384),
+        "Conv2D_6_0": Part("conv5", 0, 128),
+        "Conv2D_7_0": Part("conv5", 128, 256),
+        "concat_0": Part("conv2", 0, 256),
+        "concat_1_0": Part("conv4", 0, 384),
+        "concat_2_0": Part("conv5", 0, 256),
     },
+    name_classes=imagenet,
 )
 
 ALEXNET_CAFFE_PLACES365 = Organism(
@@ -150,8 +152,10 @@ ALEXNET_CAFFE_PLACES365 = Organism(
         ),
     ),
     legacy_parts={
-        # a grouped convolution before its rectifier
-        **{f"{name}_concat_0": (name, 0) for name in ("conv2", "conv4", "conv5")},
-        "prob_0": ("fc8", 0),
+        # grouped convolutions before their rectifiers
+        "conv2_concat_0": Part("conv2", 0, 256),
+        "conv4_concat_0": Part("conv4", 0, 384),
+        "conv5_concat_0": Part("conv5", 0, 256),
+        "prob_0": Part("fc8", 0, 365),
     },
 )

@@ -1,6 +1,9 @@
 """The organisms, by name. A new one is a new file and one line here."""
 
-from generate.errors import unknown
+from functools import cache
+
+from generate.errors import UnknownName, unknown
+from generate.models import own, timm, torchvision
 from generate.models.alexnet import ALEXNET, ALEXNET_CAFFE_PLACES365
 from generate.models.efficientnet_lite import EFFICIENTNET_LITE0
 from generate.models.googlenet_caffe import INCEPTIONV1_CAFFE, INCEPTIONV1_CAFFE_PLACES365
@@ -25,8 +28,32 @@ CATALOG = {
 }
 
 
+FOREIGN = {
+    "own": own.organism,
+    "timm": timm.organism,
+    "torchvision": torchvision.organism,
+}
+
+
 def organism(name: str) -> Organism:
-    """The organism called `name`; UnknownName with the nearest names where there is none."""
+    """The organism called `name`; UnknownName with the nearest names where there is none.
+
+    Beside the catalog's, `torchvision:NAME`, `timm:NAME`, and a function of one's own, `own:PACKAGE.MODULE.FUNCTION`.
+    """
+    if ":" in name:
+        return _foreign(name)
     if name not in CATALOG:
         raise unknown("model", name, "the catalog", CATALOG)
     return CATALOG[name]
+
+
+@cache
+def _foreign(name: str) -> Organism:
+    """A network from outside, once a process: it is built to see what it is."""
+    prefix, _, rest = name.partition(":")
+    if prefix not in FOREIGN:
+        raise UnknownName(
+            f"model {name!r}: {prefix!r} is none of {', '.join(FOREIGN)}; "
+            "a function of your own is own:PACKAGE.MODULE.FUNCTION"
+        )
+    return FOREIGN[prefix](rest)

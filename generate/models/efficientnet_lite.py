@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from generate.models.classes import imagenet
 from generate.models.graph import Graph
 from generate.models.ops import Add, GlobalAveragePool, Preprocess, SameConv2d
 from generate.models.organism import Organism, Source
@@ -99,4 +100,5 @@ EFFICIENTNET_LITE0 = Organism(
             license="Apache-2.0",
         ),
     ),
+    name_classes=imagenet,
 )

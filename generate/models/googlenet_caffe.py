@@ -12,9 +12,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from generate.models.caffe import PLACES365_MEAN_BGR, read_caffe, read_caffe_tensorflow
+from generate.models.classes import imagenet
 from generate.models.graph import Graph
 from generate.models.ops import Concat, LocalResponseNorm, Preprocess
-from generate.models.organism import Organism, Source
+from generate.models.organism import Organism, Part, Source
 
 # module: input, 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection (table 1 of the paper)
 MODULES = {
@@ -117,7 +118,8 @@ INCEPTIONV1_CAFFE = Organism(
             license="unrestricted use",
         ),
     ),
-    legacy_parts={"prob_0": ("loss3_classifier", 0)},
+    legacy_parts={"prob_0": Part("loss3_classifier", 0, 1000)},
+    name_classes=imagenet,
 )
 
 INCEPTIONV1_CAFFE_PLACES365 = Organism(
@@ -141,5 +143,5 @@ INCEPTIONV1_CAFFE_PLACES365 = Organism(
             license="CC BY",
         ),
     ),
-    legacy_parts={"prob_0": ("loss3_classifier", 0)},
+    legacy_parts={"prob_0": Part("loss3_classifier", 0, 365)},
 )

@@ -5,18 +5,18 @@ not a module with a forward of its own but a graph as data: nodes in order of co
 names of the nodes it reads. Node names are the ones of the network's original code.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from generate.errors import unknown
-from generate.models.ops import STEADY, Concat, GlobalAveragePool, SteadyLinear
+from generate.models.network import Field, Layer, Network
+from generate.models.ops import Concat, GlobalAveragePool
 
 
-class Graph(nn.Module):
+class Graph(Network):
     """Nodes in order of computation. `graph(pictures, targets)` runs what the targets need and nothing else."""
 
     def __init__(self) -> None:
@@ -33,10 +33,7 @@ class Graph(nn.Module):
         return name
 
     def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
-        """Activations at `targets` for pictures (batch, 3, height, width), RGB in [0, 1].
-
-        Channels are (batch, units, height, width), neurons (batch, units).
-        """
+        """See Network."""
         values: dict[str, Tensor] = {}
         for name in self.order(tuple(targets)):
             reads = [values[read] for read in self.reads[name]] or [pictures]
@@ -57,50 +54,48 @@ class Graph(nn.Module):
         return self._orders[targets]
 
     def preactivation(self, name: str) -> str:
-        """The node before the rectifier that layer `name` ends with; the layer itself where it ends with none."""
+        """See Network."""
         return self.reads[name][0] if isinstance(self.get_submodule(name), nn.ReLU | nn.ReLU6) else name
 
+    def rectified(self, name: str) -> bool:
+        """See Network."""
+        return isinstance(self.get_submodule(name), nn.ReLU)
 
-@dataclass(frozen=True)
-class Layer:
-    """A node whose units are shown."""
+    def wiring(self) -> Mapping[str, tuple[str, ...]]:
+        """See Network."""
+        return self.reads
 
-    name: str
-    kind: Literal["conv", "dense"]
-    units: int  # channels, or neurons
-    receptive_field: int | None  # px on a side, before the picture's border cuts it; None: the whole picture
-    stride: int  # px between neighbouring positions
-    branches: dict[str, tuple[int, int]]  # of a concatenation: the node it came from -> units [start, stop)
-    legacy_op: str | None  # the layer's name in OpenAI Microscope's links
-
-
-def layers(graph: Graph, legacy_ops: Mapping[str, str | None], size: int) -> dict[str, Layer]:
-    """The table of layers named in `legacy_ops`, for pictures of `size` px.
-
-    Built on the meta device, a graph gives its shapes without computing anything.
-    """
-    nodes = list(graph.reads)
-    blank = torch.empty(2, 3, size, size, device="meta")
-    shapes = {name: tuple(value.shape[1:]) for name, value in zip(nodes, graph(blank, nodes), strict=True)}
-    fields = receptive_fields(graph)
-    table = {}
-    for name, legacy_op in legacy_ops.items():
-        branches, start = {}, 0
-        behind = graph.preactivation(name)
-        if isinstance(graph.get_submodule(behind), Concat):
-            for read in graph.reads[behind]:
-                branches[read] = (start, start + shapes[read][0])
-                start += shapes[read][0]
-        kind: Literal["conv", "dense"] = "conv" if len(shapes[name]) == 3 else "dense"
-        table[name] = Layer(name, kind, shapes[name][0], *fields[name], branches, legacy_op)
-    return table
+    def table(self, size: int) -> dict[str, Layer]:
+        """See Network. Built on the meta device, a graph gives its shapes without computing anything."""
+        nodes = list(self.reads)
+        blank = torch.empty(2, 3, size, size, device="meta")
+        shapes = {name: tuple(value.shape[1:]) for name, value in zip(nodes, self(blank, nodes), strict=True)}
+        fields = receptive_fields(self)
+        table = {}
+        for name, shape in shapes.items():
+            branches, start = {}, 0
+            behind = self.preactivation(name)
+            if isinstance(self.get_submodule(behind), Concat):
+                for read in self.reads[behind]:
+                    branches[read] = (start, start + shapes[read][0])
+                    start += shapes[read][0]
+            kind: Literal["conv", "dense"] = "conv" if len(shape) == 3 else "dense"
+            table[name] = Layer(name, kind, shape[0], *fields[name], branches)
+        return table
 
 
-class Field(NamedTuple):
-    """What one position of a node sees of the picture."""
-
-    size: int | None  # px on a side; None: the whole picture, as behind a global pool
-    stride: int  # px between the fields of neighbouring positions
+def edges(network: Network, layers: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs (from, to) of layers where one is reached from the other without passing a third, from input to logits."""
+    shown = set(layers)
+    behind: dict[str, dict[str, None]] = {}  # node -> the layers it is reached from; a dict keeps their order
+    found = []
+    for name, reads in network.wiring().items():
+        behind[name] = {}
+        for read in reads:
+            behind[name] |= {read: None} if read in shown else behind[read]
+        if name in shown:
+            found += [(layer, name) for layer in behind[name]]
+    return found
 
 
 def receptive_fields(graph: Graph) -> dict[str, Field]:
@@ -122,19 +117,6 @@ def receptive_fields(graph: Graph) -> dict[str, Field]:
         else:
             fields[name] = Field(max(sizes), stride)
     return fields
-
-
-def steady_rounding(graph: Graph) -> None:
-    """On a CPU with one thread: have every sample rounded the same way whatever the batch, in place.
-
-    Without it a unit's picture would depend on its companions: rounding grows through hundreds of steps.
-    """
-    for name in graph.reads:
-        op = graph.get_submodule(name)
-        if isinstance(op, nn.Conv2d) and op.kernel_size == (1, 1):
-            op.dilation = (STEADY, STEADY)
-        elif isinstance(op, nn.Linear):
-            op.__class__ = SteadyLinear
 
 
 def fold_batch_norm(graph: Graph) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from generate.models.graph import Graph
 from generate.models.graphdef import dense, kernel, read_graphdef
 from generate.models.ops import Concat, LocalResponseNorm, Preprocess, SameConv2d, SameMaxPool2d
-from generate.models.organism import Organism, Source
+from generate.models.organism import Organism, Part, Source
 
 # module: input, 1x1, 3x3 bottleneck, 3x3, 5x5 bottleneck, 5x5, pool reduce
 MODULES = {
@@ -131,13 +131,15 @@ LAYERS = (
 )
 
 
-def _branch_starts() -> dict[str, tuple[str, int]]:
-    """A branch's name in Microscope's links -> its module, and the first of its units there."""
-    starts = {}
-    for name, (_, one, _, three, _, five, _) in MODULES.items():
-        for branch, start in zip(BRANCHES, (0, one, one + three, one + three + five), strict=True):
-            starts[f"{name}_{branch}_0"] = (name, start)
-    return starts
+def _branch_ops() -> dict[str, Part]:
+    """A branch's name in Microscope's links -> its units in the module."""
+    parts = {}
+    for name, (_, one, _, three, _, five, pool) in MODULES.items():
+        start = 0
+        for branch, width in zip(BRANCHES, (one, three, five, pool), strict=True):
+            parts[f"{name}_{branch}_0"] = Part(name, start, start + width)
+            start += width
+    return parts
 
 
 # The same weights as a state dict, inception5h.pth, which Lucent reads, lack the auxiliary heads: no source for us.
@@ -162,5 +164,5 @@ INCEPTIONV1 = Organism(
             license="Apache-2.0",
         ),
     ),
-    legacy_parts=_branch_starts(),
+    legacy_parts=_branch_ops(),
 )

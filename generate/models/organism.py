@@ -1,16 +1,19 @@
 """What is known of a model beside its weights: where it comes from and which layers it shows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from generate.errors import unknown
-from generate.models import graph
-from generate.models.graph import Graph, Layer
+from generate.models.graph import edges
+from generate.models.network import Layer, Network
+
+UNSTATED = "not stated"  # a license that nobody says
 
 
 @dataclass(frozen=True)
@@ -24,26 +27,63 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Library:
+    """Trained weights that a Python library loads by its own means, or a user's own code."""
+
+    where: str  # what is loaded, with the library's version: `timm 1.0.31: resnet50.a1_in1k`
+    load: Callable[[], dict[str, Tensor]]  # tensors under the network's names
+    license: str
+    lasting: bool = True  # the same weights tomorrow; a user's own code may then load others
+
+
+class Part(NamedTuple):
+    """Units of a layer that OpenAI Microscope showed under a name of their own: a branch, or a convolution's group."""
+
+    layer: str
+    start: int
+    stop: int  # not included
+
+
+@dataclass(frozen=True)
 class Organism:
     """A network with its exact weights."""
 
     name: str  # OpenAI Microscope's, where it had the model
     title: str
-    paper: str  # URL
-    year: int
+    paper: str | None  # URL
+    year: int | None
     dataset: str  # what it was trained on
     input_size: int  # px on a side
-    build: Callable[[], Graph]  # the network with random weights
-    legacy_ops: Mapping[str, str | None]  # the layers it shows, in order -> their names in Microscope's links
-    sources: tuple[Source, ...]  # of weights, best first
-    legacy_parts: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-    # further names in Microscope's links, of a layer's branches and groups -> the layer, and its unit that is their 0
+    build: Callable[[], Network]  # the network with random weights
+    legacy_ops: Mapping[str, str | None]
+    # the layers it shows, in order -> their names in Microscope's links; empty: all that its network's table has
+    sources: tuple[Source | Library, ...]  # of weights, best first
+    legacy_parts: Mapping[str, Part] = field(default_factory=dict)  # further names in Microscope's links
+    name_classes: Callable[[], tuple[str, ...]] | None = None  # of its logits, in their order; None: not known
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
         """The table of layers, from input to logits."""
+        table = self._blank.table(self.input_size)
+        if not self.legacy_ops:
+            return table
+        return {name: replace(table[name], legacy_op=op) for name, op in self.legacy_ops.items()}
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of its classes, in the order of its logits; None where they are not known."""
+        return self.name_classes() if self.name_classes else None
+
+    @cached_property
+    def edges(self) -> list[tuple[str, str]]:
+        """Which layer leads to which; see edges."""
+        return edges(self._blank, self.layers)
+
+    @property
+    def _blank(self) -> Network:
+        """The network without values, to read its structure from."""
         with torch.device("meta"):
-            return graph.layers(self.build(), self.legacy_ops, self.input_size)
+            return self.build()
 
     def layer(self, name: str) -> Layer:
         """Layer `name`; UnknownName with the nearest names where there is none."""

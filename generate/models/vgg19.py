@@ -9,9 +9,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from generate.models.caffe import IMAGENET_MEAN_BGR, read_caffe, read_caffe_tensorflow
+from generate.models.classes import imagenet
 from generate.models.graph import Graph
 from generate.models.ops import Preprocess
-from generate.models.organism import Organism, Source
+from generate.models.organism import Organism, Part, Source
 
 STAGES = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions, their channels; a pool follows each stage
 CONVOLUTIONS = tuple(f"conv{stage}_{i + 1}" for stage, (n, _) in enumerate(STAGES, 1) for i in range(n))
@@ -71,5 +72,6 @@ VGG19_CAFFE = Organism(
             license="CC BY 4.0",
         ),
     ),
-    legacy_parts={"prob_0": ("fc8", 0)},
+    legacy_parts={"prob_0": Part("fc8", 0, 1000)},
+    name_classes=imagenet,
 )

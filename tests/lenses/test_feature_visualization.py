@@ -7,7 +7,8 @@ from torch import Tensor
 from generate.lenses.feature_visualization import RECIPES, FeatureVisualization, Recipe, _pixels, shift, size, target
 from generate.lenses.lens import Row, Subject, seed
 from generate.models.catalog import CATALOG
-from generate.models.graph import Graph, Layer
+from generate.models.graph import Graph
+from generate.models.network import Layer
 from generate.models.organism import Organism
 from generate.render.ascend import Ascent
 from tests import toy

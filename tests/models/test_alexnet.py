@@ -90,9 +90,9 @@ def test_a_group_sees_its_half_of_the_channels(alexnet: Graph) -> None:
 
 
 def test_links_to_a_group_lead_to_its_half_of_the_layer() -> None:
-    assert ALEXNET.legacy_parts["Conv2D_2_0"] == ("conv2", 128)
-    assert ALEXNET.legacy_parts["Conv2D_5_0"] == ("conv4", 192)
-    assert ALEXNET.legacy_parts["Conv2D_7_0"] == ("conv5", 128)
+    assert ALEXNET.legacy_parts["Conv2D_2_0"] == ("conv2", 128, 256)
+    assert ALEXNET.legacy_parts["Conv2D_5_0"] == ("conv4", 192, 384)
+    assert ALEXNET.legacy_parts["Conv2D_7_0"] == ("conv5", 128, 256)
     assert ALEXNET.legacy_ops["conv3"] == "conv3_1_0"  # microscope.openai.com/models/alexnet/conv3_1_0/348
 
 

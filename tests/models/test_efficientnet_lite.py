@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
 from generate.models import weights
+from generate.models.download import obtained
 from generate.models.efficientnet_lite import EFFICIENTNET_LITE0
+from generate.models.organism import Source
 
 UNITS = [32, 16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320, 1280, 1000]
 
@@ -15,11 +19,14 @@ def test_table_of_layers() -> None:
     assert [layer.name for layer in EFFICIENTNET_LITE0.layers.values() if layer.kind == "dense"] == ["logits"]
 
 
-def test_trained_network_is_that_of_the_packages_own_code() -> None:
+def test_trained_network_is_that_of_the_packages_own_code(tmp_path: Path) -> None:
     given = weights.load(EFFICIENTNET_LITE0)
     graph = weights.network(EFFICIENTNET_LITE0, given)
     reference = EfficientNet.from_name("efficientnet-lite0").eval()
-    reference.load_state_dict(torch.load(weights._obtain(EFFICIENTNET_LITE0.sources[0]), weights_only=True))
+    (source,) = EFFICIENTNET_LITE0.sources
+    assert isinstance(source, Source)
+    with obtained(source, tmp_path) as path:
+        reference.load_state_dict(torch.load(path, weights_only=True))
     picture = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = reference((picture - 0.5) / 0.5)

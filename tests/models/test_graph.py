@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from generate.errors import UnknownName
-from generate.models import graph
-from generate.models.graph import Field, Graph, fold_batch_norm, receptive_fields
+from generate.models.graph import Graph, fold_batch_norm, receptive_fields
+from generate.models.network import Field
 from generate.models.ops import Add, Concat, GlobalAveragePool
 from tests import toy
 
@@ -55,9 +55,9 @@ def test_preactivation_is_before_the_rectifier_and_the_layer_itself_without_one(
 
 def test_table_of_layers_knows_kind_units_branches_and_field() -> None:
     with torch.device("meta"):
-        table = graph.layers(toy.network_to_be_initialised(), {"mixed": "mixed_0", "logits": None}, 32)
+        table = toy.network_to_be_initialised().table(32)
     mixed, logits = table["mixed"], table["logits"]
-    assert (mixed.kind, mixed.units, mixed.legacy_op) == ("conv", 32, "mixed_0")
+    assert (mixed.kind, mixed.units) == ("conv", 32)
     assert mixed.branches == {"mixed_1x1": (0, 8), "mixed_3x3": (8, 32)}
     assert (mixed.receptive_field, mixed.stride) == (17, 4)  # 5, +2*2 by the pool, +2*4 by the 3x3
     assert (logits.kind, logits.units, logits.receptive_field, logits.branches) == ("dense", 10, None, {})

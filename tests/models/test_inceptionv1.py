@@ -53,11 +53,11 @@ def test_branches_of_a_module_are_1x1_3x3_5x5_pool() -> None:
     assert INCEPTIONV1.layer("mixed4a").branches["mixed4a_3x3"] == (192, 396)
 
 
-def test_links_to_a_branch_lead_to_its_start_in_the_module() -> None:
-    assert INCEPTIONV1.legacy_parts["mixed4d_5x5_0"] == ("mixed4d", 400)
+def test_links_to_a_branch_lead_to_its_units_in_the_module() -> None:
+    assert INCEPTIONV1.legacy_parts["mixed4d_5x5_0"] == ("mixed4d", 400, 464)
     for name in ("mixed3a", "mixed4a", "mixed5b"):
-        for branch, (start, _) in INCEPTIONV1.layer(name).branches.items():
-            assert INCEPTIONV1.legacy_parts[f"{branch}_0"] == (name, start)
+        for branch, (start, stop) in INCEPTIONV1.layer(name).branches.items():
+            assert INCEPTIONV1.legacy_parts[f"{branch}_0"] == (name, start, stop)
 
 
 def test_picture_becomes_rgb_minus_117(graph: Graph) -> None:

@@ -36,5 +36,5 @@ def test_names_in_old_links_are_distinct_and_lead_to_units(name: str) -> None:
     assert len(ops) == len(set(ops))
     for op in ops:
         assert op.endswith("_0") and op.replace("_", "").isalnum()
-    for layer, start in organism.legacy_parts.values():
-        assert 0 <= start < organism.layer(layer).units
+    for layer, start, stop in organism.legacy_parts.values():
+        assert 0 <= start < stop <= organism.layer(layer).units

@@ -1,0 +1,45 @@
+"""Rectifiers met in a forward pass, whatever code calls them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+RELU: frozenset[Callable[..., Any]] = frozenset((F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_))
+HARDTANH: frozenset[Callable[..., Any]] = frozenset((F.hardtanh, F.hardtanh_))  # nn.ReLU6 calls it with 0 and 6
+
+
+class Rectified(NamedTuple):
+    """What a rectifier read and gave."""
+
+    before: Tensor
+    after: Tensor
+    by_relu: bool  # not by a ReLU6
+
+
+class Rectifiers(TorchFunctionMode):
+    """Within this context `met` fills with what every rectifier read and gave, by the id of what it gave."""
+
+    def __init__(self, met: dict[int, Rectified]):
+        super().__init__()
+        self.met = met
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        bounds = args[1:3] or (named.get("min_val"), named.get("max_val"))
+        is_relu6 = func is F.relu6 or (func in HARDTANH and tuple(bounds) == (0, 6))
+        if func not in RELU and not is_relu6:
+            return func(*args, **named)
+        before = args[0].clone()  # the rectifier may work in place
+        after = func(*args, **named)
+        self.met[id(after)] = Rectified(before, after, not is_relu6)
+        return after
