@@ -216,3 +216,7 @@ def _progress() -> Progress:
     """Images made and to make, their rate, and the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     return Progress(*columns, console=err, refresh_per_second=2, speed_estimate_period=120)
+
+
+if __name__ == "__main__":
+    main()
