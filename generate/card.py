@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from generate import schema
-from generate.models.catalog import CATALOG
+from generate.models.catalog import organism
 from generate.store import Manifest
 
 
@@ -48,7 +48,7 @@ def _head(manifest: Manifest) -> str:
         files = [{"split": schema.split(m), "path": schema.shard_pattern(name, m)} for m in sorted(splits[name])]
         default = {"default": True} if name == schema.DEFAULT_TABLE else {}
         configs.append({"config_name": name, **default, "data_files": files})
-        columns = schema.TABLES[name].columns
+        columns = schema.table(name).columns
         infos.append(
             {"config_name": name, "features": [{"name": c.name, "dtype": schema.feature(c.type)} for c in columns]}
         )
@@ -86,7 +86,7 @@ def _sources(manifest: Manifest) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, model in sorted(manifest.models.items()):
-        known, source = CATALOG[name], model["provenance"]
+        known, source = organism(name), model["provenance"]
         lines.append(
             f"| `{name}` | [{known.title}]({known.paper}), {known.year}, trained on {known.dataset} "
             f"| {source['source']} | {source['license']} | `{model['weights_sha256']}` |"
