@@ -49,7 +49,7 @@ def _head(manifest: Manifest) -> str:
         files = [{"split": schema.split(m), "path": schema.shard_pattern(name, m)} for m in sorted(splits[name])]
         default = {"default": True} if name == schema.DEFAULT_TABLE else {}
         configs.append({"config_name": name, **default, "data_files": files})
-        columns = schema.TABLES[name].columns
+        columns = schema.table(name).columns
         infos.append(
             {"config_name": name, "features": [{"name": c.name, "dtype": schema.feature(c.type)} for c in columns]}
         )

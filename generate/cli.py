@@ -1,7 +1,6 @@
 """The command line: parse and call, nothing else."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from rich.table import Table
 from generate import run, store
 from generate.check import check as problems
 from generate.engines.engine import Event
-from generate.engines.local import LocalEngine
+from generate.engines.local import LocalEngine, num_cores
 from generate.errors import AtlasError, UnknownName
 from generate.keys import parse_units
 from generate.lenses.registry import LENSES, lens
@@ -128,7 +127,7 @@ def render(
         for name, layers in (asked or DEFAULT_UNITS).items()
     ]
     on_cpu = chosen.type == "cpu"
-    rendering = LocalEngine(chosen, workers or (len(os.sched_getaffinity(0)) if on_cpu else 1))
+    rendering = LocalEngine(chosen, workers or (num_cores() if on_cpu else 1))
     with _progress() as progress:
         task = progress.add_task("images")
 

@@ -81,9 +81,7 @@ def select(organism: Organism, layers: Sequence[str], units: range | None) -> di
 
 def missing(wanted: Iterable[Units], present: Iterable[Units], most: int) -> list[Units]:
     """What of `wanted` is not yet `present`, in runs of at most `most` units."""
-    have: dict[tuple[str, str, str], set[int]] = {}
-    for run in present:
-        have.setdefault((run.lens, run.model, run.layer), set()).update(range(run.start, run.stop))
+    have = _by_layer(present)
     runs = []
     for run in wanted:
         there = have.setdefault((run.lens, run.model, run.layer), set())
@@ -96,7 +94,11 @@ def missing(wanted: Iterable[Units], present: Iterable[Units], most: int) -> lis
 
 def union(runs: Iterable[Units]) -> list[Units]:
     """The same units in as few runs as there can be, sorted."""
-    return sorted(missing(runs, [], most=2**31))
+    return [
+        Units(*layer, start, stop)
+        for layer, units in sorted(_by_layer(runs).items())
+        for start, stop in _runs(sorted(units), most=len(units))
+    ]
 
 
 def differences(asked: Mapping[str, Any], there: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -109,6 +111,14 @@ def differences(asked: Mapping[str, Any], there: Mapping[str, Any], prefix: str 
         elif a != b:
             found.append(f"{prefix}{name} is {b!r} in the atlas, {a!r} asked")
     return found
+
+
+def _by_layer(runs: Iterable[Units]) -> dict[tuple[str, str, str], set[int]]:
+    """The units of each layer, seen through each lens."""
+    units: dict[tuple[str, str, str], set[int]] = {}
+    for run in runs:
+        units.setdefault((run.lens, run.model, run.layer), set()).update(range(run.start, run.stop))
+    return units
 
 
 def _runs(units: Sequence[int], most: int) -> Iterable[tuple[int, int]]:

@@ -123,10 +123,14 @@ def _enter(
 
 
 def _forget_lost(root: Path, manifest: Manifest) -> None:
-    """Shards whose file is gone or has another length are not there, whatever the manifest says."""
+    """Shards whose file is gone or has another length are not there, whatever the manifest says.
+
+    What is left of a file goes: other slices may take its place, and whoever reads the folder would stumble over it.
+    """
     for path, shard in list(manifest.shards.items()):
         file = root / path
         if not file.is_file() or file.stat().st_size != shard.bytes:
+            file.unlink(missing_ok=True)
             del manifest.shards[path]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from generate.errors import unknown
+
 SCHEMA_VERSION = "1"  # changes when a column or path changes its meaning; new columns and tables do not change it
 
 MANIFEST = "atlas.json"
@@ -90,6 +92,13 @@ FEATURE_VISUALIZATION = Table(
 
 TABLES = {table.name: table for table in (FEATURE_VISUALIZATION,)}
 DEFAULT_TABLE = "feature_visualization"
+
+
+def table(name: str) -> Table:
+    """The table called `name`; UnknownName with the nearest names where there is none."""
+    if name not in TABLES:
+        raise unknown("table", name, f"schema {SCHEMA_VERSION}", TABLES)
+    return TABLES[name]
 
 
 def split(model: str) -> str:

@@ -7,11 +7,11 @@ place, content id and sha256. A shard counts once the manifest names it.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +25,8 @@ from generate.schema import Table
 ROWS_PER_GROUP = 1000
 OWN_METADATA = b"microscope-atlas"  # key in a shard's footer
 UNFINISHED = ".part"  # suffix of a file that is being written; the next run removes what a killed one left
+
+T = TypeVar("T", Units, "Shard")
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,16 @@ class Manifest:
         plain = json.loads(text)
         if plain["schema"] != schema.SCHEMA_VERSION:
             raise AtlasDamaged(
-                f"the atlas has schema {plain['schema']!r}, this version reads {schema.SCHEMA_VERSION!r}; "
+                f"has schema {plain['schema']!r}, this version reads {schema.SCHEMA_VERSION!r}; "
                 "use the version of microscope-atlas that its rows name"
             )
-        shards = [Shard(**{**shard, "units": Units(**shard["units"])}) for shard in plain["shards"]]
+        for name, model in plain["models"].items():
+            if "weights_sha256" not in model or not {"source", "license"} <= set(model["provenance"]):
+                raise ValueError(f"{name} lacks its provenance")
+        shards = [_typed(Shard, {**shard, "units": _typed(Units, shard["units"])}) for shard in plain["shards"]]
         return cls(
             **{name: plain[name] for name in ("schema", "software", "models", "lenses")},
-            planned=[Units(**run) for run in plain["planned"]],
+            planned=[_typed(Units, run) for run in plain["planned"]],
             shards={shard.path: shard for shard in shards},
         )
 
@@ -96,6 +101,8 @@ def read_manifest(root: Path) -> Manifest:
         return Manifest.from_json(path.read_text())
     except FileNotFoundError as error:
         raise AtlasDamaged(f"{root} holds no atlas (no {path}); microscope-atlas render {root} makes one") from error
+    except AtlasDamaged as error:
+        raise AtlasDamaged(f"{path} {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AtlasDamaged(f"{path} is not a manifest: {error!r}") from error
 
@@ -127,39 +134,38 @@ def write_shard(root: Path, units: Units, id: str, rows: Sequence[dict[str, Any]
     content = pa.Table.from_pylist(sorted(rows, key=table.sort_key), schema=_stating(table.arrow, units, id))
     path = root / units.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     leaves = _leaves(table)
-    pq.write_table(
-        content,
-        beside,
-        row_group_size=ROWS_PER_GROUP,
-        # images are compressed already; left as they are, each is one slice of the file
-        compression={leaf: "none" if leaf == "image.bytes" else "zstd" for leaf in leaves},
-        use_dictionary=[leaf for leaf in leaves if not leaf.startswith("image.")],
-        write_statistics=[column.name for column in table.keys],
-        write_page_checksum=True,
-        store_schema=True,
-    )
-    if not read_shard(beside).equals(content, check_metadata=True):
-        raise AtlasDamaged(f"{beside} does not read back as it was written")
-    shard = Shard(units, id, file_sha256(beside), beside.stat().st_size, len(rows))
-    _into_place(beside, path)
-    return shard
+    with _into_place(path) as beside:
+        pq.write_table(
+            content,
+            beside,
+            row_group_size=ROWS_PER_GROUP,
+            # images are compressed already; left as they are, each is one slice of the file
+            compression={leaf: "none" if leaf == "image.bytes" else "zstd" for leaf in leaves},
+            use_dictionary=[leaf for leaf in leaves if not leaf.startswith("image.")],
+            write_statistics=[column.name for column in table.keys],
+            write_page_checksum=True,
+            store_schema=True,
+        )
+        if not read_shard(beside).equals(content, check_metadata=True):
+            raise AtlasDamaged(f"{beside} does not read back as it was written")
+        return Shard(units, id, file_sha256(beside), beside.stat().st_size, len(rows))
 
 
 def unnoted(root: Path, manifest: Manifest) -> Iterator[Shard]:
-    """Whole shards that the manifest does not name: a run finished them and was killed before it could note them."""
+    """Whole shards in their place that the manifest does not name: a run was killed before it could note them."""
     for path in shard_files(root):
         if path in manifest.shards:
             continue
         try:
             content = read_shard(root / path)
             stated = json.loads(content.schema.metadata[OWN_METADATA])
-            units = Units(**stated["units"])
+            units = _typed(Units, stated["units"])
         except (AtlasDamaged, KeyError, TypeError, ValueError):
             continue  # nobody vouches for it: what it should hold is rendered anew
         file = root / path
-        yield Shard(units, stated["id"], file_sha256(file), file.stat().st_size, content.num_rows)
+        if units.path == path:
+            yield Shard(units, stated["id"], file_sha256(file), file.stat().st_size, content.num_rows)
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -173,9 +179,8 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
-    beside.write_text(text)
-    _into_place(beside, path)
+    with _into_place(path) as beside:
+        beside.write_text(text)
 
 
 def file_sha256(path: Path) -> str:
@@ -194,6 +199,15 @@ def _stating(arrow: pa.Schema, units: Units, id: str) -> pa.Schema:
     return arrow.with_metadata({**(arrow.metadata or {}), OWN_METADATA: stated.encode()})
 
 
+def _typed(what: type[T], plain: Mapping[str, Any]) -> T:
+    """The dataclass from what JSON held; TypeError where a field is missing or of another type."""
+    made = what(**plain)
+    for known in fields(made):
+        if type(getattr(made, known.name)) is not known.type:
+            raise TypeError(f"{known.name} is {getattr(made, known.name)!r}")
+    return made
+
+
 def _leaves(table: Table) -> list[str]:
     """Parquet's names of the columns, structs taken apart."""
     leaves: list[str] = []
@@ -203,11 +217,21 @@ def _leaves(table: Table) -> list[str]:
     return leaves
 
 
-def _into_place(beside: Path, path: Path) -> None:
-    """Sync a finished file to disk and give it its name; the rename is the moment it exists."""
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+@contextmanager
+def _into_place(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write a file under; then it is synced to disk and renamed: the moment it exists.
+
+    Where that fails nothing is left of it, so that a full disk has room for the manifest.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

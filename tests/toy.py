@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from generate.models.graph import Graph
-from generate.models.ops import Concat, LocalResponseNorm, Preprocess
+from generate.models.ops import Concat, LocalResponseNorm, Preprocess, steady_rounding
 
 
 def network() -> Graph:
@@ -14,6 +14,7 @@ def network() -> Graph:
     for parameter in g.parameters():
         fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
         nn.init.normal_(parameter, std=(2 / fan_in) ** 0.5 if parameter.dim() > 1 else 0.1, generator=stream)
+    steady_rounding(g)
     return g.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 

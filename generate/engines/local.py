@@ -2,11 +2,14 @@
 
 import ctypes
 import multiprocessing
+import os
 import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -47,7 +50,8 @@ class LocalEngine:
                     process, job = working[connection]
                     try:
                         event: Event = connection.recv()
-                    except EOFError:  # the worker died
+                    except (EOFError, OSError):  # the worker died; OSError where it had not read its job yet
+                        connection.close()
                         process.join()
                         del working[connection]
                         deaths[job] += 1
@@ -67,15 +71,36 @@ class LocalEngine:
         finally:
             for process, _ in working.values():
                 process.kill()
+            for process, _ in working.values():
+                process.join()  # so that none of them touches the atlas once the run has let go of it
 
     def _start(self, root: Path) -> tuple[Connection, BaseProcess]:
         """A new worker, and our end of the pipe to it."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, root, self.device), daemon=True)
-        process.start()
+        with _uninterrupted():
+            process.start()
         theirs.close()
         return ours, process
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is started within never sees Ctrl-C, not even before its first line: that is for us, who end our workers."""
+    resource_tracker.ensure_running()  # starting it would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _hand(connection: Connection, job: Job) -> Job:
@@ -85,8 +110,8 @@ def _hand(connection: Connection, job: Job) -> Job:
 
 
 def _work(connection: Connection, root: Path, device: torch.device) -> None:
-    """A worker's life: jobs in, events out, until the pipe ends; it ends too when the parent is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    """A worker's life: jobs in, events out, until the pipe or the parent's life ends."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep_freed_memory()
     try:
         while True:
@@ -105,6 +130,14 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20)):
             mallopt(parameter, value)
+
+
+def _end_with_parent() -> None:
+    """A killed run must not go on in its workers: the next one may be writing already."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _attempt(job: Job, root: Path, device: torch.device) -> Iterator[Event]:

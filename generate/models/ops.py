@@ -80,8 +80,9 @@ class SteadyLinear(nn.Linear):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        kernel = self.weight[:, :, None, None]
-        return F.conv2d(input[:, :, None, None], kernel, self.bias, dilation=STEADY).flatten(1)
+        rows = input.flatten(0, -2)[:, :, None, None]
+        product = F.conv2d(rows, self.weight[:, :, None, None], self.bias, dilation=STEADY)
+        return product.reshape(*input.shape[:-1], self.out_features)
 
 
 class GlobalAveragePool(nn.Module):

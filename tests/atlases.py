@@ -1,0 +1,60 @@
+"""Small atlases of a real network, quickly made: to be looked at, continued and damaged."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from generate import run, store
+from generate.engines.engine import Engine
+from generate.engines.local import LocalEngine
+from generate.lenses.feature_visualization import Recipe
+from generate.models import weights
+from generate.models.catalog import organism
+from generate.render.ascend import Ascent
+
+MODEL, LAYER, LENS = "efficientnet_lite0", "stem", "feature_visualization"
+RECIPE = Recipe(Ascent(steps=2), max_size=32, variants=0)
+IMAGES = 4  # of a unit, with this recipe
+HERE = LocalEngine(torch.device("cpu"))
+
+
+def request(layers: Mapping[str, range], kind: weights.WeightsKind = "pretrained") -> run.Request:
+    return run.Request(organism(MODEL), weights.load(organism(MODEL), kind), kind, layers)
+
+
+def render(
+    root: Path,
+    units: range = range(3),
+    recipe: Recipe = RECIPE,
+    per_shard: int = 2,
+    engine: Engine = HERE,
+    kind: weights.WeightsKind = "pretrained",
+) -> run.Outcome:
+    """Render units of the first layer into the atlas at `root`."""
+    return run.render(root, [request({LAYER: units}, kind)], {LENS: recipe}, engine, per_shard, lambda *_: None)
+
+
+def shards(root: Path) -> list[Path]:
+    return [root / path for path in store.shard_files(root)]
+
+
+def rows(root: Path) -> list[dict[str, Any]]:
+    """All rows of the atlas in the order of its files, which is that of the units."""
+    return pa.concat_tables([store.read_shard(path) for path in shards(root)]).to_pylist()
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """Every file of the atlas, byte for byte."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+def replace_rows(root: Path, path: str, changed: Sequence[dict[str, Any]]) -> None:
+    """Write other rows into a shard and have the manifest vouch for them, as a mistaken lens would."""
+    manifest = store.read_manifest(root)
+    units = manifest.shards[path].units
+    manifest.shards[path] = store.write_shard(root, units, manifest.shards[path].id, changed)
+    store.write_manifest(root, manifest)

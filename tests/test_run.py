@@ -1,0 +1,192 @@
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from generate import schema, store
+from generate.errors import AtlasDamaged, RenderFailed, SettingsDiffer
+from generate.lenses.feature_visualization import FeatureVisualization, Recipe
+from generate.lenses.lens import Row, Subject
+from generate.render import objectives
+from generate.run import Outcome
+from tests.atlases import IMAGES, LAYER, LENS, MODEL, RECIPE, content, render, rows, shards
+
+FIRST = f"{LENS}/{MODEL}/{LAYER}.00000-00002.parquet"
+LAST = f"{LENS}/{MODEL}/{LAYER}.00002-00003.parquet"
+
+
+def times(root: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in shards(root)}
+
+
+def test_second_run_makes_nothing_and_leaves_every_file(atlas: Path) -> None:
+    before, touched = content(atlas), times(atlas)
+    assert render(atlas) == Outcome(present=3 * IMAGES, made=0)
+    assert (content(atlas), times(atlas)) == (before, touched)
+
+
+def test_units_asked_for_later_are_the_only_ones_made(atlas: Path) -> None:
+    touched = times(atlas)
+    assert render(atlas, range(1, 5)) == Outcome(present=2 * IMAGES, made=2 * IMAGES)
+    assert times(atlas).items() > touched.items()
+    assert [row["unit"] for row in rows(atlas)] == [unit for unit in range(5) for _ in range(IMAGES)]
+
+
+def test_plan_grows_with_what_is_asked(atlas: Path) -> None:
+    render(atlas, range(1, 5))
+    (planned,) = store.read_manifest(atlas).planned
+    assert (planned.start, planned.stop) == (0, 5)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(3)), per_shard=st.integers(1, 3))
+def test_rows_are_the_same_in_any_slicing_and_any_order(
+    whole: Path, tmp_path_factory: pytest.TempPathFactory, order: Sequence[int], per_shard: int
+) -> None:
+    root = tmp_path_factory.mktemp("sliced")
+    render(root, range(order[0], order[0] + 1))
+    render(root, range(order[1], order[1] + 1))
+    render(root, per_shard=per_shard)
+    assert rows(root) == rows(whole)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "named"),
+    [
+        (replace(RECIPE, ascent=replace(RECIPE.ascent, steps=3)), "ascent.steps is 2 in the atlas, 3 asked"),
+        (replace(RECIPE, max_size=40), "max_size is 32 in the atlas, 40 asked"),
+    ],
+)
+def test_other_settings_are_refused_by_name(atlas: Path, recipe: Recipe, named: str) -> None:
+    before = content(atlas)
+    with pytest.raises(SettingsDiffer, match=named):
+        render(atlas, range(5), recipe)
+    assert content(atlas) == before
+
+
+def test_other_weights_are_refused(atlas: Path) -> None:
+    before = content(atlas)
+    with pytest.raises(SettingsDiffer, match=f"{MODEL}: weights_sha256 is "):
+        render(atlas, kind="random")
+    assert content(atlas) == before
+
+
+def test_lost_shard_is_made_again(atlas: Path) -> None:
+    before = content(atlas)
+    (atlas / LAST).unlink()
+    assert render(atlas).made == IMAGES
+    assert content(atlas) == before
+
+
+@pytest.mark.parametrize("per_shard", [1, 2])
+def test_shortened_shard_is_made_again(atlas: Path, per_shard: int) -> None:
+    before = rows(atlas)
+    os.truncate(atlas / FIRST, 5000)
+    assert render(atlas, per_shard=per_shard).made == 2 * IMAGES
+    assert rows(atlas) == before  # and so no piece of the shortened one is left
+
+
+def test_shard_finished_but_not_noted_is_taken_in(atlas: Path) -> None:
+    before, touched = content(atlas), times(atlas)
+    manifest = store.read_manifest(atlas)
+    del manifest.shards[FIRST]
+    store.write_manifest(atlas, manifest)
+    assert render(atlas).made == 0
+    assert (content(atlas), times(atlas)) == (before, touched)
+
+
+def test_shard_under_another_name_is_not_taken_in(atlas: Path) -> None:
+    before = content(atlas)
+    (atlas / FIRST).rename(atlas / FIRST.replace(LAYER, "head"))
+    assert render(atlas).made == 2 * IMAGES
+    assert before.items() <= content(atlas).items()
+
+
+def test_shard_of_other_settings_is_not_taken_in(atlas: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    render(other, recipe=replace(RECIPE, max_size=40))
+    before = content(atlas)
+    (other / LAST).replace(atlas / LAST)
+    manifest = store.read_manifest(atlas)
+    del manifest.shards[LAST]
+    store.write_manifest(atlas, manifest)
+    assert render(atlas).made == IMAGES
+    assert content(atlas) == before
+
+
+def test_shards_without_a_manifest_are_refused(atlas: Path) -> None:
+    (atlas / schema.MANIFEST).unlink()
+    before = content(atlas)
+    with pytest.raises(AtlasDamaged, match=r"holds shards but no atlas\.json"):
+        render(atlas)
+    assert content(atlas) == before
+
+
+def test_shard_that_fails_fails_alone(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = FeatureVisualization.rows
+
+    def failing(self: FeatureVisualization, subject: Subject, units: range, recipe: Recipe) -> Iterator[list[Row]]:
+        for some in right(self, subject, units, recipe):
+            yield some
+            if 1 in units:
+                raise ValueError("no light")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureVisualization, "rows", failing)
+        with pytest.raises(RenderFailed) as caught:
+            render(tmp_path, per_shard=1)
+    assert "1 of 3 shards failed" in str(caught.value)
+    assert f"{LENS} of {MODEL}/{LAYER} 1:2: ValueError: no light" in str(caught.value)
+    assert [row["unit"] for row in rows(tmp_path)] == [0] * IMAGES + [2] * IMAGES
+    assert render(tmp_path, per_shard=1) == Outcome(present=2 * IMAGES, made=IMAGES)
+    assert rows(tmp_path) == rows(whole)
+
+
+def test_nan_becomes_a_flagged_row_without_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = objectives.Channel.__call__
+
+    def poisoned(self: objectives.Channel, acts: torch.Tensor) -> torch.Tensor:
+        return torch.where(self.units == 1, math.nan, 1.0) * right(self, acts)
+
+    monkeypatch.setattr(objectives.Channel, "__call__", poisoned)
+    render(tmp_path)
+    bad = [row for row in rows(tmp_path) if row["unit"] == 1 and row["objective"] == "channel"]
+    good = [row for row in rows(tmp_path) if row not in bad]
+    assert [(row["image"], row["score"], row["flag"]) for row in bad] == [(None, None, "nan")] * 2
+    assert all(row["image"] is not None and row["flag"] != "nan" for row in good)
+
+
+def test_progress_is_told_image_by_image(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    _listened(tmp_path, told)
+    assert told[0] == (0, 3 * IMAGES)
+    assert told[-1] == (3 * IMAGES, 3 * IMAGES)
+    assert told == sorted(told)
+
+
+def _listened(root: Path, told: list[tuple[int, int]]) -> None:
+    from generate import run
+    from tests.atlases import HERE, request
+
+    def listen(made: int, todo: int, event: Any) -> None:
+        told.append((made, todo))
+
+    run.render(root, [request({LAYER: range(3)})], {LENS: RECIPE}, HERE, 2, listen)
+
+
+def test_every_row_says_how_it_was_made(whole: Path) -> None:
+    model = store.read_manifest(whole).models[MODEL]
+    for row in rows(whole):
+        assert json.loads(row["recipe"])["ascent"]["steps"] == RECIPE.ascent.steps
+        assert row["weights_sha256"] == model["weights_sha256"]
+        assert f"torch {torch.__version__}" in row["software"]
+        assert row["device"] == "cpu"
+    assert len({row["seed"] for row in rows(whole)}) == 3 * IMAGES
