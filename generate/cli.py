@@ -22,6 +22,7 @@ from generate.engines.local import LocalEngine
 from generate.errors import AtlasError, UnknownName
 from generate.keys import parse_units
 from generate.lenses.registry import LENSES, lens
+from generate.models import mirror
 from generate.models import weights as trained
 from generate.models.catalog import CATALOG, organism
 from generate.models.legacy import resolve
@@ -81,22 +82,34 @@ def models(
 def weights(
     names: Annotated[list[str], typer.Argument(metavar="MODEL...", show_default=False)],
     from_file: Annotated[Path | None, typer.Option("--from", help="Take this file instead of fetching one.")] = None,
+    mirror_repo: Annotated[
+        str | None, typer.Option("--mirror", metavar="REPO", help="Of the Hub: fetch from there, if it can be had.")
+    ] = None,
+    publish_repo: Annotated[
+        str | None, typer.Option("--publish", metavar="REPO", help="Of the Hub: put them there for others.")
+    ] = None,
 ) -> None:
     """Fetch or take trained weights, verify, convert and cache them; say where they came from."""
     organisms = [organism(name) for name in names]
     if from_file and len(organisms) != 1:
         raise UnknownName(f"--from takes one file of one model; {len(organisms)} models are named")
+    if from_file and mirror_repo:
+        raise UnknownName("--from takes a file instead of fetching one; --mirror says where to fetch it")
+    loaded = {}
     for known in organisms:
-        given = trained.take(known, from_file) if from_file else trained.load(known)
+        given = trained.take(known, from_file) if from_file else trained.load(known, repo=mirror_repo)
+        loaded[known.name] = given
         origin = given.provenance
         out.print(f"{known.name}: {len(given.tensors)} tensors from {origin.source}", soft_wrap=True)
         if not origin.official:
-            out.print("  not the published file: its hash is another, though its tensors fit", soft_wrap=True)
+            out.print("  not proven to be the published file, though its tensors fit", soft_wrap=True)
         if origin.ignored:
             out.print(f"  ignored, of no use to the network: {', '.join(origin.ignored)}", soft_wrap=True)
         out.print(f"  license {origin.license}; sha256 {given.sha256}", soft_wrap=True)
         if (path := trained.cached_file(known)).exists():
             out.print(f"  in {path}", soft_wrap=True)
+    if publish_repo:
+        out.print(mirror.publish(publish_repo, loaded), soft_wrap=True)
 
 
 @app.command()
