@@ -141,7 +141,6 @@ def render(
         for name, layers in (asked or DEFAULT_UNITS).items()
     ]
     on_cpu = chosen.type == "cpu"
-    # a thread a process: a step's many small operations gain nothing from a second core, and lose to waiting for it
     rendering = LocalEngine(chosen, workers or (len(os.sched_getaffinity(0)) if on_cpu else 1))
     with _progress() as progress:
         task = progress.add_task("images")

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -49,10 +50,22 @@ def render_shard(job: Job, root: Path, device: torch.device) -> Iterator[Made | 
     }
     rows: list[Row] = []
     units = range(job.units.start, job.units.stop)
-    for some in lens(job.units.lens).rows(subject, units, job.recipe):
-        rows += [_finished({**made_by, **row}) for row in some]
-        yield Made(len(some))
+    with _one_thread():
+        for some in lens(job.units.lens).rows(subject, units, job.recipe):
+            rows += [_finished({**made_by, **row}) for row in some]
+            yield Made(len(some))
     yield Finished(write_shard(root, job.units, job.id, rows))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Render with one thread a process: with more, gradients are rounded differently with the size of the batch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def software() -> str:
@@ -98,4 +111,4 @@ def _subject(job: Job, device: torch.device) -> Subject:
 def _network(model: str, kind: weights.WeightsKind, device: torch.device) -> tuple[Network, str]:
     """A process renders many shards of one model: it is loaded once."""
     given = weights.load(organism(model), kind)
-    return weights.network(organism(model), given).to(device), given.sha256
+    return weights.network(organism(model), given, device), given.sha256

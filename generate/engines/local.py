@@ -2,7 +2,6 @@
 
 import ctypes
 import multiprocessing
-import os
 import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -73,8 +72,7 @@ class LocalEngine:
         """A new worker, and our end of the pipe to it."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        threads = max(1, len(os.sched_getaffinity(0)) // self.workers)
-        process = context.Process(target=_work, args=(theirs, root, self.device, threads), daemon=True)
+        process = context.Process(target=_work, args=(theirs, root, self.device), daemon=True)
         process.start()
         theirs.close()
         return ours, process
@@ -86,10 +84,9 @@ def _hand(connection: Connection, job: Job) -> Job:
     return job
 
 
-def _work(connection: Connection, root: Path, device: torch.device, threads: int) -> None:
+def _work(connection: Connection, root: Path, device: torch.device) -> None:
     """A worker's life: jobs in, events out, until the pipe ends; it ends too when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    torch.set_num_threads(threads)
     _keep_freed_memory()
     try:
         while True:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from generate.errors import unknown
 from generate.models.network import Field, Layer, Network
-from generate.models.ops import Concat, GlobalAveragePool
+from generate.models.ops import STEADY, Concat, GlobalAveragePool, SteadyLinear
 
 
 class Graph(Network):
@@ -117,6 +117,18 @@ def receptive_fields(graph: Graph) -> dict[str, Field]:
         else:
             fields[name] = Field(max(sizes), stride)
     return fields
+
+
+def steady_rounding(network: Network) -> None:
+    """On a CPU with one thread: have every sample rounded the same way whatever the batch, in place.
+
+    Without it a unit's picture would depend on its companions: rounding grows through hundreds of steps.
+    """
+    for op in network.modules():
+        if isinstance(op, nn.Conv2d) and op.kernel_size == (1, 1):
+            op.dilation = (STEADY, STEADY)
+        elif type(op) is nn.Linear:
+            op.__class__ = SteadyLinear
 
 
 def fold_batch_norm(graph: Graph) -> None:

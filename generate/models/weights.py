@@ -11,21 +11,26 @@ from generate.errors import WeightsError
 from generate.models import converted, mirror
 from generate.models.converted import Provenance, Weights
 from generate.models.download import file_hash, obtained
-from generate.models.graph import Graph, fold_batch_norm
+from generate.models.graph import Graph, fold_batch_norm, steady_rounding
 from generate.models.network import Network
 from generate.models.organism import UNSTATED, Library, Organism, Source
 from generate.models.state_dict import read_state_dict
 
 WeightsKind = Literal["pretrained", "random"]
 
+CPU = torch.device("cpu")
 
-def network(organism: Organism, weights: Weights) -> Network:
+
+def network(organism: Organism, weights: Weights, device: torch.device = CPU) -> Network:
     """The organism's network with these weights, ready for rendering: frozen, evaluation mode, batch norm folded."""
     network = organism.build().eval().requires_grad_(False)
     network.load_state_dict(weights.tensors, strict=False)  # not strict: batch norms count batches, which nobody reads
     if isinstance(network, Graph):
         fold_batch_norm(network)
-    return network.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    if device.type == "cpu":
+        steady_rounding(network)
+    network.requires_grad_(False)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def load(organism: Organism, kind: WeightsKind = "pretrained", repo: str | None = None) -> Weights:

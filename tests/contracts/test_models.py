@@ -1,0 +1,99 @@
+"""What every organism in the catalog promises. A new one is picked up unasked."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from generate.keys import LAYER, parse_key
+from generate.models import weights
+from generate.models.catalog import CATALOG
+from generate.models.graph import Graph
+
+NAMES = sorted(CATALOG)
+SIZE = 96  # px of the pictures; large enough for the auxiliary heads' pools
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As shards are rendered."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def shown(graph: Graph, pictures: Tensor, nodes: list[str]) -> list[Tensor]:
+    """Of the first picture: activations at all nodes, and the gradient of the last."""
+    pictures = pictures.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    values = graph(pictures, nodes)
+    gradient = torch.autograd.grad(values[-1].square().sum(), pictures)[0]
+    return [value[0].detach().clone() for value in values] + [gradient[0]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sample_does_not_depend_on_companions(name: str) -> None:
+    organism = CATALOG[name]
+    graph = weights.network(organism, weights.random(organism))
+    maps = [layer.name for layer in organism.layers.values() if layer.kind == "conv" and layer.name[:4] != "head"]
+    nodes = graph.order(tuple(maps))
+    pictures = torch.rand(16, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    among_others = shown(graph, pictures, nodes)
+    for count in (2, 5):
+        both = zip([*nodes, "gradient"], shown(graph, pictures[:count], nodes), among_others, strict=True)
+        assert not [node for node, alone, together in both if not torch.equal(alone, together)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dense_unit_does_not_depend_on_companions(name: str) -> None:
+    organism = CATALOG[name]
+    graph = weights.network(organism, weights.random(organism))
+    products = [op for op in graph.children() if isinstance(op, nn.Linear)]
+    assert products
+    for product in products:
+        inputs = torch.rand(16, product.in_features, generator=torch.Generator().manual_seed(0))
+        among_others = product(inputs)
+        for count in (2, 5):
+            assert torch.equal(product(inputs[:count]), among_others[:count])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_make_keys(name: str) -> None:
+    organism = CATALOG[name]
+    assert organism.name == name
+    for layer in organism.layers.values():
+        assert LAYER.fullmatch(layer.name)
+        assert str(parse_key(f"{name}/{layer.name}/{layer.units - 1}")) == f"{name}/{layer.name}/{layer.units - 1}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_facts_are_stated(name: str) -> None:
+    organism = CATALOG[name]
+    assert organism.title
+    assert re.fullmatch(r"https://\S+", organism.paper)
+    assert 2010 < organism.year < 2030
+    assert organism.dataset in ("ImageNet", "Places365")
+    assert organism.sources
+    for source in organism.sources:
+        assert re.match(r"https?://|pypi:", source.where)
+        assert source.license
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fields_and_strides_grow_towards_the_logits(name: str) -> None:
+    maps = [layer for layer in CATALOG[name].layers.values() if layer.kind == "conv" and layer.name[:4] != "head"]
+    fields = [layer.receptive_field for layer in maps]
+    assert None not in fields
+    assert fields == sorted(fields)  # type: ignore[type-var]
+    assert [layer.stride for layer in maps] == sorted(layer.stride for layer in maps)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_branches_cover_their_layer(name: str) -> None:
+    for layer in CATALOG[name].layers.values():
+        starts = [0, *(stop for _, stop in layer.branches.values())]
+        if layer.branches:
+            assert [start for start, _ in layer.branches.values()] == starts[:-1]
+            assert starts[-1] == layer.units

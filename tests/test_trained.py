@@ -1,0 +1,65 @@
+"""What only real trained weights can show."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from generate.lenses.feature_visualization import RECIPES, FeatureVisualization, Recipe
+from generate.lenses.lens import Subject
+from generate.models import weights
+from generate.models.googlenet_caffe import INCEPTIONV1_CAFFE
+from generate.models.graph import Graph
+from generate.render.ascend import Ascent
+from tests import shared
+
+pytestmark = shared.needed
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return weights.network(INCEPTIONV1_CAFFE, weights.take(INCEPTIONV1_CAFFE, shared.GOOGLENET))
+
+
+def photo(path: Path) -> torch.Tensor:
+    """(3, 224, 224), RGB in [0, 1]: the middle of a photo of 256 px."""
+    with Image.open(path) as image:
+        pixels = np.array(image.convert("RGB").crop((16, 16, 240, 240)))
+    return torch.from_numpy(pixels).permute(2, 0, 1) / 255
+
+
+def test_googlenet_knows_three_photos_in_four(graph: Graph) -> None:
+    paths = sorted(shared.PHOTOS.glob("*.jpg"))[::5]  # one of every fifth class
+    right = 0
+    for at in range(0, len(paths), 25):
+        some = paths[at : at + 25]
+        with torch.no_grad():
+            (logits,) = graph(torch.stack([photo(path) for path in some]), ["loss3_classifier"])
+        classes = torch.tensor([int(path.name[:4]) for path in some])
+        right += int((logits.argmax(1) == classes).sum())
+    assert right >= 0.75 * len(paths)
+
+
+def subject(graph: Graph) -> Subject:
+    return Subject(INCEPTIONV1_CAFFE, graph, INCEPTIONV1_CAFFE.layer("inception_4c"), torch.device("cpu"))
+
+
+def test_drafts_of_inception_4c_excite_their_units(graph: Graph) -> None:
+    first_batch = next(FeatureVisualization().rows(subject(graph), range(16), RECIPES["draft"]))
+    scores = [row["score"] for row in first_batch if (row["objective"], row["direction"]) == ("channel", 1)]
+    assert len(scores) == 16
+    assert np.mean(scores) >= 430
+    assert all(row["flag"] is None for row in first_batch)
+
+
+def test_unit_of_a_trained_network_is_the_same_alone_and_among_others(graph: Graph) -> None:
+    recipe = Recipe(Ascent(steps=5), max_size=96, variants=0)
+    together = {row["unit"]: row for row in next(FeatureVisualization().rows(subject(graph), range(440, 456), recipe))}
+    for units in (range(447, 448), range(446, 449)):
+        for row in next(FeatureVisualization().rows(subject(graph), units, recipe)):
+            assert torch.equal(row["image"], together[row["unit"]]["image"])
+            assert row["score"] == together[row["unit"]]["score"]
