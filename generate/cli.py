@@ -12,7 +12,6 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from generate import run, store
 from generate.check import check as problems
@@ -21,6 +20,7 @@ from generate.engines.local import LocalEngine, num_cores
 from generate.errors import AtlasError, UnknownName
 from generate.keys import parse_units
 from generate.lenses.registry import LENSES, lens
+from generate.models import mirror
 from generate.models import weights as trained
 from generate.models.catalog import CATALOG, organism
 from generate.models.legacy import resolve
@@ -80,22 +80,34 @@ def models(
 def weights(
     names: Annotated[list[str], typer.Argument(metavar="MODEL...", show_default=False)],
     from_file: Annotated[Path | None, typer.Option("--from", help="Take this file instead of fetching one.")] = None,
+    mirror_repo: Annotated[
+        str | None, typer.Option("--mirror", metavar="REPO", help="Of the Hub: fetch from there, if it can be had.")
+    ] = None,
+    publish_repo: Annotated[
+        str | None, typer.Option("--publish", metavar="REPO", help="Of the Hub: put them there for others.")
+    ] = None,
 ) -> None:
     """Fetch or take trained weights, verify, convert and cache them; say where they came from."""
     organisms = [organism(name) for name in names]
     if from_file and len(organisms) != 1:
         raise UnknownName(f"--from takes one file of one model; {len(organisms)} models are named")
+    if from_file and mirror_repo:
+        raise UnknownName("--from takes a file instead of fetching one; --mirror says where to fetch it")
+    loaded = {}
     for known in organisms:
-        given = trained.take(known, from_file) if from_file else trained.load(known)
+        given = trained.take(known, from_file) if from_file else trained.load(known, repo=mirror_repo)
+        loaded[known.name] = given
         origin = given.provenance
         out.print(f"{known.name}: {len(given.tensors)} tensors from {origin.source}", soft_wrap=True)
         if not origin.official:
-            out.print("  not the published file: its hash is another, though its tensors fit", soft_wrap=True)
+            out.print("  not proven to be the published file, though its tensors fit", soft_wrap=True)
         if origin.ignored:
             out.print(f"  ignored, of no use to the network: {', '.join(origin.ignored)}", soft_wrap=True)
         out.print(f"  license {origin.license}; sha256 {given.sha256}", soft_wrap=True)
         if (path := trained.cached_file(known)).exists():
             out.print(f"  in {path}", soft_wrap=True)
+    if publish_repo:
+        out.print(mirror.publish(publish_repo, loaded), soft_wrap=True)
 
 
 @app.command()
@@ -191,15 +203,15 @@ def _facts(name: str) -> dict[str, Any]:
 
 
 def _show(rows: Sequence[Mapping[str, Any]], as_json: Mapping[str, Any] | None) -> None:
-    """Rows as a table; or, where given, what stands for them in JSON."""
+    """Rows as a table, a line each however long; or, where given, what stands for them in JSON."""
     if as_json is not None:
         print(json.dumps(as_json, indent=1))
         return
     shown = [name for name, value in rows[0].items() if not isinstance(value, dict)] if rows else []
-    table = Table(*shown, box=None)
-    for row in rows:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in shown))
-    out.print(table)
+    table = [shown, *(["" if row[name] is None else str(row[name]) for name in shown] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
 def _device(name: str | None) -> torch.device:

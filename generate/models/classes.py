@@ -13,3 +13,8 @@ def imagenet() -> tuple[str, ...]:
     """ImageNet's 1000 classes in the order of its challenge."""
     lines = Path(__file__).with_name("imagenet_classes.txt").read_text().splitlines()
     return tuple(line for line in lines if not line.startswith("#"))
+
+
+def imagenet_behind_background() -> tuple[str, ...]:
+    """The same behind a first class for the background, as TF-slim's networks have them."""
+    return ("background", *imagenet())

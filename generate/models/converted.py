@@ -107,10 +107,8 @@ def read(path: Path) -> Weights:
         stated, provenance = header["sha256"], json.loads(header["provenance"])
         origin = Provenance(**{**provenance, "ignored": tuple(provenance["ignored"])})
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged ({error!r}); delete it, and it is made anew") from error
+        raise WeightsError(f"{path} is damaged: {error!r}") from error
     found = identity(tensors)
     if found != stated:
-        raise WeightsError(
-            f"{path} is damaged: its tensors have sha256 {found}, expected {stated}; delete it, and it is made anew"
-        )
+        raise WeightsError(f"{path} is damaged: its tensors have sha256 {found}, expected {stated}")
     return Weights(tensors, found, origin)

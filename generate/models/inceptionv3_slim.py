@@ -7,6 +7,7 @@ https://github.com/tensorflow/models/blob/master/research/slim/nets/inception_v3
 from torch import nn
 
 from generate.models import slim
+from generate.models.classes import imagenet_behind_background
 from generate.models.graph import Graph
 from generate.models.ops import GlobalAveragePool, Preprocess
 from generate.models.organism import Organism, Source
@@ -131,4 +132,5 @@ INCEPTIONV3_SLIM = Organism(
             license="Apache-2.0",
         ),
     ),
+    name_classes=imagenet_behind_background,
 )

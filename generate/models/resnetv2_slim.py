@@ -13,6 +13,7 @@ by half the kernel on all sides, whereas the pool behind the first convolution p
 from torch import nn
 
 from generate.models import slim
+from generate.models.classes import imagenet_behind_background
 from generate.models.graph import Graph
 from generate.models.ops import Add, GlobalAveragePool, Preprocess, SameMaxPool2d
 from generate.models.organism import Organism, Source
@@ -99,4 +100,5 @@ RESNETV2_50_SLIM = Organism(
             license="Apache-2.0",
         ),
     ),
+    name_classes=imagenet_behind_background,
 )

@@ -1,14 +1,14 @@
 """Trained weights: fetched or taken, verified, converted, cached; and the network ready to run."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from generate import schema
 from generate.errors import WeightsError
-from generate.models import converted
+from generate.models import converted, mirror
 from generate.models.converted import Provenance, Weights
 from generate.models.download import file_hash, obtained
 from generate.models.graph import Graph, fold_batch_norm
@@ -34,12 +34,20 @@ def network(organism: Organism, weights: Weights, device: torch.device = CPU) ->
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def load(organism: Organism, kind: WeightsKind = "pretrained") -> Weights:
-    """The organism's weights: from the cache, else from its sources; or random ones, for tests and benchmarks."""
+def load(organism: Organism, kind: WeightsKind = "pretrained", repo: str | None = None) -> Weights:
+    """The organism's weights: from the cache, else from the mirror `repo` if one is given, else from its sources.
+
+    Or random ones, for tests and benchmarks.
+    """
     if kind == "random":
         return random(organism)
     path = cached_file(organism)
-    return converted.read(path) if path.exists() else fetch(organism)
+    if not path.exists():
+        return fetch(organism, repo)
+    try:
+        return converted.read(path)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; delete it, and it is made anew") from error
 
 
 def random(organism: Organism) -> Weights:
@@ -60,15 +68,15 @@ def random(organism: Organism) -> Weights:
     return Weights(tensors, converted.identity(tensors), provenance)
 
 
-def fetch(organism: Organism) -> Weights:
-    """Weights from the first of the organism's sources that gives them, converted into the cache."""
+def fetch(organism: Organism, repo: str | None = None) -> Weights:
+    """Weights from the first that gives them, the mirror `repo` or one of the sources, converted into the cache."""
+    attempts = [partial(_obtain, organism, source) for source in organism.sources]
+    if repo:
+        attempts.insert(0, partial(_copy, organism, repo))
     refusals = []
-    for source in organism.sources:
+    for attempt in attempts:
         try:
-            if isinstance(source, Library):
-                return _borrow(organism, source)
-            with obtained(source, cache() / "downloads") as path:
-                return take(organism, path, source)
+            return attempt()
         except WeightsError as error:
             refusals.append(f"\n  {error}")
     raise WeightsError(
@@ -101,12 +109,28 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
 
 def cached_file(organism: Organism) -> Path:
     """Where the organism's converted weights lie."""
-    return cache() / "weights" / f"{schema.split(organism.name)}.safetensors"
+    return cache() / "weights" / mirror.filename(organism.name)
 
 
 def cache() -> Path:
     """The cache's folder: ~/.cache/microscope-atlas, or what MICROSCOPE_ATLAS_CACHE says."""
     return Path(os.environ.get("MICROSCOPE_ATLAS_CACHE") or Path.home() / ".cache" / "microscope-atlas")
+
+
+def _obtain(organism: Organism, source: Source | Library) -> Weights:
+    if isinstance(source, Library):
+        return _borrow(organism, source)
+    with obtained(source, cache() / "downloads") as path:
+        try:
+            return take(organism, path, source)
+        except WeightsError as error:
+            raise WeightsError(f"{source.where}: {error}") from error
+
+
+def _copy(organism: Organism, repo: str) -> Weights:
+    weights = mirror.fetch(organism, repo)
+    converted.write(cached_file(organism), weights)
+    return weights
 
 
 def _borrow(organism: Organism, library: Library) -> Weights:

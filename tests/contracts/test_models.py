@@ -2,15 +2,23 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from generate.check import check
+from generate.engines.local import LocalEngine
 from generate.keys import LAYER, parse_key
+from generate.lenses.feature_visualization import Recipe
 from generate.models import weights
 from generate.models.catalog import CATALOG
 from generate.models.graph import Graph
+from generate.models.network import Network
+from generate.render.ascend import Ascent
+from generate.run import Request, render
+from generate.store import read_manifest
 
 NAMES = sorted(CATALOG)
 SIZE = 96  # px of the pictures; large enough for the auxiliary heads' pools
@@ -25,7 +33,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def shown(graph: Graph, pictures: Tensor, nodes: list[str]) -> list[Tensor]:
+def shown(graph: Network, pictures: Tensor, nodes: list[str]) -> list[Tensor]:
     """Of the first picture: activations at all nodes, and the gradient of the last."""
     pictures = pictures.contiguous(memory_format=torch.channels_last).requires_grad_(True)
     values = graph(pictures, nodes)
@@ -38,6 +46,7 @@ def test_sample_does_not_depend_on_companions(name: str) -> None:
     organism = CATALOG[name]
     graph = weights.network(organism, weights.random(organism))
     maps = [layer.name for layer in organism.layers.values() if layer.kind == "conv" and layer.name[:4] != "head"]
+    assert isinstance(graph, Graph)
     nodes = graph.order(tuple(maps))
     pictures = torch.rand(16, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     among_others = shown(graph, pictures, nodes)
@@ -97,3 +106,13 @@ def test_branches_cover_their_layer(name: str) -> None:
         if layer.branches:
             assert [start for start, _ in layer.branches.values()] == starts[:-1]
             assert starts[-1] == layer.units
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layer_renders(name: str, tmp_path: Path) -> None:
+    organism = CATALOG[name]
+    recipe = Recipe(Ascent(steps=1), max_size=SIZE, variants=0)
+    request = Request(organism, weights.random(organism), "random", {layer: range(1) for layer in organism.layers})
+    render(tmp_path, [request], {"feature_visualization": recipe}, LocalEngine(torch.device("cpu")), 1, lambda *_: None)
+    assert not list(check(tmp_path))
+    assert len(read_manifest(tmp_path).shards) == len(organism.layers)

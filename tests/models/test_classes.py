@@ -29,6 +29,11 @@ def test_classes_whose_order_or_license_is_not_known_are_null() -> None:
     assert not {"efficientnet_lite0", "inceptionv1_caffe", "alexnet", "vgg19_caffe"} & unnamed
 
 
+def test_slims_networks_have_the_background_first() -> None:
+    classes = CATALOG["inceptionv3_slim"].classes
+    assert classes is not None and classes[:2] == ("background", "tench")
+
+
 def test_models_tells_classes_and_edges() -> None:
     told = json.loads(CliRunner().invoke(app, ["models", "inceptionv1_caffe", "--json"]).stdout)
     assert told["classes"][817] == "sports car"

@@ -29,7 +29,7 @@ def run(*arguments: object) -> str:
 
 @pytest.fixture
 def _brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(RECIPES, "draft", Recipe(Ascent(steps=2), max_size=32, variants=0))
+    monkeypatch.setitem(RECIPES, "draft", Recipe(Ascent(steps=8), max_size=32, variants=0))
     monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path / "cache"))
 
 
@@ -81,6 +81,24 @@ def test_weights_are_what_the_function_returns() -> None:
 def test_random_weights_are_others_and_the_same_in_every_run() -> None:
     known = organism(SMALL)
     assert weights.random(known).sha256 == weights.random(known).sha256 != weights.load(known).sha256
+
+
+@pytest.mark.usefixtures("_brief")
+@pytest.mark.parametrize("layer", ["block_conv2", "logits"])
+def test_unit_alone_equals_unit_among_others(layer: str, tmp_path: Path) -> None:
+    for units in ("1:2", "0:4"):
+        run("render", tmp_path / units, "--model", SMALL, "--layer", layer, "--units", units, "--workers", 1)
+    alone, among = (
+        [
+            row
+            for path in read_manifest(atlas).shards
+            for row in read_shard(atlas / path).to_pylist()
+            if row["unit"] == 1
+        ]
+        for atlas in (tmp_path / "1:2", tmp_path / "0:4")
+    )
+    assert len(alone) == 4
+    assert alone == among
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,10 @@ def test_damaged_cache_is_refused_and_says_what_to_do(cache: Path, file: Path) -
     content = bytearray(cached.read_bytes())
     content[-5] ^= 1
     cached.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"is damaged.* delete it"):
+    with pytest.raises(WeightsError, match=r"is damaged: .* delete it"):
         weights.load(INCEPTIONV1_CAFFE)
     cached.write_bytes(content[: len(content) // 2])
-    with pytest.raises(WeightsError, match=r"is damaged.* delete it"):
+    with pytest.raises(WeightsError, match=r"is damaged: .* delete it"):
         weights.load(INCEPTIONV1_CAFFE)
 
 

@@ -1,0 +1,168 @@
+"""Weights over HTTP from a server on 127.0.0.1 that keeps its word, or does not."""
+
+import hashlib
+import io
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import torch
+from torch import Tensor
+
+from generate.errors import WeightsError
+from generate.models import weights
+from generate.models.organism import Organism, Source
+from generate.models.state_dict import read_state_dict
+from tests.models.test_mirror import TOY
+
+TENSORS = weights.random(TOY).tensors
+
+
+def state_dict(tensors: dict[str, Tensor]) -> bytes:
+    file = io.BytesIO()
+    torch.save(tensors, file)
+    return file.getvalue()
+
+
+WHOLE = state_dict(TENSORS)
+SHA1 = hashlib.sha1(WHOLE).hexdigest()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        content = {
+            "/whole.pth": WHOLE,
+            "/short.pth": WHOLE[:-100],
+            "/other.pth": state_dict({"conv.weight": torch.zeros(1)}),
+            "/noise.pth": b"no pickle",
+        }.get(self.path)
+        if content is None:
+            return self.send_error(404)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(WHOLE if self.path == "/short.pth" else content)))
+        self.end_headers()
+        self.wfile.write(content)
+        return None
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing: the tests' output is for the tests."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), _Handler) as running:
+        thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path))
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def toy(*sources: Source) -> Organism:
+    return replace(TOY, sources=sources)
+
+
+def source(url: str, sha1: str | None = None) -> Source:
+    return Source(url, read_state_dict, license="CC0-1.0", sha1=sha1)
+
+
+def files(cache: Path) -> list[str]:
+    return sorted(path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("sha1", [SHA1, None])
+def test_file_is_fetched_converted_and_not_kept(server: str, cache: Path, sha1: str | None) -> None:
+    given = weights.load(toy(source(f"{server}/whole.pth", sha1)))
+    assert all(torch.equal(given.tensors[name], value) for name, value in TENSORS.items())
+    assert given.provenance.source == f"{server}/whole.pth"
+    assert given.provenance.file_sha256 == hashlib.sha256(WHOLE).hexdigest()
+    assert files(cache) == ["weights/toy.safetensors"]
+    assert list((cache / "downloads").iterdir()) == []
+
+
+def refused() -> str:
+    """The URL of a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"http://127.0.0.1:{free.getsockname()[1]}/whole.pth"
+
+
+@pytest.mark.parametrize(
+    ("path", "sha1", "reason"),
+    [
+        ("/whole.pth", "0" * 40, f"whole.pth: the file's sha1 is {SHA1}, expected {'0' * 40}"),
+        ("/nothing.pth", None, "nothing.pth: HTTP Error 404"),
+        ("/short.pth", None, f"short.pth: the connection ended after {len(WHOLE) - 100} bytes, expected {len(WHOLE)}"),
+        ("/other.pth", None, r"is not of toy: conv.weight has shape \(1,\), expected \(4, 3, 3, 3\)"),
+        ("/noise.pth", None, "noise.pth is not a state dict"),
+    ],
+)
+def test_failure_is_named_and_leaves_nothing_behind(
+    server: str, cache: Path, path: str, sha1: str | None, reason: str
+) -> None:
+    with pytest.raises(WeightsError, match=reason) as caught:
+        weights.load(toy(source(server + path, sha1)))
+    assert "no source of weights for toy answered" in str(caught.value)
+    assert f"{server}{path}" in str(caught.value)
+    assert "--from FILE" in str(caught.value)
+    assert files(cache) == []
+    assert not any((cache / "downloads").iterdir())
+
+
+def test_refused_connection_is_named(cache: Path) -> None:
+    url = refused()
+    with pytest.raises(WeightsError, match=rf"{url}: .*refused"):
+        weights.load(toy(source(url)))
+    assert files(cache) == []
+
+
+@pytest.mark.parametrize("path", ["/nothing.pth", "/short.pth", "/noise.pth"])
+def test_next_source_is_tried(server: str, cache: Path, path: str) -> None:
+    given = weights.load(toy(source(server + path), source(f"{server}/whole.pth", SHA1)))
+    assert given.provenance.source == f"{server}/whole.pth"
+    assert files(cache) == ["weights/toy.safetensors"]
+
+
+def test_failure_leaves_weights_in_the_cache_as_they_were(server: str, cache: Path) -> None:
+    weights.load(toy(source(f"{server}/whole.pth")))
+    before = (cache / "weights" / "toy.safetensors").read_bytes()
+    with pytest.raises(WeightsError):
+        weights.fetch(toy(source(f"{server}/short.pth")))
+    assert (cache / "weights" / "toy.safetensors").read_bytes() == before
+
+
+def test_conversion_that_is_stopped_leaves_no_half_file(
+    server: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("generate.models.converted.save_file", stop)
+    with pytest.raises(KeyboardInterrupt):
+        weights.load(toy(source(f"{server}/whole.pth")))
+    assert files(cache) == []
+
+
+def test_damaged_cache_is_refused_with_what_to_do(server: str, cache: Path) -> None:
+    known = toy(source(f"{server}/whole.pth"))
+    weights.load(known)
+    path = weights.cached_file(known)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=r"its tensors have sha256 \w+, expected \w+; delete it, and it is made anew"
+    ):
+        weights.load(known)
