@@ -1,0 +1,76 @@
+"""What the documentation says is so: its code runs, its links within the repository lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from generate import run, schema
+from generate.check import check
+from generate.cli import app
+from generate.store import read_manifest
+from tests import atlases
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "dataset_card.md")
+
+
+def blocks(document: str) -> list[str]:
+    """The Python in a document that stands for itself: it imports what it uses, and no file is named above it."""
+    found = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    return [block for block in found if not block.startswith("# ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an atlas called microscope-atlas, of the layer that the examples name."""
+    folder = tmp_path_factory.mktemp("docs")
+    request = atlases.request({"blocks_4": range(3)})
+    recipes = {atlases.LENS: atlases.RECIPE}
+    run.render(folder / "microscope-atlas", [request], recipes, atlases.HERE, 8, lambda *_: None)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "code", [pytest.param(code, id=f"{name} {i}") for name in DOCUMENTS for i, code in enumerate(blocks(name))]
+)
+def test_code_runs(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Image.Image] = []
+    monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {"__name__": "docs"}
+    exec(compile(code, "docs", "exec", dont_inherit=True), names)
+    if "load_dataset" in code:
+        assert all(image.mode == "RGB" for image in shown)
+        assert any(len(value) for value in names.values() if hasattr(value, "__len__") and not isinstance(value, str))
+
+
+def test_card_of_an_atlas_is_filled_in(folder: Path) -> None:
+    card = (folder / "microscope-atlas" / schema.CARD).read_text()
+    assert "{{" not in card
+    assert read_manifest(folder / "microscope-atlas").models["efficientnet_lite0"]["weights_sha256"] in card
+    assert "| `efficientnet_lite0` | `blocks_4` | `feature_visualization` | 3 |" in card
+    assert not list(check(folder / "microscope-atlas"))
+
+
+def test_every_column_stands_in_the_card_with_its_type() -> None:
+    text = (ROOT / "dataset_card.md").read_text()
+    for table in schema.TABLES.values():
+        for column in table.columns:
+            told = {"float": "float32"}.get(str(column.type), str(column.type))
+            told = "image" if column.type == schema.IMAGE else told
+            assert f"| `{column.name}` | {told} | " in text
+
+
+def test_every_verb_stands_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert f"microscope-atlas {command.callback.__name__}" in text
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_within_the_repository_lead_somewhere(document: str) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", (ROOT / document).read_text()):
+        assert (ROOT / target).exists(), target
