@@ -4,17 +4,20 @@ The matrix is the Cholesky-like square root of the colour covariance of ImageNet
 Olah et al. 2017, https://distill.pub/2017/feature-visualization, and Lucid's optvis/param/color.py.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 SQRT_COVARIANCE = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
+LARGEST = max(math.hypot(*column) for column in zip(*SQRT_COVARIANCE, strict=True))
 
 
 def to_rgb(decorrelated: Tensor) -> Tensor:
-    """(batch, 3, height, width), any range -> RGB in [0, 1]: `sigmoid(M d)` at every pixel."""
-    matrix = torch.tensor(SQRT_COVARIANCE, device=decorrelated.device)
-    matrix = matrix / matrix.norm(dim=0).max()
+    """(batch, 3, height, width), any range -> RGB in [0, 1]: `sigmoid(M d)` at every pixel.
+
+    Written out: a matrix product would round differently with the number of pictures.
+    """
     first, second, third = decorrelated.unbind(1)
-    # written out: a matrix product would round differently with the number of pictures
-    rgb = [m[0] * first + m[1] * second + m[2] * third for m in matrix]
+    rgb = [a / LARGEST * first + b / LARGEST * second + c / LARGEST * third for a, b, c in SQRT_COVARIANCE]
     return torch.stack(rgb, 1).sigmoid()
