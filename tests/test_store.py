@@ -32,6 +32,12 @@ def test_image_is_one_slice_of_its_file(whole: Path) -> None:
             assert data.count(row["image"]["bytes"]) == 1
 
 
+def test_images_are_stored_plain(whole: Path) -> None:
+    group = pq.read_metadata(shards(whole)[0]).row_group(0)
+    (chunk,) = (c for i in range(group.num_columns) if (c := group.column(i)).path_in_schema == "image.bytes")
+    assert (chunk.compression, chunk.has_dictionary_page) == ("UNCOMPRESSED", False)
+
+
 def test_statistics_are_on_the_keys_alone(whole: Path) -> None:
     group = pq.read_metadata(shards(whole)[0]).row_group(0)
     chunks = [group.column(i) for i in range(group.num_columns)]
