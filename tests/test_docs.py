@@ -1,6 +1,7 @@
 """What the documentation says is so: its code runs, its links within the repository lead somewhere."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,14 @@ def test_code_runs(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     if "load_dataset" in code:
         assert all(image.mode == "RGB" for image in shown)
         assert any(len(value) for value in names.values() if hasattr(value, "__len__") and not isinstance(value, str))
+
+
+def test_contact_sheet_shows_a_tile_for_every_unit(folder: Path) -> None:
+    contact_sheet = runpy.run_path(str(ROOT / "docs" / "contact_sheet.py"))["contact_sheet"]
+    sheet = contact_sheet(str(folder / "microscope-atlas"), "efficientnet_lite0", "blocks_4")
+    assert sheet.size == (8 * 116 - 4, 112)
+    tiles = [sheet.crop((at * 116, 0, at * 116 + 112, 112)).getextrema() for at in range(4)]
+    assert [any(low < high for low, high in tile) for tile in tiles] == [True, True, True, False]
 
 
 def test_card_of_an_atlas_is_filled_in(folder: Path) -> None:
