@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,26 @@ from PIL import Image
 
 from generate import schema, store
 from generate.card import render_card
-from generate.errors import AtlasDamaged
-from generate.lenses.registry import LENSES
+from generate.errors import AtlasDamaged, AtlasError
+from generate.lenses.registry import lens
 from generate.plan import Units, content_id, missing
 from generate.store import Manifest, Shard
 
-FLAT = 1 / 255  # standard deviation of an image's values below which it must carry the flag
+FLAGS = ("nan", "flat", "dead")
+FLAT = 1.0  # standard deviation of an image's values, 0 to 255, below which it must carry a flag
 
 
 def check(root: Path) -> Iterator[str]:
     """What is wrong with the atlas at `root`, one line each; nothing where every promise holds."""
     try:
         manifest = store.read_manifest(root)
-    except AtlasDamaged as error:
+        yield from _coverage(manifest)
+        for shard in manifest.shards.values():
+            for problem in _shard(root, manifest, shard):
+                yield f"{shard.path}: {problem}"
+        yield from _files(root, manifest)
+    except AtlasError as error:  # what cannot be read or is unknown here ends the check
         yield str(error)
-        return
-    yield from _coverage(manifest)
-    yield from _files(root, manifest)
-    for shard in manifest.shards.values():
-        for problem in _shard(root, manifest, shard):
-            yield f"{shard.path}: {problem}"
 
 
 def _coverage(manifest: Manifest) -> Iterator[str]:
@@ -50,7 +51,7 @@ def _files(root: Path, manifest: Manifest) -> Iterator[str]:
     """The files are those of the manifest, and the card is that of the atlas."""
     for path in store.shard_files(root):
         if path not in manifest.shards:
-            yield f"{path}: the manifest does not name it; running render again takes it in or makes it anew"
+            yield f"{path}: the manifest does not name it; render takes it in if it belongs here, else delete it"
     if manifest.shards:
         card = root / schema.CARD
         if not card.is_file():
@@ -64,19 +65,25 @@ def _shard(root: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
     if not path.is_file():
         yield "missing; running render again makes it"
         return
-    if store.file_sha256(path) != shard.sha256:
-        yield "its sha256 is not the one in the manifest; delete it and run render again"
+    if (path.stat().st_size, store.file_sha256(path)) != (shard.bytes, shard.sha256):
+        yield "its length or sha256 is not the one in the manifest; delete it and run render again"
         return
     units = shard.units
     recipe, model = manifest.lenses.get(units.lens), manifest.models.get(units.model)
     if recipe is None or model is None or shard.id != content_id(units, recipe, model["weights_sha256"]):
         yield "its id is not that of the settings in the manifest"
         return
-    table = schema.TABLES[units.lens]
-    content = store.read_shard(path)
-    if content.schema.names != [column.name for column in table.columns]:
-        yield f"its columns are {', '.join(content.schema.names)}, expected those of schema {manifest.schema}"
+    table = schema.table(units.lens)
+    try:
+        content = store.read_shard(path)
+    except AtlasDamaged as error:
+        yield str(error)
         return
+    if not content.schema.equals(table.arrow):
+        yield f"its columns are not those of schema {manifest.schema}: {', '.join(content.schema.names)}"
+        return
+    if content.num_rows != shard.rows:
+        yield f"it has {content.num_rows} rows, {shard.rows} in the manifest"
     rows = content.to_pylist()
     if [table.sort_key(row) for row in rows] != sorted({table.sort_key(row) for row in rows}):
         yield "its rows are not sorted by their keys, each once"
@@ -84,11 +91,9 @@ def _shard(root: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
 
 
 def _rows(rows: list[dict[str, Any]], units: Units, recipe: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:
-    if sorted({row["unit"] for row in rows}) != list(range(units.start, units.stop)):
-        yield f"its units are not {units.start}:{units.stop}"
-    expected = LENSES[units.lens].images(recipe) * (units.stop - units.start)
-    if len(rows) != expected:
-        yield f"it has {len(rows)} rows, expected {expected}"
+    each = lens(units.lens).images(recipe)
+    if Counter(row["unit"] for row in rows) != dict.fromkeys(range(units.start, units.stop), each):
+        yield f"it does not hold {each} rows of each of the units {units.start}:{units.stop}"
     for row in rows:
         for problem in _row(row, units, recipe, model["weights_sha256"]):
             yield f"unit {row['unit']}, {row['objective']} {row['direction']:+d}, variant {row['variant']}: {problem}"
@@ -99,21 +104,37 @@ def _row(row: dict[str, Any], units: Units, recipe: dict[str, Any], weights_sha2
         yield f"it is of {row['model']}/{row['layer']}"
     if row["weights_sha256"] != weights_sha256 or not row["software"] or not row["device"]:
         yield "it does not say how it was made"
-    made = json.loads(row["recipe"])
-    if any(made.get(name) != value for name, value in recipe.items()):
+    if not _made_with(row["recipe"], recipe):
         yield "its recipe is not the atlas' own"
-    if row["flag"] is None and (row["score"] is None or not math.isfinite(row["score"])):
+    if row["flag"] not in (None, *FLAGS):
+        yield f"its flag is {row['flag']!r}, expected one of {', '.join(FLAGS)}"
+    if row["flag"] == "nan":
+        if row["image"] is not None:
+            yield "it is flagged nan and has an image"
+        return
+    if row["score"] is None or not math.isfinite(row["score"]):
         yield f"its score is {row['score']} and no flag says why"
-    if row["flag"] != "nan":
-        yield from _image(row)
+    if row["image"] is None:
+        yield "it has no image and no flag says why"
+    else:
+        yield from _image(row["image"], row["flag"])
 
 
-def _image(row: dict[str, Any]) -> Iterator[str]:
+def _made_with(text: str, recipe: dict[str, Any]) -> bool:
+    """Whether a row's recipe holds all the atlas' settings; it may say more, such as its size."""
     try:
-        with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
-            values = np.asarray(image.convert("RGB"))
-    except (OSError, TypeError) as error:
+        made = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(made, dict) and {**made, **recipe} == made
+
+
+def _image(image: dict[str, Any], flag: str | None) -> Iterator[str]:
+    try:
+        with Image.open(io.BytesIO(image["bytes"] or b"")) as opened:
+            values = np.asarray(opened.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's word for a broken PNG
         yield f"its image does not decode: {error}"
         return
-    if row["flag"] is None and values.std() < FLAT * 255:
+    if flag is None and values.std() < FLAT:
         yield "its image is flat and no flag says so"
