@@ -32,7 +32,7 @@ class Recipe:
     ascent: Ascent
     max_size: int | None  # px on a side; None: up to the network's input
     variants: int  # pictures in the diversity set; 0: none
-    diversity_weight: float = 100.0  # of the Gram term; Lucid's diversity notebook
+    diversity_weight: float = 1.0  # of likeness to the other variants, a share of the score; see Diverse
     batch: int = 16  # pictures at once
 
 

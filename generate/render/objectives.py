@@ -53,9 +53,13 @@ class Direction:
 class Diverse:
     """An objective for variants of the same unit that shall differ.
 
-    `score_i - weight * sum_(j != i) cos(G_i, G_j)` over the variants j of its unit, G the layer's Gram matrix: what the
-    picture shows wherever it shows it. Olah et al. 2017, "Diversity"; Lucid's optvis/objectives.py. Pictures stand in
-    the batch unit by unit; those of one unit see each other, and no others.
+    `score_i (1 - weight * mean_(j != i) cos(G_i, G_j))`, over the other variants j of its unit; G is the layer's Gram
+    matrix: what the picture shows wherever it shows it. Olah et al. 2017, "Diversity"; Lucid's optvis/objectives.py.
+    The score that multiplies the mean is taken as a constant, and so are the other variants: a picture is pushed away
+    from them in proportion to its own score. Lucid's fixed weight of 100, which acts on all variants at once, drowns
+    units with small activations, and drives nearly grey first canvases apart until their unit is dead.
+
+    Pictures stand in the batch unit by unit; those of one unit see each other, and no others.
     """
 
     objective: Objective
@@ -63,16 +67,20 @@ class Diverse:
     weight: float
 
     def __call__(self, acts: Tensor) -> Tensor:
-        return self.objective(acts) - self.weight * similarity(acts, self.variants)
+        score = self.objective(acts)
+        return score - self.weight * score.detach().clamp(min=0) * similarity(acts, self.variants)
 
 
 def similarity(acts: Tensor, variants: int) -> Tensor:
-    """Sum of the cosines between a picture's Gram matrix and those of the other variants of its unit: (batch,)."""
+    """Mean cosine between a picture's Gram matrix and those of the other variants of its unit: (batch,).
+
+    The others are taken as they are: no gradient reaches them from here.
+    """
     flat = acts.flatten(2) if acts.dim() > 2 else acts[:, :, None]
     grams = (flat @ flat.transpose(1, 2)).flatten(1)
     grams = grams / grams.norm(dim=1, keepdim=True).clamp(min=1e-10)
     sets = grams.unflatten(0, (-1, variants))
-    others = sets.sum(1, keepdim=True) - sets
+    others = ((sets.sum(1, keepdim=True) - sets) / (variants - 1)).detach()
     cosines: Tensor = (sets * others).sum(2).flatten()
     return cosines
 

@@ -17,7 +17,7 @@ UNITS = torch.tensor([1, 1, 9, 9])
 OBJECTIVES: dict[str, Objective] = {
     "channel": Channel(UNITS),
     "neuron": Neuron(UNITS),
-    "diverse": Diverse(Channel(UNITS), variants=2, weight=10.0),
+    "diverse": Diverse(Channel(UNITS), variants=2, weight=1.0),
 }
 
 

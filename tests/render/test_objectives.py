@@ -34,22 +34,33 @@ def numpy_similarity(acts: np.ndarray, variants: int) -> list[float]:
     grams = [a.reshape(a.shape[0], -1) @ a.reshape(a.shape[0], -1).T for a in acts.astype(np.float64)]
     cosine = [[(a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b) for b in grams] for a in grams]
     own = [range(i - i % variants, i - i % variants + variants) for i in range(len(acts))]
-    return [sum(cosine[i][j] for j in own[i] if j != i) for i in range(len(acts))]
+    return [sum(cosine[i][j] for j in own[i] if j != i) / (variants - 1) for i in range(len(acts))]
 
 
-def test_similarity_is_the_sum_of_cosines_to_the_other_variants_of_a_unit() -> None:
+def test_similarity_is_the_mean_cosine_to_the_other_variants_of_a_unit() -> None:
     acts = torch.randn(6, 5, 4, 4, generator=torch.Generator().manual_seed(0))
     np.testing.assert_allclose(similarity(acts, 3), numpy_similarity(acts.numpy(), 3), rtol=1e-5)
 
 
-def test_similarity_of_copies_is_one_each() -> None:
-    torch.testing.assert_close(similarity(ACTS[:1].expand(4, -1, -1, -1), 4), torch.full((4,), 3.0))
+def test_similarity_of_copies_is_one() -> None:
+    torch.testing.assert_close(similarity(ACTS[:1].expand(4, -1, -1, -1), 4), torch.ones(4))
 
 
-def test_diverse_takes_what_is_alike_from_the_score() -> None:
+def test_diverse_takes_what_is_alike_from_the_score_in_its_own_measure() -> None:
     units = torch.tensor([0, 0])
-    diverse = Diverse(Channel(units), variants=2, weight=100.0)
-    torch.testing.assert_close(diverse(ACTS), Channel(units)(ACTS) - 100 * similarity(ACTS, 2))
+    for scale in (1.0, 1000.0):
+        score = Channel(units)(ACTS * scale)
+        diverse = Diverse(Channel(units), variants=2, weight=0.5)(ACTS * scale)
+        torch.testing.assert_close(diverse, score * (1 - 0.5 * similarity(ACTS, 2)))
+
+
+def test_variant_that_does_not_fire_is_pushed_nowhere() -> None:
+    acts = torch.rand(2, 3, 4, 4, requires_grad=True)
+    silent = torch.tensor([[0.0], [1.0]]) * acts.flatten(1)  # the first of the two
+    scores = Diverse(Channel(torch.tensor([0, 0])), variants=2, weight=1.0)(silent.unflatten(1, (3, 4, 4)))
+    gradient = torch.autograd.grad(scores.sum(), acts)[0]
+    assert gradient[0].abs().sum() == 0
+    assert gradient[1].abs().sum() > 0
 
 
 def test_variants_of_one_unit_do_not_see_those_of_another() -> None:
@@ -57,6 +68,6 @@ def test_variants_of_one_unit_do_not_see_those_of_another() -> None:
     together = similarity(acts, 4)
     alone = similarity(acts[:4], 4)
     assert torch.equal(alone, together[:4])
-    from_first = torch.autograd.grad(together[:4].sum(), acts)[0]
-    assert from_first[:4].abs().sum() > 0
-    assert from_first[4:].abs().sum() == 0
+    from_first = torch.autograd.grad(together[0], acts)[0]
+    assert from_first[0].abs().sum() > 0
+    assert from_first[1:].abs().sum() == 0  # the others are taken as they are
