@@ -32,7 +32,9 @@ def jobs(count: int, recipe: Recipe = RECIPE) -> list[Job]:
 
 def workers_of(parent: int) -> list[int]:
     """Processes that multiprocessing started, by id."""
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True
+    ).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
 
 
