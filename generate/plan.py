@@ -8,6 +8,7 @@ from typing import Any
 
 from generate import schema
 from generate.errors import UnknownName
+from generate.keys import LAYER, MODEL
 from generate.lenses.lens import settings
 from generate.models.organism import Organism
 
@@ -31,6 +32,13 @@ class Units:
     layer: str
     start: int
     stop: int  # not included
+
+    def __post_init__(self) -> None:
+        """Refuse, with a ValueError, names that could lead a path out of the atlas, and runs of no units."""
+        if not (LAYER.fullmatch(self.lens) and MODEL.fullmatch(self.model) and LAYER.fullmatch(self.layer)):
+            raise ValueError(f"{self.lens!r} of {self.model!r}/{self.layer!r} are no names")
+        if not 0 <= self.start < self.stop:
+            raise ValueError(f"units {self.start}:{self.stop} are none")
 
     @property
     def path(self) -> str:

@@ -18,7 +18,7 @@ def run(layer: str, start: int, count: int) -> Units:
     return Units(LENS, MODEL, layer, start, start + count)
 
 
-RUNS = st.lists(st.builds(run, st.sampled_from(["stem", "head"]), st.integers(0, 30), st.integers(0, 12)), max_size=6)
+RUNS = st.lists(st.builds(run, st.sampled_from(["stem", "head"]), st.integers(0, 30), st.integers(1, 12)), max_size=6)
 
 
 def each(runs: Iterable[Units]) -> list[tuple[str, int]]:
@@ -125,3 +125,21 @@ def test_id_changes_with_weights_and_schema(monkeypatch: pytest.MonkeyPatch) -> 
 def test_path_sorts_by_unit() -> None:
     paths = [Units(LENS, MODEL, LAYER, at, at + 2).path for at in range(0, 20_000, 499)]
     assert paths == sorted(paths)
+
+
+@pytest.mark.parametrize(
+    ("lens", "model", "layer", "start", "stop"),
+    [
+        (LENS, MODEL, "../../etc", 0, 1),
+        (LENS, "..", LAYER, 0, 1),
+        ("/tmp", MODEL, LAYER, 0, 1),
+        (LENS, MODEL, LAYER, 3, 3),
+        (LENS, MODEL, LAYER, 3, -1),
+        (LENS, MODEL, LAYER, -1, 3),
+    ],
+)
+def test_no_path_leads_out_of_the_atlas_and_no_run_is_empty(
+    lens: str, model: str, layer: str, start: int, stop: int
+) -> None:
+    with pytest.raises(ValueError, match="are no"):
+        Units(lens, model, layer, start, stop)
