@@ -5,7 +5,6 @@ Its YAML head tells `datasets` of each table (a config) and model (a split). No 
 
 import json
 from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ def render_card(manifest: Manifest) -> str:
         "recipes": _recipes(manifest),
         "sources": _sources(manifest),
         "software": manifest.software,
-        "version": version("microscope-atlas"),
         "schema": manifest.schema,
     }.items():
         text = text.replace("{{ " + name + " }}", value)
