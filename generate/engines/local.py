@@ -38,51 +38,72 @@ class LocalEngine:
             for job in jobs:
                 yield from _attempt(job, root, self.device)
             return
-        waiting, deaths = deque(jobs), Counter[Job]()
-        working: dict[Connection, tuple[BaseProcess, Job]] = {}
+        yield from self._in_workers(deque(jobs), root)
+
+    def _in_workers(self, waiting: deque[Job], root: Path) -> Iterator[Event]:
+        deaths = Counter[Job]()
+        working: dict[Connection, _Worker] = {}
         try:
             while waiting or working:
                 while waiting and len(working) < self.workers:
-                    ours, process = self._start(root)
-                    working[ours] = process, _hand(ours, waiting.popleft())
+                    worker = _Worker(root, self.device, waiting.popleft())
+                    working[worker.connection] = worker
                 for connection in wait(list(working)):
                     assert isinstance(connection, Connection)
-                    process, job = working[connection]
-                    try:
-                        event: Event = connection.recv()
-                    except (EOFError, OSError):  # the worker died; OSError where it had not read its job yet
-                        connection.close()
-                        process.join()
+                    worker = working[connection]
+                    event = worker.event()
+                    if event is None:
                         del working[connection]
-                        deaths[job] += 1
-                        if deaths[job] < ATTEMPTS:
-                            waiting.append(job)
-                        else:
-                            yield Failed(job, f"its worker died {ATTEMPTS} times, with exit code {process.exitcode}")
-                        continue
+                        deaths[worker.job] += 1
+                        if deaths[worker.job] < ATTEMPTS:
+                            waiting.append(worker.job)
+                            continue
+                        code = worker.process.exitcode
+                        event = Failed(worker.job, f"its worker died {ATTEMPTS} times, with exit code {code}")
+                    elif isinstance(event, Finished | Failed) and waiting:
+                        worker.take(waiting.popleft())
+                    elif isinstance(event, Finished | Failed):
+                        del working[connection]
+                        worker.leave()
                     yield event
-                    if isinstance(event, Finished | Failed):
-                        if waiting:
-                            working[connection] = process, _hand(connection, waiting.popleft())
-                        else:
-                            connection.close()  # the worker reads the end of its work and leaves
-                            process.join()
-                            del working[connection]
         finally:
-            for process, _ in working.values():
-                process.kill()
-            for process, _ in working.values():
-                process.join()  # so that none of them touches the atlas once the run has let go of it
+            for worker in working.values():
+                worker.process.kill()
+            for worker in working.values():
+                worker.process.join()  # so that none touches the atlas once the run has let go of it
 
-    def _start(self, root: Path) -> tuple[Connection, BaseProcess]:
-        """A new worker, and our end of the pipe to it."""
+
+class _Worker:
+    """A process that renders one job after another, and our end of the pipe to it."""
+
+    def __init__(self, root: Path, device: torch.device, job: Job):
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, root, self.device), daemon=True)
+        self.connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs, root, device), daemon=True)
         with _uninterrupted():
-            process.start()
+            self.process.start()
         theirs.close()
-        return ours, process
+        self.take(job)
+
+    def take(self, job: Job) -> None:
+        """Hand it a job."""
+        self.job = job
+        with suppress(OSError):  # it is dead already: that is what `event` finds next
+            self.connection.send(job)
+
+    def event(self) -> Event | None:
+        """What it tells next; None where it died."""
+        try:
+            event: Event = self.connection.recv()
+        except (EOFError, OSError):  # OSError where it had not read its job yet
+            self.leave()
+            return None
+        return event
+
+    def leave(self) -> None:
+        """Let it read the end of its work, and wait until it is gone."""
+        self.connection.close()
+        self.process.join()
 
 
 def num_cores() -> int:
@@ -101,12 +122,6 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _hand(connection: Connection, job: Job) -> Job:
-    with suppress(OSError):  # it is dead already: the pipe's end says so to whoever reads from it next
-        connection.send(job)
-    return job
 
 
 def _work(connection: Connection, root: Path, device: torch.device) -> None:
