@@ -4,7 +4,6 @@ Its YAML head tells `datasets` of each table (a config) and model (a split). No 
 """
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 
 from generate import schema
 from generate.models.catalog import CATALOG
+from generate.status import coverage
 from generate.store import Manifest
 
 
@@ -64,13 +64,8 @@ def _head(manifest: Manifest) -> str:
 
 def _coverage(manifest: Manifest) -> str:
     """A table: of each model, layer by layer, how many units are there."""
-    units: Counter[tuple[str, str, str]] = Counter()
-    for shard in manifest.shards.values():
-        units[shard.units.model, shard.units.layer, shard.units.lens] += shard.units.stop - shard.units.start
     lines = ["| model | layer | table | units |", "|---|---|---|---|"]
-    lines += [
-        f"| `{model}` | `{layer}` | `{lens}` | {count:,} |" for (model, layer, lens), count in sorted(units.items())
-    ]
+    lines += [f"| `{c.model}` | `{c.layer}` | `{c.lens}` | {c.present:,} |" for c in coverage(manifest) if c.present]
     return "\n".join(lines)
 
 
@@ -81,10 +76,7 @@ def _recipes(manifest: Manifest) -> str:
 
 def _sources(manifest: Manifest) -> str:
     """A table: where each model's weights come from, and under which license."""
-    lines = [
-        "| model | network | paper | weights | license of the weights | sha256 of the tensors |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| model | network | weights | their license | sha256 of their tensors |", "|---|---|---|---|---|"]
     for name, model in sorted(manifest.models.items()):
         known, source = CATALOG.get(name), model["provenance"]
         # of a network from outside, its name and its source say what there is to say

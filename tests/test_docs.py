@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_card_of_an_atlas_is_filled_in(folder: Path) -> None:
     assert read_manifest(folder / "microscope-atlas").models["efficientnet_lite0"]["weights_sha256"] in card
     assert "| `efficientnet_lite0` | `blocks_4` | `feature_visualization` | 3 |" in card
     assert not list(check(folder / "microscope-atlas"))
+
+
+def test_rows_of_the_cards_tables_are_as_wide_as_their_heads(folder: Path) -> None:
+    lines = (folder / "microscope-atlas" / schema.CARD).read_text().splitlines()
+    tables = [list(block) for is_row, block in groupby(lines, lambda line: line.startswith("|")) if is_row]
+    assert len(tables) == 3
+    for table in tables:
+        assert len({line.count("|") for line in table}) == 1, table[0]
 
 
 def test_every_column_stands_in_the_card_with_its_type() -> None:
