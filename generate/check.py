@@ -15,7 +15,7 @@ from generate import schema, store
 from generate.card import render_card
 from generate.errors import AtlasDamaged, AtlasError
 from generate.lenses.registry import lens
-from generate.plan import Units, content_id, missing
+from generate.plan import Units, missing
 from generate.store import Manifest, Shard
 
 FLAGS = ("nan", "flat", "dead")
@@ -38,11 +38,11 @@ def check(root: Path) -> Iterator[str]:
 def _coverage(manifest: Manifest) -> Iterator[str]:
     """Each planned unit exactly once."""
     present = [shard.units for shard in manifest.shards.values()]
-    for run in missing(manifest.planned, present, most=2**31):
+    for run in missing(manifest.planned, present):
         yield f"{run} is planned and not there; running render again makes it"
     seen: list[Units] = []
     for run in sorted(present):
-        for again in {run} - set(missing([run], seen, most=2**31)):
+        for again in {run} - set(missing([run], seen)):
             yield f"{again.path}: some of its units are in another shard too"
         seen.append(run)
 
@@ -68,11 +68,10 @@ def _shard(root: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
     if (path.stat().st_size, store.file_sha256(path)) != (shard.bytes, shard.sha256):
         yield "its length or sha256 is not the one in the manifest; delete it and run render again"
         return
-    units = shard.units
-    recipe, model = manifest.lenses.get(units.lens), manifest.models.get(units.model)
-    if recipe is None or model is None or shard.id != content_id(units, recipe, model["weights_sha256"]):
+    if not manifest.expects(shard):
         yield "its id is not that of the settings in the manifest"
         return
+    units = shard.units
     table = schema.table(units.lens)
     try:
         content = store.read_shard(path)
@@ -87,7 +86,7 @@ def _shard(root: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
     rows = content.to_pylist()
     if [table.sort_key(row) for row in rows] != sorted({table.sort_key(row) for row in rows}):
         yield "its rows are not sorted by their keys, each once"
-    yield from _rows(rows, units, recipe, model)
+    yield from _rows(rows, units, manifest.lenses[units.lens], manifest.models[units.model])
 
 
 def _rows(rows: list[dict[str, Any]], units: Units, recipe: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:

@@ -87,15 +87,15 @@ def select(organism: Organism, layers: Sequence[str], units: range | None) -> di
     return chosen
 
 
-def missing(wanted: Iterable[Units], present: Iterable[Units], most: int) -> list[Units]:
-    """What of `wanted` is not yet `present`, in runs of at most `most` units."""
+def missing(wanted: Iterable[Units], present: Iterable[Units], most: int | None = None) -> list[Units]:
+    """What of `wanted` is not yet `present`, in runs of at most `most` units; None: uncut."""
     have = _by_layer(present)
     runs = []
     for run in wanted:
         there = have.setdefault((run.lens, run.model, run.layer), set())
         absent = [unit for unit in range(run.start, run.stop) if unit not in there]
         there.update(absent)  # so that what is wanted twice is made once
-        for start, stop in _runs(absent, most):
+        for start, stop in _runs(absent, most or len(absent)):
             runs.append(Units(run.lens, run.model, run.layer, start, stop))
     return runs
 

@@ -14,7 +14,7 @@ from generate.lenses.registry import lens
 from generate.models.converted import Weights
 from generate.models.organism import Organism
 from generate.models.weights import WeightsKind
-from generate.plan import Job, Units, content_id, differences, missing
+from generate.plan import Job, Units, differences, missing
 from generate.shard import Finished, software
 from generate.store import Manifest
 
@@ -137,11 +137,8 @@ def _forget_lost(root: Path, manifest: Manifest) -> None:
 def _note_finished(root: Path, manifest: Manifest) -> None:
     """Enter the shards that a killed run finished but could not note, where their content is what belongs here."""
     for shard in store.unnoted(root, manifest):
-        units = shard.units
-        recipe, model = manifest.lenses.get(units.lens), manifest.models.get(units.model)
-        if recipe is None or model is None or shard.id != content_id(units, recipe, model["weights_sha256"]):
-            continue
-        if missing([units], [there.units for there in manifest.shards.values()], most=2**31) == [units]:
+        apart = missing([shard.units], [there.units for there in manifest.shards.values()]) == [shard.units]
+        if apart and manifest.expects(shard):
             manifest.shards[shard.path] = shard
 
 

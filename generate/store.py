@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from generate import schema
 from generate.errors import AtlasBusy, AtlasDamaged
-from generate.plan import Units, union
+from generate.plan import Units, content_id, union
 from generate.schema import Table
 
 ROWS_PER_GROUP = 1000
@@ -54,6 +54,13 @@ class Manifest:
     lenses: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> recipe
     planned: list[Units] = field(default_factory=list)
     shards: dict[str, Shard] = field(default_factory=dict)  # by path
+
+    def expects(self, shard: Shard) -> bool:
+        """Whether a shard's content is what these settings make."""
+        recipe, model = self.lenses.get(shard.units.lens), self.models.get(shard.units.model)
+        if recipe is None or model is None:
+            return False
+        return shard.id == content_id(shard.units, recipe, model["weights_sha256"])
 
     def to_json(self) -> str:
         plain = {
@@ -130,7 +137,7 @@ def write_shard(root: Path, units: Units, id: str, rows: Sequence[dict[str, Any]
 
     The same rows give the same bytes.
     """
-    table = schema.TABLES[units.lens]
+    table = schema.table(units.lens)
     content = pa.Table.from_pylist(sorted(rows, key=table.sort_key), schema=_stating(table.arrow, units, id))
     path = root / units.path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,11 +175,11 @@ def unnoted(root: Path, manifest: Manifest) -> Iterator[Shard]:
             yield Shard(units, stated["id"], file_sha256(file), file.stat().st_size, content.num_rows)
 
 
-def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_shard(path: Path) -> pa.Table:
     """A shard's rows, its pages' checksums verified; AtlasDamaged where the file is not what was written."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read(columns=columns)
+            return file.read()
     except (pa.ArrowException, OSError) as error:
         raise AtlasDamaged(f"{path} cannot be read: {error}") from error
 
