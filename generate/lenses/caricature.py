@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from generate.lenses.lens import Level, Quality, Row, Scope, Subject, seed, settings
-from generate.lenses.rendered import GENTLE, flags, layer_size, pixels, square
+from generate.lenses.rendered import GENTLE, fill, layer_size, squares
 from generate.models.network import Network
-from generate.pictures.sources import SOURCES, source
+from generate.pictures.sources import SOURCES
 from generate.render import objectives
 from generate.render.ascend import Ascent, Frame, ascend, span
 from generate.render.views import centre
@@ -96,26 +96,20 @@ def _batch(subject: Subject, sources: Sequence[str], recipe: Recipe) -> list[Row
     """Rows of one batch of caricatures."""
     size = layer_size(subject.layer, subject.organism.input_size, recipe.max_size)
     canvas_size = span(recipe.ascent, size)
-    squares = torch.stack([square(source(name), canvas_size) for name in sources]).to(subject.device)
+    pictures = squares(sources, canvas_size).to(subject.device)
     rows: list[Row] = [{"source": name, "seed": seed(subject.key(), Caricature.name, name)} for name in sources]
     *_, last = caricatures(
         subject.graph,
-        squares,
+        pictures,
         [subject.layer.name] * len(sources),
         [row["seed"] for row in rows],
         recipe,
         size,
-        # an accelerator rounds differently with the batch's size, so there it is always the recipe's
-        batch=2 if subject.device.type == "cpu" else recipe.batch,
+        batch=subject.least(recipe.batch),
     )
-    found = flags(last, zero_is_dead=True)
-    cosines = _cosines(subject, last.pictures, centre(squares, size))
-    for i, row in enumerate(rows):
-        row["recipe"] = {**settings(recipe), "size": size, "canvas_size": canvas_size}
-        row["flag"] = found[i]
-        row["image"] = None if found[i] == "nan" else pixels(last.pictures[i])
-        row["score"] = None if found[i] == "nan" else last.scores[i].item()
-        row["cosine"] = None if found[i] == "nan" else cosines[i]
+    fill(rows, last, True, {**settings(recipe), "size": size, "canvas_size": canvas_size})
+    for row, cosine in zip(rows, _cosines(subject, last.pictures, centre(pictures, size)), strict=True):
+        row["cosine"] = None if row["flag"] == "nan" else cosine
     return rows
 
 

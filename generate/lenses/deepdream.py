@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from generate.lenses.lens import Level, Quality, Row, Scope, Subject, seed, settings
-from generate.lenses.rendered import flags, layer_size, pixels, square
-from generate.pictures.sources import source
+from generate.lenses.rendered import fill, layer_size, squares
 from generate.render.ascend import Ascent, ascend, span
 from generate.render.canvas import Fourier
 from generate.render.objectives import DeepDream as MeanSquare
@@ -71,7 +68,7 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
     ascent = recipe.ascent if from_noise else recipe.picture_ascent
     size = layer_size(subject.layer, subject.organism.input_size, recipe.max_size)
     canvas_size = span(ascent, size)
-    begin = None if from_noise else torch.stack([square(source(start), canvas_size) for start in starts])
+    begin = None if from_noise else squares(starts, canvas_size)
     rows: list[Row] = [{"start": start, "seed": seed(subject.key(), DeepDream.name, start)} for start in starts]
     *_, last = ascend(
         subject.activations(subject.layer.name),
@@ -80,14 +77,8 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
         ascent,
         size,
         subject.device,
-        # an accelerator rounds differently with the batch's size, so there it is always the recipe's
-        batch=2 if subject.device.type == "cpu" else recipe.batch,
+        batch=subject.least(recipe.batch),
         stretch=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin),
     )
-    found = flags(last, zero_is_dead=True)
-    for row, flag, picture, score in zip(rows, found, last.pictures, last.scores.tolist(), strict=True):
-        row["recipe"] = {**settings(recipe), "size": size, "canvas_size": canvas_size}
-        row["flag"] = flag
-        row["image"] = None if flag == "nan" else pixels(picture)
-        row["score"] = None if flag == "nan" else score
+    fill(rows, last, True, {**settings(recipe), "size": size, "canvas_size": canvas_size})
     return rows

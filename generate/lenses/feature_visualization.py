@@ -23,9 +23,8 @@ import torch
 from torch import Tensor
 
 from generate.lenses.lens import Level, Quality, Row, Scope, Subject, seed, settings
-from generate.lenses.rendered import flags, pixels, square
+from generate.lenses.rendered import fill, pixels, squares
 from generate.models.network import Layer, Network
-from generate.pictures.sources import source
 from generate.render.ascend import Ascent, ascend
 from generate.render.canvas import Stretch
 from generate.render.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
@@ -128,7 +127,7 @@ def target(network: Network, layer: str, direction: int) -> str:
 @lru_cache(maxsize=2)
 def natural_amplitudes(names: tuple[str, ...], size: int) -> Tensor:
     """Of the pictures `names` that come with the package, their middle squares at `size` px: see `amplitudes`."""
-    return amplitudes(torch.stack([square(source(name), size) for name in names]))
+    return amplitudes(squares(names, size))
 
 
 def _batch(
@@ -175,23 +174,17 @@ def _batch(
         px,
         subject.device,
         score=asked(each),
-        # an accelerator rounds differently with the batch's size, so there it is always the recipe's
-        batch=2 if subject.device.type == "cpu" else recipe.batch,
+        batch=subject.least(recipe.batch),
         stretch=stretch,
     )
     made = {**settings(recipe), "size": px, "shift": most, "target": node}
     silent = node == subject.layer.name and direction > 0  # behind a rectifier nothing is below zero
     agreement = _agreement(subject.activations(node), last.pictures, len(variants))
-    pictures, scores = last.pictures, last.scores.tolist()
+    fill(rows, last, silent, made)
     opacities = [None] * len(rows) if last.opacity is None else last.opacity
-    for i, (row, flag) in enumerate(zip(rows, flags(last, silent), strict=True)):
-        failed, opacity = flag == "nan", opacities[i]
-        row["recipe"] = made
-        row["flag"] = flag
-        row["agreement"] = agreement[i]
-        row["image"] = None if failed else pixels(pictures[i])
-        row["opacity"] = None if failed or opacity is None else pixels(opacity)
-        row["score"] = None if failed else scores[i]
+    for row, alike, opacity in zip(rows, agreement, opacities, strict=True):
+        row["agreement"] = alike
+        row["opacity"] = None if opacity is None or row["flag"] == "nan" else pixels(opacity)
     return rows
 
 

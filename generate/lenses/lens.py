@@ -61,6 +61,14 @@ class Subject:
         """Activations at `node`, the network cut behind it."""
         return lambda pictures: self.graph(pictures, [node])[0]
 
+    def least(self, batch: int) -> int:
+        """How many pictures go through the network together, at least: fewer are joined by copies.
+
+        On a CPU two: one alone takes another kernel, which rounds differently. An accelerator may round differently
+        with any other number, so there it is always the recipe's `batch`.
+        """
+        return 2 if self.device.type == "cpu" else batch
+
     def key(self, unit: int | None = None) -> str:
         """Of the layer, or of a unit."""
         return str(Key(self.organism.name, self.layer.name, unit))

@@ -1,12 +1,17 @@
 """What lenses that render pictures share: a picture in, and bytes and flags out."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from generate.lenses.lens import Row
 from generate.models.network import Layer
 from generate.pictures.sets import fitted
+from generate.pictures.sources import source
 from generate.render.ascend import Frame
 from generate.render.views import Views
 
@@ -21,9 +26,22 @@ def square(image: Image.Image, size: int) -> Tensor:
     return torch.from_numpy(np.array(fitted(image.convert("RGB"), size))).permute(2, 0, 1) / 255
 
 
+def squares(names: Sequence[str], size: int) -> Tensor:
+    """Of the pictures `names` that come with the package: (pictures, 3, size, size), RGB in [0, 1]."""
+    return torch.stack([square(source(name), size) for name in names])
+
+
 def layer_size(layer: Layer, input_size: int, max_size: int | None) -> int:
     """Pixels on a side of pictures of a whole layer: the network's input, or `max_size` where the layer takes less."""
     return input_size if layer.receptive_field is None else min(max_size or input_size, input_size)
+
+
+def fill(rows: Sequence[Row], frame: Frame, zero_is_dead: bool, recipe: Mapping[str, Any]) -> None:
+    """Put into each row how its picture was made, what is wrong with it and, where it is finite, it and its score."""
+    found = flags(frame, zero_is_dead)
+    for row, flag, picture, score in zip(rows, found, frame.pictures, frame.scores.tolist(), strict=True):
+        finite = flag != "nan"
+        row.update(recipe=recipe, flag=flag, image=pixels(picture) if finite else None, score=score if finite else None)
 
 
 def flags(frame: Frame, zero_is_dead: bool) -> list[str | None]:

@@ -108,10 +108,11 @@ class SyntheticTuning:
         stage = Stage(px, field_centre(see, subject.layer, px, subject.device), subject.device)
         field = min(subject.layer.receptive_field or px, px)
         made = {**settings(recipe), "size": px, "centre": stage.centre, "field": field, "target": node}
-        grey = _answers(see, [blank(stage)], recipe.batch)[0]
+        batch, least = recipe.batch, subject.least(recipe.batch)
+        grey = _answers(see, [blank(stage)], batch, least)[0]
         for family in families(recipe, stage, field):
             pictures = (family.draw(*stimulus) for stimulus in family.stimuli)
-            answers = _answers(see, pictures, recipe.batch)
+            answers = _answers(see, pictures, batch, least)
             yield [{"recipe": made, **_row(unit, family, answers[:, unit], float(grey[unit]))} for unit in units]
 
 
@@ -159,13 +160,11 @@ def _plain(values: Iterable[float]) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def _answers(see: Callable[[Tensor], Tensor], pictures: Iterable[Tensor], batch: int) -> Matrix:
-    """The centre neuron's response to each picture, of all units: (pictures, units)."""
+def _answers(see: Callable[[Tensor], Tensor], pictures: Iterable[Tensor], batch: int, least: int) -> Matrix:
+    """The centre neuron's response to each picture, of all units: (pictures, units); see Subject.least."""
     waiting, answers = iter(pictures), []
     while some := list(islice(waiting, batch)):
-        # a picture must not be rounded differently with the number beside it: see ascend
-        wanted = 2 if some[0].device.type == "cpu" else batch
-        shown = torch.stack([some[at % len(some)] for at in range(max(len(some), wanted))])
+        shown = torch.stack([some[at % len(some)] for at in range(max(len(some), least))])
         acts = see(shown.contiguous(memory_format=torch.channels_last))[: len(some)]
         answers.append(acts if acts.dim() == 2 else at_centre(acts))
     return torch.cat(answers).float().cpu().numpy()
