@@ -1,0 +1,120 @@
+"""What of ours is measured: the pictures of a layer's units as the lens makes them, in a process of its own."""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+
+from benchmarks.workers import peak_memory
+from generate.engines.local import keep_freed_memory
+from generate.errors import unknown
+from generate.lenses.lens import Quality, Row, Subject
+from generate.lenses.registry import lens
+from generate.models import weights
+from generate.models.catalog import organism
+from generate.models.network import Network
+
+LENS = "feature_visualization"
+REDIRECTED = 16 / 512  # of a render's steps, in standard quality: the share that short measurements have as well
+
+Load = Callable[[str, weights.WeightsKind, torch.device], Network]
+
+
+def loaded(model: str, kind: weights.WeightsKind, device: torch.device) -> Network:
+    """A network as shards are rendered with it."""
+    known = organism(model)
+    return weights.network(known, weights.load(known, kind), device)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer, and how its units are rendered."""
+
+    model: str
+    layer: str
+    device: str = "cpu"
+    kind: weights.WeightsKind = "random"
+    quality: Quality = "standard"
+    changes: Mapping[str, Any] = field(default_factory=dict)  # to the recipe, by path: see `changed`
+    size: int | None = None  # px on a side; None: what the recipe has, by the layer's receptive field
+    load: Load = loaded
+
+    @property
+    def recipe(self) -> Any:
+        """Its settings: those of the quality, with the changes."""
+        return changed(lens(LENS).recipe(self.quality), {"methods": ("fourier",), "variants": 0, **self.changes})
+
+    @property
+    def subject(self) -> Subject:
+        """What the lens looks at, the network not yet loaded. With a size given the layer is taken to see all of it."""
+        known = organism(self.model)
+        layer = known.layer(self.layer)
+        if self.size:
+            known, layer = replace(known, input_size=self.size), replace(layer, receptive_field=None)
+        device = torch.device(self.device)
+        return Subject(known, layer, device, lambda: self.load(self.model, self.kind, device))
+
+
+@dataclass(frozen=True)
+class Render:
+    """A task: the best pictures of some units by the `channel` objective; with how many steps, if not the recipe's."""
+
+    units: Sequence[int]
+    steps: int | None = None
+
+
+def prepare(case: Case) -> Callable[[Render], tuple[list[Row], int]]:
+    """Load the network; what is given then renders: rows, and the most bytes that were held so far.
+
+    The lens is asked for its first rows alone, which are those of one batch; so `units` are at most the recipe's batch.
+    """
+    keep_freed_memory()
+    subject, recipe = case.subject, case.recipe
+    assert subject.graph is not None  # loaded before anything is measured
+
+    def render(task: Render) -> tuple[list[Row], int]:
+        assert len(task.units) <= recipe.batch, f"{len(task.units)} units are more than a batch of {recipe.batch}"
+        asked = recipe
+        if task.steps is not None:
+            redirected = max(1, round(task.steps * REDIRECTED))
+            asked = changed(recipe, {"ascent.steps": task.steps, "ascent.redirect_steps": redirected})
+        rows = next(iter(lens(LENS).rows(subject, task.units, asked)))
+        if subject.device.type == "cuda":
+            torch.cuda.synchronize()
+        return rows, peak_memory(case.device)
+
+    return render
+
+
+def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
+    """A recipe with other settings, each named by its path: `{"ascent.steps": 64}`; UnknownName where there is none."""
+    for path, value in changes.items():
+        name, _, rest = path.partition(".")
+        known = [field.name for field in fields(recipe)]
+        if name not in known:
+            raise unknown("setting", path, type(recipe).__name__, known)
+        inner = getattr(recipe, name)
+        assert not rest or is_dataclass(inner), f"{name} has no settings of its own; {path} asks for one"
+        recipe = replace(recipe, **{name: changed(inner, {rest: value}) if rest else value})
+    return recipe
+
+
+def settings(text: str) -> dict[str, Any]:
+    """Changes as the command line has them: `ascent.steps=64,batch=8`; what is no Python value is text."""
+    changes = {}
+    for part in filter(None, text.split(",")):
+        path, separator, value = part.partition("=")
+        if not separator:
+            raise ValueError(f"{part!r} is no setting; expected PATH=VALUE, as in ascent.steps=64")
+        try:
+            changes[path.strip()] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            changes[path.strip()] = value.strip()
+    return changes
+
+
+def first(count: int, num_units: int) -> list[int]:
+    """So many units, from the first; where the layer has fewer they are taken again."""
+    return [at % num_units for at in range(count)]
