@@ -59,33 +59,33 @@ class Case:
 
 @dataclass(frozen=True)
 class Render:
-    """A task: the best pictures of some units by the `channel` objective; with how many steps, if not the recipe's."""
+    """A task: pictures of some units, at most a batch, with so many steps."""
 
     units: Sequence[int]
-    steps: int | None = None
+    steps: int
 
 
 def prepare(case: Case) -> Callable[[Render], tuple[list[Row], int]]:
-    """Load the network; what is given then renders: rows, and the most bytes that were held so far.
-
-    The lens is asked for its first rows alone, which are those of one batch; so `units` are at most the recipe's batch.
-    """
+    """Load the network; what is given then renders: rows, and the most bytes that were held so far."""
     keep_freed_memory()
     subject, recipe = case.subject, case.recipe
     assert subject.graph is not None  # loaded before anything is measured
 
     def render(task: Render) -> tuple[list[Row], int]:
-        assert len(task.units) <= recipe.batch, f"{len(task.units)} units are more than a batch of {recipe.batch}"
-        asked = recipe
-        if task.steps is not None:
-            redirected = max(1, round(task.steps * REDIRECTED))
-            asked = changed(recipe, {"ascent.steps": task.steps, "ascent.redirect_steps": redirected})
-        rows = next(iter(lens(LENS).rows(subject, task.units, asked)))
-        if subject.device.type == "cuda":
-            torch.cuda.synchronize()
-        return rows, peak_memory(case.device)
+        redirected = max(1, round(task.steps * REDIRECTED))
+        short = changed(recipe, {"ascent.steps": task.steps, "ascent.redirect_steps": redirected})
+        return rendered(subject, task.units, short), peak_memory(case.device)
 
     return render
+
+
+def rendered(subject: Subject, units: Sequence[int], recipe: Any) -> list[Row]:
+    """The best pictures of one batch of units by the `channel` objective: the first rows that the lens makes."""
+    assert len(units) <= recipe.batch, f"{len(units)} units are more than a batch of {recipe.batch}"
+    rows = next(iter(lens(LENS).rows(subject, units, recipe)))
+    if subject.device.type == "cuda":
+        torch.cuda.synchronize()
+    return rows
 
 
 def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:

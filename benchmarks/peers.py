@@ -25,6 +25,7 @@ from generate.models.ops import LocalResponseNorm
 from generate.models.torchvision import imported
 
 MODEL = "inceptionv1"
+SMALLEST, PADDING = 224, 12  # px, of Lucent's: canvases below are enlarged; what its views add on each side
 LUCENT_NORM = LocalResponseNorm(9, alpha=9.99999974738e-05, beta=0.5, k=1.0)
 
 
@@ -67,8 +68,10 @@ def lucent_render(
     """Lucent's pictures of a unit after each of `steps`: (steps, 3, canvas, canvas), RGB in [0, 1].
 
     Without its views, which pad, shift, scale and turn the canvas, its network sees the canvas as it is. A network that
-    is not its own brings its own preprocessing, and sees pictures no larger than the canvas.
+    is not its own brings its own preprocessing. Lucent enlarges canvases below 224 px, unless a size is asked for: here
+    that of the padded canvas.
     """
+    asked = None if canvas >= SMALLEST else canvas + 2 * PADDING if views else canvas
     images = lucent("optvis.render").render_vis(
         module,
         f"{layer}:{unit}",
@@ -78,7 +81,7 @@ def lucent_render(
         preprocess=own,
         progress=False,
         show_image=False,
-        fixed_image_size=canvas if not own or not views else None,
+        fixed_image_size=asked,
     )
     return torch.from_numpy(np.concatenate(images)).permute(0, 3, 1, 2)
 

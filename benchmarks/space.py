@@ -53,8 +53,8 @@ def main(name: str) -> None:
         for page, asked in pages.items():
             link = "?" + "&".join(f"{key}={value}" for key, value in asked.items())
             results[page] = {
-                "server_first_seconds": timed(lambda asked=asked: routes.show(Atlas(opened(name)), asked)),
-                "server_seconds": timed(lambda asked=asked: routes.show(atlas, asked)),
+                "server_first_seconds": timed(lambda asked: routes.show(Atlas(opened(name)), asked), asked),
+                "server_seconds": timed(lambda asked: routes.show(atlas, asked), asked),
                 "shown_seconds": summed([shown(chromium, address + link) for _ in range(RUNS)]),
             }
             print(page, results[page])
@@ -63,12 +63,12 @@ def main(name: str) -> None:
     report.write(report.FOLDER / "space.json", about, pages=results)
 
 
-def timed(call: Callable[[], object]) -> dict[str, float]:
+def timed(call: Callable[[dict[str, str]], object], asked: dict[str, str]) -> dict[str, float]:
     """Of several calls."""
     times = []
     for _ in range(RUNS):
         start = time.perf_counter()
-        call()
+        call(asked)
         times.append(time.perf_counter() - start)
     return summed(times)
 

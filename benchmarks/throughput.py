@@ -151,18 +151,18 @@ def matrix_rate(kind: str, device: str, workers: int, size: int | None = None) -
 
 def _multiply(kind: str, device: str, size: int | None) -> Callable[[None], float]:
     where = torch.device(device)
-    size = size or MATRIX[where.type]
-    one, other = (torch.randn(size, size, device=where, dtype=getattr(torch, kind)) for _ in range(2))
+    length = size or MATRIX[where.type]
+    one, other = (torch.randn(length, length, device=where, dtype=getattr(torch, kind)) for _ in range(2))
     rounds = 20 if where.type == "cuda" else 1
 
-    def multiply(_: None) -> float:
+    def multiply(task: None) -> float:
         if where.type == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
         for _ in range(rounds):
             product = one @ other
         product[0, 0].item()  # waits for the device
-        return float(rounds * 2 * size**3 / (time.perf_counter() - start))
+        return rounds * 2 * length**3 / (time.perf_counter() - start)
 
     multiply(None)
     return multiply

@@ -9,7 +9,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self
@@ -55,8 +54,7 @@ class Workers:
         for connection in self._connections:
             take(connection)
         while doing:
-            for connection in wait(list(doing)):
-                assert isinstance(connection, Connection)
+            for connection in (ready for ready in wait(list(doing)) if isinstance(ready, Connection)):
                 task = doing.pop(connection)
                 answer = _answer(connection)
                 take(connection)
@@ -103,12 +101,3 @@ def peak_memory(device: str) -> int:
         return torch.cuda.max_memory_allocated(device)
     most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return most * (1 if sys.platform == "darwin" else 1024)
-
-
-@contextmanager
-def seconds() -> Iterator[list[float]]:
-    """How long what is done within takes: in the list, once it is done."""
-    found: list[float] = []
-    start = time.perf_counter()
-    yield found
-    found.append(time.perf_counter() - start)
