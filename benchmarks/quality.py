@@ -172,7 +172,7 @@ class Cut(nn.Module):
         self.network, self.node = network, node
 
     def forward(self, pictures: Tensor) -> Tensor:
-        (acts,) = self.network(pictures, [self.node])
+        acts: Tensor = self.network(pictures, [self.node])[0]
         return acts
 
 

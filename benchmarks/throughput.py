@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on_cpu = torch.device(asked.device).type == "cpu"
     asked.workers = asked.workers or (num_cores() if on_cpu else 1)
     limits = {kind: matrix_rate(kind, asked.device, asked.workers, asked.matrix) for kind in ("float32", "bfloat16")}
-    about = {**report.about(asked.device), "workers": asked.workers, "flops_per_second": limits}
+    about = {**report.about(asked.device), "workers": asked.workers, "quality": asked.quality}
+    about["flops_per_second"] = limits
     print({kind: f"{rate / 1e9:,.0f} GFLOP/s" for kind, rate in limits.items()})
     changes = settings(asked.set)
     if asked.scaling:
@@ -162,7 +163,7 @@ def _multiply(kind: str, device: str, size: int | None) -> Callable[[None], floa
         for _ in range(rounds):
             product = one @ other
         product[0, 0].item()  # waits for the device
-        return rounds * 2 * length**3 / (time.perf_counter() - start)
+        return rounds * 2.0 * length * length * length / (time.perf_counter() - start)
 
     multiply(None)
     return multiply
