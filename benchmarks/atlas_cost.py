@@ -17,6 +17,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ import torch
 
 from benchmarks import report
 from benchmarks.ours import LENS, changed, settings
-from benchmarks.rates import Rate, arithmetic, digested, interpolated, measured, parts
+from benchmarks.rates import Rate, Rates, arithmetic, digested, interpolated, measured, parts, ready
+from benchmarks.workers import Workers
 from generate.engines.local import num_cores
 from generate.lenses.lens import QUALITIES
 from generate.lenses.registry import LENSES, lens
@@ -50,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: {place: arithmetic(name, recipe, place[0], layer) for place, layer in layers.items()}
         for name, recipe in recipes.items()
     }
-    found: dict[str, dict[Place, dict[str, Rate]]] = {name: {} for name in recipes}
+    found: dict[str, dict[Place, Rates]] = {name: {} for name in recipes}
     start = time.monotonic()
-    for name, place in _chosen(layers, flop, found, start + 60 * asked.minutes):
-        model, layer = place[0], layers[place]
-        found[name][place] = measured(name, recipes[name], model, layer, asked.steps, units, asked.device, workers)
-        print(f"{time.monotonic() - start:5.0f} s  {name} {'/'.join(place)}", flush=True)
+    with Workers(workers, partial(ready, asked.device)) as us:
+        for name, place in _chosen(layers, flop, found, start + 60 * asked.minutes):
+            found[name][place] = measured(us, name, recipes[name], place[0], layers[place], asked.steps, units)
+            print(f"{time.monotonic() - start:5.0f} s  {name} {'/'.join(place)}", flush=True)
     if asked.throughput:
         for place, given in _given(asked.throughput, asked.quality).items():
             found[LENS][place] = {**given, **found[LENS].get(place, {})}
@@ -113,7 +115,7 @@ def _shares(count: int) -> Iterator[float]:
             denominator, numerator = 2 * denominator, 1
 
 
-def _given(path: Path, quality: str) -> dict[Place, dict[str, Rate]]:
+def _given(path: Path, quality: str) -> dict[Place, Rates]:
     """Of feature visualization what throughput.py has measured."""
     read = json.loads(path.read_text())
     if read["about"]["quality"] != quality:

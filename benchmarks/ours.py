@@ -1,6 +1,7 @@
 """What of ours is measured: the pictures of a layer's units as the lens makes them, in a process of its own."""
 
 import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
@@ -104,7 +105,7 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
 def settings(text: str) -> dict[str, Any]:
     """Changes as the command line has them: `ascent.steps=64,batch=8`; what is no Python value is text."""
     changes = {}
-    for part in filter(None, text.split(",")):
+    for part in filter(None, re.split(r",(?=\s*[\w.]+=)", text.strip())):
         path, separator, value = part.partition("=")
         if not separator:
             raise ValueError(f"{part!r} is no setting; expected PATH=VALUE, as in ascent.steps=64")

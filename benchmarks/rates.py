@@ -4,13 +4,14 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cache, partial
+from dataclasses import dataclass, fields, replace
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.ours import LENS, changed
 from benchmarks.workers import Workers
@@ -24,7 +25,6 @@ from generate.lenses.registry import LENSES, lens
 from generate.lenses.rendered import layer_size
 from generate.models import weights
 from generate.models.catalog import organism
-from generate.models.flops import flops
 from generate.models.network import Layer, Network
 from generate.plan import Job, Units
 from generate.shard import rows
@@ -32,7 +32,9 @@ from generate.source import Folder
 
 STEPS = ("ascent.steps", "picture_ascent.steps", "maco.steps")  # of recipes: where they say how long they ascend
 FEW = 2  # steps of the shorter of two renders
+STIMULI = 32  # of synthetic tuning that count as a step: a batch of its recipe
 PASS = "pass"
+WHOLE = (PASS, "stimuli")  # parts that are done for all units of a layer at once
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Part:
 
     name: str
     pictures: int  # of a unit, or of a layer where the lens is about layers; of a pass 1
-    steps: int  # of each; of a pass 0
+    steps: int  # of each; of a pass 0; of stimuli batches
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class Rate:
     flop: float  # of the layer
     step: float
     picture: float
+
+
+Rates = dict[str, Rate]  # by the name of the part
 
 
 def parts(name: str, recipe: Any) -> list[Part]:
@@ -66,9 +71,17 @@ def parts(name: str, recipe: Any) -> list[Part]:
             found["pictures"] = (len(recipe.starts) - 1, recipe.picture_ascent.steps)
     elif name == "caricature":
         found = {"sources": (len(recipe.sources), recipe.ascent.steps)}
+    elif name == "synthetic_tuning":
+        found = {"stimuli": (1, -(-stimuli(recipe) // STIMULI))}
     else:
-        return [Part(PASS, 1, 0)]
+        found = {PASS: (1, 0)}
     return [Part(part, *counts) for part, counts in found.items()]
+
+
+def stimuli(recipe: Any) -> int:
+    """Of synthetic tuning, how many pictures a layer is shown."""
+    gratings = recipe.orientations * recipe.frequencies * recipe.phases
+    return int(gratings + recipe.directions * recipe.curvatures * recipe.offsets + recipe.hues * recipe.lightnesses)
 
 
 def part_of(row: Mapping[str, Any]) -> str:
@@ -77,13 +90,18 @@ def part_of(row: Mapping[str, Any]) -> str:
         return "variants" if row["variant"] else str(row["method"])
     if "start" in row:
         return "noise" if row["start"] == deepdream.NOISE else "pictures"
-    return "sources" if "source" in row else PASS
+    return "stimuli" if "family" in row else "sources" if "source" in row else PASS
 
 
 def shortened(recipe: Any, steps: int) -> Any:
     """A recipe that ascends so many steps and no more."""
     known = {field.name for field in fields(recipe)}
-    return changed(recipe, {path: steps for path in STEPS if path.split(".")[0] in known})
+    if "hues" in known:  # one grating and one curve, and the rest colours
+        few = dict.fromkeys(("orientations", "frequencies", "phases", "directions", "curvatures", "offsets"), 1)
+        return replace(recipe, **few, lightnesses=1, hues=STIMULI * steps - 2)
+    asked = {path: steps for path in STEPS if path.split(".")[0] in known}
+    redirected = {path.replace("steps", "redirect_steps"): 1 for path in asked if "ascent" in path}  # as most are not
+    return changed(recipe, {**asked, **redirected})
 
 
 def arithmetic(lens_name: str, recipe: Any, model: str, layer: Layer) -> float:
@@ -100,7 +118,10 @@ def arithmetic(lens_name: str, recipe: Any, model: str, layer: Layer) -> float:
 
 @cache
 def _flops(model: str, layer: str, px: int) -> int:
-    return flops(_blank(model), layer, px)
+    """As models/flops.py counts them, but forward and taken twice: back to the picture it is the same arithmetic."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+        _blank(model)(torch.empty(1, 3, px, px), [layer])
+    return 2 * int(counter.get_total_flops())
 
 
 @cache
@@ -109,37 +130,40 @@ def _blank(model: str) -> Network:
         return organism(model).build()
 
 
-def measured(
-    name: str, recipe: Any, model: str, layer: Layer, steps: int, units: int | None, device: str, workers: int
-) -> dict[str, Rate]:
-    """One layer through one lens: the rate of each of its parts, all processes together.
+def measured(us: Workers, name: str, recipe: Any, model: str, layer: Layer, steps: int, units: int | None) -> Rates:
+    """One layer through one lens, by workers that are `ready`: the rate of each of its parts, all of them together.
 
     Units are a batch of the recipe's where no number is given; all, where the lens makes them in one pass.
     """
     count = min(units or recipe.batch, layer.units) if lens(name).divisible else layer.units
     known = parts(name, recipe)
-    lengths = (FEW, FEW + steps) if any(part.steps for part in known) else ()
-    with Workers(workers, partial(_shard, Units(name, model, layer.name, 0, count), device)) as us:
 
-        def seconds(recipe: Any) -> dict[str, float]:
-            _, answers = us.together(recipe)
-            return {part.name: sum(each[part.name] for each in answers) / len(answers) ** 2 for part in known}
+    def seconds(recipe: Any) -> dict[str, float]:
+        _, answers = us.together((Units(name, model, layer.name, 0, count), recipe))
+        return {part.name: sum(each[part.name] for each in answers) / len(answers) ** 2 for part in known}
 
-        if lengths:
-            seconds(shortened(recipe, 1))  # finds kernels
-        few, *rest = [seconds(shortened(recipe, number)) for number in lengths] or [seconds(recipe)]
-    many = rest[0] if rest else few
-    slope = {part: max(many[part] - few[part], 0.0) / steps for part in few}
     flop = arithmetic(name, recipe, model, layer)
+    if not any(part.steps for part in known):
+        return {part: Rate(flop, 0.0, taken) for part, taken in seconds(recipe).items()}
+    seconds(shortened(recipe, 1))  # finds kernels
+    few, many = (seconds(shortened(recipe, number)) for number in (FEW, FEW + steps))
+    slope = {part: max(many[part] - few[part], 0.0) / steps for part in few}
     return {part: Rate(flop, slope[part], max(few[part] - FEW * slope[part], 0.0)) for part in few}
 
 
-def _shard(units: Units, device: str) -> Callable[[Any], dict[str, float]]:
-    """Load the network; a recipe given then makes a shard's rows, as they are stored: seconds a picture, or a pass."""
+def ready(device: str) -> Callable[[tuple[Units, Any]], dict[str, float]]:
+    """A worker's task: the rows of a shard, as they are stored, with random weights; seconds a picture, or a pass."""
     keep_freed_memory()
-    sha256 = weights.load(organism(units.model), "random").sha256
 
-    def made(units: Units, recipe: Any) -> dict[str, float]:
+    @lru_cache(maxsize=1)
+    def loaded(model: str, layer: str) -> str:
+        """The hash of the model's weights, once the network is there."""
+        sha256 = weights.load(organism(model), "random").sha256
+        tiny = changed(shortened(lens(LENS).recipe("draft"), 1), {"max_size": 32})
+        made(Units(LENS, model, layer, 0, 1), tiny, sha256)
+        return sha256
+
+    def made(units: Units, recipe: Any, sha256: str) -> dict[str, float]:
         seconds: dict[str, float] = defaultdict(float)
         pictures: dict[str, int] = defaultdict(int)
         start = time.perf_counter()
@@ -149,11 +173,13 @@ def _shard(units: Units, device: str) -> Callable[[Any], dict[str, float]]:
                 seconds[part_of(some[0])] += now - start
                 pictures[part_of(some[0])] += len(some)
                 start = now
-        return {part: taken / (1 if part == PASS else pictures[part]) for part, taken in seconds.items()}
+        return {part: taken / (1 if part in WHOLE else pictures[part]) for part, taken in seconds.items()}
 
-    tiny = changed(shortened(lens(LENS).recipe("draft"), 1), {"max_size": 32})
-    made(Units(LENS, units.model, units.layer, 0, 1), tiny)  # so that the network is there
-    return partial(made, units)
+    def do(task: tuple[Units, Any]) -> dict[str, float]:
+        units, recipe = task
+        return made(units, recipe, loaded(units.model, units.layer))
+
+    return do
 
 
 def digested(place: str, quality: Quality, device: str, workers: int) -> dict[str, float]:

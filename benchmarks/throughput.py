@@ -147,7 +147,7 @@ def arithmetic(model: str, node: str, size: int) -> int:
 def matrix_rate(kind: str, device: str, workers: int, size: int | None = None) -> float:
     """FLOP a second at which so many processes multiply square matrices, all of them together: the best of ten."""
     with Workers(workers, partial(_multiply, kind, device, size)) as processes:
-        return max(sum(processes.together(None)[1]) for _ in range(10))
+        return max(float(sum(processes.together(None)[1])) for _ in range(10))
 
 
 def _multiply(kind: str, device: str, size: int | None) -> Callable[[None], float]:
@@ -163,7 +163,7 @@ def _multiply(kind: str, device: str, size: int | None) -> Callable[[None], floa
         for _ in range(rounds):
             product = one @ other
         product[0, 0].item()  # waits for the device
-        return rounds * 2.0 * length * length * length / (time.perf_counter() - start)
+        return 2.0 * rounds * length**3 / (time.perf_counter() - start)
 
     multiply(None)
     return multiply
