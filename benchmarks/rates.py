@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.ours import LENS, changed
 from benchmarks.workers import Workers
@@ -25,6 +24,7 @@ from generate.lenses.registry import LENSES, lens
 from generate.lenses.rendered import layer_size
 from generate.models import weights
 from generate.models.catalog import organism
+from generate.models.flops import flops
 from generate.models.network import Layer, Network
 from generate.plan import Job, Units
 from generate.shard import rows
@@ -118,10 +118,7 @@ def arithmetic(lens_name: str, recipe: Any, model: str, layer: Layer) -> float:
 
 @cache
 def _flops(model: str, layer: str, px: int) -> int:
-    """As models/flops.py counts them, but forward and taken twice: back to the picture it is the same arithmetic."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
-        _blank(model)(torch.empty(1, 3, px, px), [layer])
-    return 2 * int(counter.get_total_flops())
+    return flops(_blank(model), layer, px)
 
 
 @cache
