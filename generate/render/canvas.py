@@ -5,6 +5,7 @@ What the loop asks of this canvas and of others stands in `Canvas`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -109,6 +110,7 @@ def from_pictures(pictures: Tensor) -> Tensor:
     return torch.view_as_real(scaled / falloff(pictures.shape[-1], pictures.device))
 
 
+@lru_cache(maxsize=4)
 def falloff(size: int, device: torch.device) -> Tensor:
     """1 / max(f, 1 / size) for the frequencies of a real 2-D transform, (size, size // 2 + 1)."""
     vertical = torch.fft.fftfreq(size, device=device)[:, None]
