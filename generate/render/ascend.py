@@ -15,6 +15,7 @@ from torch import Tensor
 
 from generate.render.canvas import Fourier, Stretch
 from generate.render.relu import RedirectedReLU
+from generate.render.replay import Replay
 from generate.render.views import Views, centre, margin
 
 Precision = Literal["float32", "bfloat16"]
@@ -75,7 +76,11 @@ def ascend(
     stretch = stretch or partial(Fourier, std=settings.spectrum_std, views=settings.views)
     canvas = stretch(streams, settings.steps, size, device)
     others = () if beside is None else (beside[torch.arange(len(streams)) % count].to(device),)
-    adam = torch.optim.Adam([canvas.parameters], lr=settings.learning_rate, fused=device.type != "mps")
+    on_cuda = device.type == "cuda"
+    adam = torch.optim.Adam(
+        [canvas.parameters], lr=settings.learning_rate, fused=device.type != "mps", capturable=on_cuda
+    )
+    step = torch.zeros((), dtype=torch.int64, device=device)
 
     def seen(shown: Tensor, precision: Precision) -> Any:
         own = count * len(shown) // len(streams)
@@ -88,15 +93,19 @@ def ascend(
             others = [seen(other, precision) for other in compared]
         return by(seen(shown, precision), *others)
 
-    for step in range(settings.steps):
+    def climb() -> None:
         adam.zero_grad()
         shown, price = canvas.views(step)
-        with RedirectedReLU() if step < settings.redirect_steps else nullcontext():
-            scores = judged(objective, settings.precision, shown, *(canvas.through(other, step) for other in others))
-            loss = -(scores - price[: len(scores)] * scores.clamp(min=0)).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+        scores = judged(objective, settings.precision, shown, *(canvas.through(other, step) for other in others))
+        loss = -(scores - price[: len(scores)] * scores.clamp(min=0)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
-        done = step + 1
+        step.add_(1)
+
+    advance = Replay(climb, settings.redirect_steps, canvas.streams) if on_cuda else climb
+    for done in range(1, settings.steps + 1):
+        with RedirectedReLU() if done <= settings.redirect_steps else nullcontext():
+            advance()
         if done == settings.steps or (every and done % every == 0):
             with torch.no_grad():
                 pictures, opacity = canvas.pictures(), canvas.opacity()
