@@ -116,6 +116,14 @@ def settings(text: str) -> dict[str, Any]:
     return changes
 
 
+def few(device: str) -> int:
+    """Steps of the shorter of two renders whose difference is taken: on CUDA the first five are not like the rest.
+
+    They warm up, and record the graph that the rest replay.
+    """
+    return 8 if torch.device(device).type == "cuda" else 2
+
+
 def first(count: int, num_units: int) -> list[int]:
     """So many units, from the first; where the layer has fewer they are taken again."""
     return [at % num_units for at in range(count)]

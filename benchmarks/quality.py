@@ -2,12 +2,13 @@
 
     python -m benchmarks.quality                                              # four minutes
     python -m benchmarks.quality --reference 4096 --units 8                   # as quoted; 25 minutes
-    python -m benchmarks.quality --variant "bf16: ascent.precision=bfloat16"  # other settings, as many as named
+    python -m benchmarks.quality --variant "slow: ascent.learning_rate=0.02"  # other settings, as many as named
 
-Ours, ours with the settings of each --variant, and Lucent's, where it is installed, on the same trained network, units
-and number of px. Every picture, in bytes as an atlas stores it, is judged by the same network in float32: the mean of
-the unit over the picture, no view. A ratio is a unit's score over what our unchanged recipe reaches for that unit with
-the reference's steps. Lucent optimises one unit at a time in its own views; random streams differ.
+Ours, ours with the settings of each --variant, which is bfloat16 unless others are named, and Lucent's, where it is
+installed, on the same trained network, units and number of px. Every picture, in bytes as an atlas stores it, is judged
+by the same network in float32: the mean of the unit over the picture, no view. A ratio is a unit's score over what our
+unchanged recipe reaches for that unit with the reference's steps. Lucent optimises one unit at a time in its own views;
+random streams differ.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from generate.models.network import Network
 from generate.render.objectives import Channel
 
 PLACES = ("inceptionv1_caffe/inception_4c", "efficientnet_lite0/blocks_6")
+VARIANTS = ("bfloat16: ascent.precision=bfloat16",)  # where none is asked for; drafts are in float32
 OURS, LUCENT = "ours", "Lucent"
 
 
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = _parser().parse_args(arguments)
     on_cpu = torch.device(asked.device).type == "cpu"
     workers = asked.workers or (num_cores() if on_cpu else 1)
-    variants = {OURS: {}, **dict(map(variant, asked.variant))}
+    variants = {OURS: {}, **dict(map(variant, asked.variant or VARIANTS))}
     lucent = not asked.no_lucent and _has_lucent()
     layers = []
     for place in each_layer(asked.places or PLACES):
@@ -204,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--units", type=int, default=4, help="of each layer, evenly spaced")
     parser.add_argument("--steps", type=int, nargs="*", default=(64, 128, 256, 512))
     parser.add_argument("--reference", type=int, default=1024, help="steps of what the others are compared with")
-    parser.add_argument("--variant", action="append", default=[], metavar="NAME:PATH=VALUE,...", help="settings to try")
+    parser.add_argument("--variant", action="append", metavar="NAME:PATH=VALUE,...", help="settings to try")
     parser.add_argument("--set", default="", metavar="PATH=VALUE,...", help="of every recipe of ours")
     parser.add_argument("--no-lucent", action="store_true")
     parser.add_argument("--quality", default="draft", choices=QUALITIES, help="that the recipe is taken from")

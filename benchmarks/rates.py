@@ -31,7 +31,6 @@ from generate.shard import rows
 from generate.source import Folder
 
 STEPS = ("ascent.steps", "picture_ascent.steps", "maco.steps")  # of recipes: where they say how long they ascend
-FEW = 2  # steps of the shorter of two renders
 STIMULI = 32  # of synthetic tuning that count as a step: a batch of its recipe
 PASS = "pass"
 WHOLE = (PASS, "stimuli")  # parts that are done for all units of a layer at once
@@ -127,10 +126,12 @@ def _blank(model: str) -> Network:
         return organism(model).build()
 
 
-def measured(us: Workers, name: str, recipe: Any, model: str, layer: Layer, steps: int, units: int | None) -> Rates:
+def measured(
+    us: Workers, name: str, recipe: Any, model: str, layer: Layer, fewest: int, steps: int, units: int | None
+) -> Rates:
     """One layer through one lens, by workers that are `ready`: the rate of each of its parts, all of them together.
 
-    Units are a batch of the recipe's where no number is given; all, where the lens makes them in one pass.
+    Pictures ascend `fewest` steps, and `steps` more. Units are a batch of the recipe's where no number is given; all, where the lens makes them in one pass.
     """
     count = min(units or recipe.batch, layer.units) if lens(name).divisible else layer.units
     known = parts(name, recipe)
@@ -143,9 +144,9 @@ def measured(us: Workers, name: str, recipe: Any, model: str, layer: Layer, step
     if not any(part.steps for part in known):
         return {part: Rate(flop, 0.0, taken) for part, taken in seconds(recipe).items()}
     seconds(shortened(recipe, 1))  # finds kernels
-    few, many = (seconds(shortened(recipe, number)) for number in (FEW, FEW + steps))
-    slope = {part: max(many[part] - few[part], 0.0) / steps for part in few}
-    return {part: Rate(flop, slope[part], max(few[part] - FEW * slope[part], 0.0)) for part in few}
+    short, long = (seconds(shortened(recipe, number)) for number in (fewest, fewest + steps))
+    slope = {part: max(long[part] - short[part], 0.0) / steps for part in short}
+    return {part: Rate(flop, slope[part], max(short[part] - fewest * slope[part], 0.0)) for part in short}
 
 
 def ready(device: str) -> Callable[[tuple[Units, Any]], dict[str, float]]:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from benchmarks.ours import LENS, Case, Render, changed, first, prepare, settings
+from benchmarks.ours import LENS, Case, Render, changed, few, first, prepare, settings
 from benchmarks.runs import overhead, scaled
 from benchmarks.workers import Workers
 from generate.engines.local import num_cores
@@ -37,7 +37,6 @@ PLACES = (  # an early, a middle and a late layer, and the middle ones of the la
     *("inceptionv1/mixed3a", "inceptionv1/mixed4c", "inceptionv1/mixed5b"),
     *("vgg19_caffe/conv4_2", "inceptionv4_slim/Mixed_5d", "efficientnet_lite0/blocks_6"),
 )
-FEW = 2  # steps
 MATRIX = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # rows and columns
 
 
@@ -96,15 +95,16 @@ def measured(case: Case, steps: int, turns: int, workers: int, limits: dict[str,
     """One layer: seconds of the machine for a unit and step, and for a unit whatever its steps; memory of a process."""
     known, batch = case.subject, case.recipe.batch
     units = first(batch, known.layer.units)
-    times: dict[int, list[float]] = {FEW: [], FEW + steps: []}
+    fewest = few(case.device)
+    times: dict[int, list[float]] = {fewest: [], fewest + steps: []}
     with Workers(workers, partial(prepare, case)) as us:
-        us.together(Render(units, FEW))
+        us.together(Render(units, fewest))
         for _ in range(turns):
             for number, found in times.items():
                 seconds, answers = us.together(Render(units, number))
                 found.append(seconds / (batch * workers))
-    few, many = (statistics.median(found) for found in times.values())
-    step = max(many - few, 0.0) / steps
+    short, long = (statistics.median(found) for found in times.values())
+    step = max(long - short, 0.0) / steps
     made = answers[0][0][0]["recipe"]
     floor = arithmetic(case.model, made["target"], made["size"])
     return {
@@ -112,8 +112,9 @@ def measured(case: Case, steps: int, turns: int, workers: int, limits: dict[str,
         "layer": case.layer,
         "size": made["size"],
         "batch": batch,
+        "precision": made["ascent"]["precision"],
         "seconds_per_step": report.rounded(step),
-        "seconds_per_picture": report.rounded(max(few - FEW * step, 0.0)),
+        "seconds_per_picture": report.rounded(max(short - fewest * step, 0.0)),
         "units_x_steps_per_second": report.rounded(1 / step) if step else None,
         "flop_per_step": floor,
         "of_matrix_rate": {
@@ -129,6 +130,7 @@ def told(row: dict[str, Any]) -> dict[str, Any]:
         "layer": f"{row['model']}/{row['layer']}",
         "px": row["size"],
         "batch": row["batch"],
+        "precision": row["precision"],
         "unit-steps/s": row["units_x_steps_per_second"],
         "ms": 1e3 * row["seconds_per_step"],
         "ms a picture": 1e3 * row["seconds_per_picture"],

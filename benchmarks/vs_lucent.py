@@ -6,7 +6,8 @@
 
 The same InceptionV1 with the same random weights, the same layer, canvas and number of steps, each with its own random
 views; see peers.py. Whoever does not measure waits: they take turns, and a ratio is that of two neighbouring turns.
-Lucent has all cores in one process, we a process on each. On a GPU both have one process.
+Lucent has all cores in one process, we a process on each; on a GPU both have one process. Our recipe is that of
+standard quality, whose networks multiply in bfloat16; beside it stands the same in float32, as Lucent has it.
 
 With --every-layer Lucent's canvas stays, and ours is by the layer's receptive field, as atlases are rendered. Layers
 count by their number of units.
@@ -23,15 +24,24 @@ from typing import Any
 
 import torch
 
-from benchmarks import peers, report
+from benchmarks import report
 from benchmarks.ours import Case, Render, first, prepare, settings
+from benchmarks.peers import (
+    MODEL,
+    horama_render,
+    lucent_inceptionv1,
+    lucent_render,
+    why_not_horama,
+    with_lucents_norms,
+)
 from benchmarks.workers import Workers
 from generate.engines.local import num_cores
 from generate.models import weights
 from generate.models.catalog import organism
 
+EXACT = "float32"  # which all of Lucent's arithmetic is in
 # Lucent's InceptionV1 has no auxiliary heads
-LAYERS = tuple(n for n, layer in organism(peers.MODEL).layers.items() if layer.kind == "conv" and "head" not in n)
+LAYERS = tuple(n for n, layer in organism(MODEL).layers.items() if layer.kind == "conv" and "head" not in n)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return stack.enter_context(Workers(1, ready, threads))
 
         them = {"Lucent": peer("lucent"), "Lucent without views": peer("lucent", views=False)}
-        absent = {"Horama": peers.why_not_horama()}
+        absent = {"Horama": why_not_horama()}
         if absent["Horama"] is None:
             them["Horama"] = peer("horama")
         one = compare(asked, asked.layer, asked.canvas, workers, them)
@@ -68,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report.show(
         f"inceptionv1/{asked.layer}, canvas {asked.canvas} px, milliseconds a unit and step",
         [
-            {"": "ours", "median": 1e3 * one["ours"]["median"], "times ours": 1.0},
+            {"": f"ours, {one['precision']}", "median": 1e3 * one["ours"]["median"], "times ours": 1.0},
             *(
                 {"": n, "median": 1e3 * peer["seconds"]["median"], "times ours": peer["ratio"]["median"]}
                 for n, peer in one["peers"].items()
@@ -99,40 +109,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compare(
-    asked: argparse.Namespace, layer: str, size: int | None, workers: int, them: Mapping[str, Workers]
+    asked: argparse.Namespace, layer: str, size: int | None, workers: int, peers: Mapping[str, Workers]
 ) -> dict[str, Any]:
-    """One layer by us and by peers, in turns: seconds a unit and step, and each peer's over ours."""
-    case = Case(
-        peers.MODEL,
-        layer,
-        asked.device,
-        size=size,
-        changes={"batch": asked.batch, **settings(asked.set)},
-        load=peers.with_lucents_norms,
-    )
+    """One layer by us and by others, in turns: seconds a unit and step, and each one's over ours."""
+    case = _case(asked, layer, size)
     units = first(asked.batch, case.subject.layer.units)
     ours: list[float] = []
-    theirs: dict[str, list[float]] = {name: [] for name in them}
-    with Workers(workers, partial(prepare, case)) as us:
+    others: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        us = stack.enter_context(Workers(workers, partial(prepare, case)))
+        exact = None
+        if size and case.recipe.ascent.precision != EXACT:  # once, not for every layer
+            exact = stack.enter_context(Workers(workers, partial(prepare, _case(asked, layer, size, EXACT))))
         for turn in range(asked.turns + 1):
             seconds, answers = us.together(Render(units, asked.steps))
             ours.append(seconds / (len(units) * workers * asked.steps))
-            for name, peer in them.items():
+            if exact:
+                seconds, _ = exact.together(Render(units, asked.steps))
+                others.setdefault(f"ours in {EXACT}", []).append(seconds / (len(units) * workers * asked.steps))
+            for name, peer in peers.items():
                 seconds, _ = peer.together(Turn(layer, units[turn % len(units)], asked.steps))
-                theirs[name].append(seconds / asked.steps)
+                others.setdefault(name, []).append(seconds / asked.steps)
     # the first turn of each warms up: it loads the network, and finds kernels
     return {
         "units": case.subject.layer.units,
         "size": answers[0][0][0]["recipe"]["size"],
+        "precision": case.recipe.ascent.precision,
         "ours": report.summed(ours[1:]),
         "peers": {
             name: {
                 "seconds": report.summed(times[1:]),
                 "ratio": report.summed([a / b for a, b in zip(times[1:], ours[1:], strict=True)]),
             }
-            for name, times in theirs.items()
+            for name, times in others.items()
         },
     }
+
+
+def _case(asked: argparse.Namespace, layer: str, size: int | None, precision: str | None = None) -> Case:
+    changes = {"batch": asked.batch, **settings(asked.set), **({"ascent.precision": precision} if precision else {})}
+    return Case(MODEL, layer, asked.device, size=size, changes=changes, load=with_lucents_norms)
 
 
 def averaged(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -150,13 +166,13 @@ def averaged(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _peer(library: str, views: bool, canvas: int, device: str) -> Callable[[Turn], None]:
     """Load the peer's network; what is given then renders a unit."""
-    module = peers.lucent_inceptionv1(weights.load(organism(peers.MODEL), "random").tensors).to(device)
+    module = lucent_inceptionv1(weights.load(organism(MODEL), "random").tensors).to(device)
 
     def render(turn: Turn) -> None:
         if library == "horama":
-            peers.horama_render(module, turn.layer, turn.unit, canvas, turn.steps, device)
+            horama_render(module, turn.layer, turn.unit, canvas, turn.steps, device)
         else:
-            peers.lucent_render(module, turn.layer, turn.unit, canvas, [turn.steps], views)
+            lucent_render(module, turn.layer, turn.unit, canvas, [turn.steps], views)
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize()
 

@@ -15,6 +15,7 @@ from generate.models.catalog import organism
 from tests.benchmarks import lucent
 
 PLACE = "efficientnet_lite0/blocks_0"
+TINY = "own:tests.models.own_networks.small"
 SMALL = ("--workers", "1")
 Run = Callable[..., dict[str, Any]]
 
@@ -80,17 +81,28 @@ def test_quality(run: Run, tmp_path: Path) -> None:
 
 
 def test_atlas_cost(run: Run) -> None:
-    asked = ("--models", "efficientnet_lite0", "--minutes", "0", "--units", "1", "--steps", "1", "--digest", PLACE)
+    asked = ("--models", TINY, "--minutes", "0", "--units", "1", "--steps", "1", "--digest", PLACE)
     results = run(atlas_cost.main, *asked)
     own, total = results["hours"]
     assert {**own, "model": "all"} == total
     assert sum(total[name] for name in LENSES) == pytest.approx(total["all"], rel=1e-2)
     assert all(total[name] > 0 for name in LENSES)
-    layers = organism("efficientnet_lite0").layers
-    assert len(results["rates"]) == len(layers) * len(LENSES)
+    assert len(results["rates"]) == len(organism(TINY).layers) * len(LENSES)
     measured = [rate["lens"] for rate in results["rates"] if rate["how"] == "measured"]
     assert sorted(measured) == sorted(atlas_cost.NETWORK_LENSES)
     assert {rate["how"] for rate in results["rates"]} == {"measured", "interpolated", f"as of {PLACE}"}
+
+
+def test_atlas_cost_takes_what_throughput_measured(run: Run, tmp_path: Path) -> None:
+    asked = ("--turns", "1", "--steps", "1", "--matrix", "256", "--quality", "draft", "--set", "batch=2")
+    (layer,) = run(throughput.main, f"{TINY}/stem_0", *asked)["layers"]
+    layer |= {"seconds_per_step": 3600.0}
+    given = tmp_path / "throughput.json"
+    given.write_text(json.dumps({"about": {"quality": "draft"}, "layers": [layer]}))
+    small = ("--models", TINY, "--minutes", "0", "--units", "1", "--steps", "1", "--digest", PLACE)
+    rates = run(atlas_cost.main, *small, "--throughput", str(given))["rates"]
+    (found,) = [rate for rate in rates if (rate["lens"], rate["layer"]) == ("feature_visualization", "stem_0")]
+    assert found["seconds_per_unit"] == pytest.approx(4 * 128 * 3600, rel=1e-3)
 
 
 @lucent.needed
