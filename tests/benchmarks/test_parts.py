@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import report
+from benchmarks import atlas_cost, report
 from benchmarks.atlas_cost import _shares
 from benchmarks.batch import proposed
 from benchmarks.ours import changed, first, settings
@@ -68,6 +69,31 @@ def test_arithmetic_is_that_of_the_network_cut_at_the_layer() -> None:
         network = known.build()
     found = arithmetic("deepdream", lens("deepdream").recipe("standard"), "inceptionv1", known.layer("mixed3a"))
     assert found == flops(network, "mixed3a", 224)
+
+
+def test_cost_of_a_layer_takes_what_throughput_measured(tmp_path: Path) -> None:
+    row = {"model": "inceptionv1", "layer": "conv2d0", "flop_per_step": 1e8}
+    row |= {"seconds_per_step": 0.5, "seconds_per_picture": 0.25}
+    given = tmp_path / "throughput.json"
+    given.write_text(json.dumps({"about": {"quality": "draft"}, "layers": [row]}))
+    found = atlas_cost._given(given, "draft")
+    layer = organism("inceptionv1").layer("conv2d0")
+    pictures = layer.units * 4  # two objectives in both directions
+    here = found["inceptionv1", "conv2d0"]
+    assert atlas_cost._seconds("feature_visualization", RECIPE, layer, found, 1e8, here) == pictures * (
+        128 * 0.5 + 0.25
+    )
+    twice = atlas_cost._seconds("feature_visualization", RECIPE, layer, found, 2e8, {})
+    assert twice == 2 * pictures * (128 * 0.5 + 0.25)
+    with pytest.raises(ValueError, match="draft quality, not for standard"):
+        atlas_cost._given(given, "standard")
+
+
+def test_cost_of_a_layer_whose_lens_makes_all_units_at_once_does_not_grow_with_them() -> None:
+    layer = organism("inceptionv1").layer("conv2d0")
+    here = {"pass": Rate(1.0, 0.0, 3.0)}
+    recipe = lens("responses").recipe("draft")
+    assert atlas_cost._seconds("responses", recipe, layer, {}, 1.0, here) == 3.0
 
 
 def test_smallest_batch_that_is_about_as_fast_is_proposed() -> None:

@@ -93,18 +93,6 @@ def test_atlas_cost(run: Run) -> None:
     assert {rate["how"] for rate in results["rates"]} == {"measured", "interpolated", f"as of {PLACE}"}
 
 
-def test_atlas_cost_takes_what_throughput_measured(run: Run, tmp_path: Path) -> None:
-    asked = ("--turns", "1", "--steps", "1", "--matrix", "256", "--quality", "draft", "--set", "batch=2")
-    (layer,) = run(throughput.main, f"{TINY}/stem_0", *asked)["layers"]
-    layer |= {"seconds_per_step": 3600.0}
-    given = tmp_path / "throughput.json"
-    given.write_text(json.dumps({"about": {"quality": "draft"}, "layers": [layer]}))
-    small = ("--models", TINY, "--minutes", "0", "--units", "1", "--steps", "1", "--digest", PLACE)
-    rates = run(atlas_cost.main, *small, "--throughput", str(given))["rates"]
-    (found,) = [rate for rate in rates if (rate["lens"], rate["layer"]) == ("feature_visualization", "stem_0")]
-    assert found["seconds_per_unit"] == pytest.approx(4 * 128 * 3600, rel=1e-3)
-
-
 @lucent.needed
 def test_vs_lucent(run: Run) -> None:
     asked = ("--layer", "conv2d0", "--steps", "1", "--turns", "1", "--batch", "2", "--threads", "1")
