@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import atlas_cost, report
+from benchmarks import atlas_cost, early_stop, report
 from benchmarks.atlas_cost import _shares
 from benchmarks.batch import proposed
 from benchmarks.ours import changed, first, settings
@@ -151,3 +151,11 @@ def test_inceptionv1_is_lucents_but_for_the_norms(layer: str) -> None:
         (acts,) = ours(pictures, [layer])
     torch.testing.assert_close(acts, seen[-1], rtol=1e-4, atol=1e-4 * seen[-1].abs().max().item())
     assert LUCENT_NORM.size == 9
+
+
+def test_unit_has_settled_when_its_score_no_longer_rises() -> None:
+    rising = [1.0] * 4 + [2.0] * 4 + [2.01] * 4 + [4.0] * 4
+    never = [1.0] * 4 + [2.0] * 4 + [3.0] * 4 + [4.0] * 4
+    scores = torch.tensor([rising, never]).T
+    assert early_stop.settled(scores, window=4, tolerance=0.02) == [12, 16]
+    assert early_stop.settled(scores, window=4, tolerance=0.001) == [16, 16]

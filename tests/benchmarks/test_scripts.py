@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import atlas_cost, batch, quality, throughput, vs_lucent
+from benchmarks import atlas_cost, batch, early_stop, quality, throughput, vs_lucent
 from benchmarks.ours import Case
 from benchmarks.peers import MODEL
 from generate.lenses.registry import LENSES
@@ -78,6 +78,14 @@ def test_quality(run: Run, tmp_path: Path) -> None:
     assert found["ours", 6]["ratio"]["median"] == 1
     assert all(a < b for a, b in zip(found["still", 1]["scores"], found["ours", 6]["scores"], strict=True))
     assert (tmp_path / "efficientnet_lite0-blocks_0.png").is_file()
+
+
+def test_early_stop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_stop, "WINDOWS", (32,))
+    (layer,) = run(early_stop.main, PLACE, "--units", "2", "--steps", "96")["layers"]
+    assert [rule["tolerance"] for rule in layer["rules"]] == list(early_stop.TOLERANCES)
+    assert all(rule["mean steps"] in range(64, 97) for rule in layer["rules"])
+    assert all(0 < rule["lowest"] <= rule["settled"] < 1.5 for rule in layer["rules"])
 
 
 def test_atlas_cost(run: Run) -> None:
