@@ -13,6 +13,7 @@
     ├── AtlasDamaged      a file of the atlas that is not what it should be
     ├── NotRendered       rows that a digest is made from are not in the atlas
     ├── RenderFailed      one or more shards failed; the others are there
+    ├── ClusterFailed     a Ray cluster that cannot be joined, or has no room for a task
     ├── HubFailed         the Hugging Face Hub refuses, or does not answer
     ├── PublishFailed     an atlas that may not be published as it is
     └── VersionTaken      a version that was published with other content
@@ -85,6 +86,10 @@ class NotRendered(AtlasError):
 
 class RenderFailed(AtlasError):
     """One or more shards failed; the others are there."""
+
+
+class ClusterFailed(AtlasError):
+    """A Ray cluster that cannot be joined, or has no room for a task."""
 
 
 class HubFailed(AtlasError):

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from generate.plan import Job
-from generate.shard import Finished, Made
+from generate.shard import Finished, Made, render_shard
 
 
 @dataclass(frozen=True)
@@ -23,3 +25,11 @@ Event = Made | Finished | Failed
 class Engine(Protocol):
     def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
         """Render `jobs` into the atlas at `root`. Each ends in exactly one Finished or Failed."""
+
+
+def attempt(job: Job, root: Path, device: torch.device) -> Iterator[Event]:
+    """Render one job, in whatever process an engine has for it."""
+    try:
+        yield from render_shard(job, root, device)
+    except Exception as error:  # whatever it is, it fails one shard alone, and is reported
+        yield Failed(job, f"{type(error).__name__}: {error}")
