@@ -8,6 +8,7 @@ under the same name: a shared folder, or storage with a URL.
 import math
 import os
 import secrets
+import socket
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from generate.plan import Job
 from generate.shard import Finished
 
 ATTEMPTS = 4  # at a job whose worker was lost; more than on one machine, because here whole machines come and go
+KNOCK_SECONDS = 10.0
 OBJECT_STORE = 100 << 20  # bytes, of a cluster on this machine: what tasks tell is small, and files pass it by
 
 # Ray would show a task its own GPU alone, as number 0; but CUDA looks once a process, and a worker that is used again
@@ -105,13 +107,21 @@ def joined(address: str | None) -> Iterator[None]:
         ray = imported()
         own = {"num_cpus": num_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
         try:
+            if address and ":" in address:
+                _knock(address)
             ray.init(address=address or "local", log_to_driver=False, logging_level="error", **({} if address else own))
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ClusterFailed(f"the Ray cluster at {address or 'this machine'} cannot be joined: {error}") from error
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError where nobody listens at `HOST:PORT`: Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
 def has_gpus() -> bool:

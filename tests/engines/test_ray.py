@@ -1,0 +1,311 @@
+"""Ray clusters on this machine, and what is lost of them: workers and whole nodes, at random moments."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+
+import pytest
+import torch
+
+from generate.engines.engine import Failed
+from generate.engines.ray import ATTEMPTS, RayEngine, gpu, joined
+from generate.errors import ClusterFailed, ExtraMissing
+from generate.models import weights
+from generate.models.catalog import organism
+from generate.plan import Job, Units
+from generate.shard import Finished
+from tests.atlases import LAYER, LENS, MODEL, RECIPE, content, render, request
+from tests.engines import counted
+from tests.engines.counted import NAME
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+UNITS = 8
+LONGER = replace(RECIPE, ascent=replace(RECIPE.ascent, steps=24))  # a few seconds, so that there is something to lose
+KILLS = 5  # of workers
+NODE_KILLS = 2
+
+
+def jobs(count: int) -> list[Job]:
+    sha256 = request({}).weights.sha256
+    return [Job(Units(LENS, MODEL, LAYER, unit, unit + 1), RECIPE, "pretrained", sha256) for unit in range(count)]
+
+
+def workers() -> list[int]:
+    """Ray's workers on this machine that are at a task, by process id."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if line.split()[1].startswith("ray::_work")]
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} seconds in vain"
+        time.sleep(0.02)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ExtraMissing, match=r"pip install 'microscope-atlas\[ray\]'"), joined(None):
+        pass
+
+
+def test_address_without_a_cluster_is_named() -> None:
+    with pytest.raises(ClusterFailed, match=r"127\.0\.0\.1:1 cannot be joined"), joined("127.0.0.1:1"):
+        pass
+
+
+def test_gpu_is_the_one_that_ray_gave() -> None:
+    assert gpu(["2"], None) == torch.device("cuda", 2)
+    assert gpu(["5"], "4,5") == torch.device("cuda", 1)
+    assert gpu(["GPU-b"], "GPU-a,GPU-b") == torch.device("cuda", 1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    root = tmp_path_factory.mktemp("undisturbed") / "atlas"
+    render(root, range(UNITS), LONGER, per_shard=1)
+    return content(root)
+
+
+@contextmanager
+def killing(seconds: float, moments: random.Random) -> Iterator[list[int]]:
+    """SIGKILL a worker that is at a task, again and again, each time after up to `seconds`; yields who it was."""
+    killed: list[int] = []
+    end = Flag()
+
+    def kill() -> None:
+        while len(killed) < KILLS and not end.wait(moments.uniform(0, seconds)):
+            for process in workers()[:1]:
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+
+    killer = Thread(target=kill)
+    killer.start()
+    try:
+        yield killed
+    finally:
+        end.set()
+        killer.join()
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("notes") / "notes"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(cache: Path, notes: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(counted.NOTES, str(notes))  # workers have the environment that the cluster was started in
+        with joined(None):
+            yield
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_killed_at_random_moments_change_nothing(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    with killing(1.0, random.Random(0)) as killed:
+        render(tmp_path / "atlas", range(UNITS), LONGER, per_shard=1, engine=RayEngine(CPU, workers=2))
+    assert len(set(killed)) == KILLS
+    assert content(tmp_path / "atlas") == undisturbed
+
+
+@pytest.mark.usefixtures("cluster")
+def test_job_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
+    deadly, *others = jobs(3)
+    deadly = replace(deadly, recipe=replace(RECIPE, ascent=replace(RECIPE.ascent, steps=100_000)))
+    ended: dict[Units, str] = {}
+    killed: list[int] = []
+
+    def kill() -> None:
+        """The one that is at work when the others are done has the deadly job."""
+        while len(ended) < 3:
+            if len(ended) == 2:
+                for process in workers():
+                    os.kill(process, signal.SIGKILL)
+                    killed.append(process)
+            time.sleep(0.05)
+
+    killer = Thread(target=kill)
+    killer.start()
+    for event in RayEngine(CPU, workers=2).run([deadly, *others], tmp_path):
+        match event:
+            case Finished(shard):
+                ended[shard.units] = "finished"
+            case Failed(job, reason):
+                ended[job.units] = reason
+    killer.join()
+    assert ended[deadly.units] == f"its worker was lost {ATTEMPTS} times, at last with WorkerCrashedError"
+    assert [ended[job.units] for job in others] == ["finished", "finished"]
+    assert len(set(killed)) == ATTEMPTS
+
+
+@pytest.mark.usefixtures("cluster")
+def test_no_more_tasks_at_once_than_asked_for(tmp_path: Path) -> None:
+    seen = []
+    for _ in RayEngine(CPU, workers=1).run(jobs(3), tmp_path):
+        seen.append(len(workers()))
+    assert max(seen) == 1
+
+
+@pytest.mark.usefixtures("cluster")
+def test_share_that_no_machine_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterFailed, match="no machine of the Ray cluster has 1 CPUs and 1 GPUs"):
+        list(RayEngine(CPU, gpus=1).run(jobs(1), tmp_path))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_worker_loads_the_weights_once(notes: Path, tmp_path: Path) -> None:
+    def asked(count: int) -> list[int]:
+        """How often each worker asked for the network, for so many jobs."""
+        before = notes.read_text()
+        some = [
+            replace(job, units=replace(job.units, model=NAME, layer="0"), weights_sha256=sha256) for job in jobs(count)
+        ]
+        events = list(RayEngine(CPU, workers=1).run(some, tmp_path / str(count)))
+        assert sum(isinstance(event, Finished) for event in events) == count
+        return list(Counter(notes.read_text().removeprefix(before).split()).values())
+
+    sha256 = weights.load(organism(NAME)).sha256
+    (once,) = asked(1)
+    assert once > 0
+    assert asked(4) == []  # by the same worker, which has it
+
+
+def test_cluster_of_ones_own_is_kept_to_this_machine(tmp_path: Path) -> None:
+    code = """
+        import ray
+        from generate.engines.ray import joined
+        with joined(None):
+            print(ray.get_runtime_context().gcs_address)
+        """
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code))
+    home = tmp_path / "home"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(home)}
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("127.0.0.1:")
+    assert ended.stderr == ""  # Ray says nothing of its own
+    assert not home.exists()  # and keeps no token there
+
+
+def test_killed_run_takes_its_workers_along_and_the_next_completes_it(
+    undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    code = """
+        import sys
+        from pathlib import Path
+        from tests.atlases import render
+        from tests.engines.test_ray import CPU, LONGER, UNITS
+        from generate.engines.ray import RayEngine, joined
+        with joined(None):
+            render(Path(sys.argv[1]), range(UNITS), LONGER, per_shard=1, engine=RayEngine(CPU, workers=2))
+        """
+    script, root = tmp_path / "script.py", tmp_path / "atlas"
+    script.write_text(textwrap.dedent(code))
+    started = subprocess.Popen([sys.executable, script, root], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    until(lambda: any(root.rglob("*.parquet")))
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    until(lambda: not workers())
+    assert content(root) != undisturbed
+    render(root, range(UNITS), LONGER, per_shard=1)
+    assert content(root) == undisturbed
+
+
+class Node:
+    """A machine of a cluster, on this one; the first is its head."""
+
+    def __init__(self, address: str, head: bool = False):
+        where = ["--head", f"--port={address.partition(':')[2]}"] if head else [f"--address={address}"]
+        options = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
+        own = ["--include-dashboard=false"] if head else []
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "ray.scripts.scripts",
+                "start",
+                "--node-ip-address=127.0.0.1",
+                *where,
+                *own,
+                *options,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+
+    @property
+    def raylet(self) -> int | None:
+        """The process that is the node, to all others; None before it has started."""
+        listed = subprocess.run(
+            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True
+        ).stdout
+        found = [int(line.split()[0]) for line in listed.splitlines() if "/raylet " in line]
+        return found[0] if found else None
+
+    def close(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait()
+
+
+def test_nodes_killed_at_random_moments_change_nothing(
+    undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with ExitStack() as stack:
+
+        def node(head: bool = False) -> Node:
+            started = Node(address, head)
+            stack.callback(started.close)
+            until(lambda: started.raylet is not None)
+            return started
+
+        node(head=True)
+        import ray
+
+        moments, killed = random.Random(0), []
+        for number in range(NODE_KILLS):
+            lost = node()
+            root = tmp_path / str(number)
+            with joined(address):
+                until(lambda: len([n for n in ray.nodes() if n["Alive"]]) == 2)
+
+                def kill(lost: Node = lost, root: Path = root) -> None:
+                    until(lambda: any(root.rglob("*.parquet")))
+                    time.sleep(moments.uniform(0, 1))
+                    assert lost.raylet
+                    os.kill(lost.raylet, signal.SIGKILL)
+                    killed.append(len(list(root.rglob("*.parquet"))))
+
+                killer = Thread(target=kill)
+                killer.start()
+                render(root, range(UNITS), LONGER, per_shard=1, engine=RayEngine(CPU, workers=2))
+                killer.join()
+                until(lambda: len([n for n in ray.nodes() if n["Alive"]]) == 1)
+            assert content(root) == undisturbed
+        assert max(killed) < UNITS  # or nothing was put to the test
