@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from generate.plan import Job
-from generate.shard import Finished, Made
+from generate.shard import Finished, Lowered, Made
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,12 @@ class Failed:
     reason: str
 
 
-Event = Made | Finished | Failed
+Event = Made | Lowered | Finished | Failed
 
 
 class Engine(Protocol):
     def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
-        """Render `jobs` into the atlas at `root`. Each ends in exactly one Finished or Failed."""
+        """Render `jobs` into the atlas at `root`. Each ends in exactly one Finished or Failed.
+
+        What would fail every job is no job's failure: AtlasUnwritable where the atlas' disk refuses.
+        """
