@@ -44,14 +44,13 @@ from generate.plan import DEFAULT_UNITS, select
 from generate.reproduce import reproduce as again
 from generate.source import Folder, opened
 from generate.status import coverage
+from generate.stopping import Stopped, stoppable
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="A microscope for vision networks."
 )
 out = Console()
 err = Console(stderr=True)
-
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 Atlas = Annotated[Path, typer.Argument(help="Folder of the atlas.", show_default=False)]
 AnyAtlas = Annotated[
@@ -79,6 +78,17 @@ class EngineName(StrEnum):
 class WeightsName(StrEnum):
     pretrained = "pretrained"
     random = "random"
+
+
+@contextmanager
+def _stopping(how_to_go_on: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a command with a word instead of a traceback, and with the exit status of shells."""
+    try:
+        with stoppable():
+            yield
+    except Stopped as stopped:
+        err.print(f"\nStopped by {stopped}. {how_to_go_on}", highlight=False, soft_wrap=True)
+        raise typer.Exit(stopped.exit_status) from None
 
 
 @app.command()
@@ -139,6 +149,7 @@ def weights(
 
 
 @app.command()
+@_stopping("What was finished is in the atlas; the same command goes on from there.")
 def render(
     atlas: Atlas,
     model: Annotated[
@@ -158,6 +169,9 @@ def render(
     method: Annotated[
         list[MethodName] | None,
         typer.Option(help="Of feature_visualization, again for several. Default: fourier; all but for drafts."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pictures at once, at most, where memory is short. Default: the recipe's.")
     ] = None,
     engine: Annotated[EngineName, typer.Option()] = EngineName.local,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core on a CPU, else 1.")] = None,
@@ -189,19 +203,24 @@ def render(
     rendering = LocalEngine(chosen, workers or (num_cores() if on_cpu else 1))
     with _progress() as bars:
         tasks: dict[str, TaskID] = {}
+        batches: dict[str, int | None] = {}
 
         def listen(progress: run.Progress) -> None:
             if progress.lens not in tasks:
                 what = f"{progress.lens}, {lens(progress.lens).level}s"
                 tasks[progress.lens] = bars.add_task(what, total=progress.todo)
             bars.update(tasks[progress.lens], completed=progress.done)
+            if progress.batch != batches.get(progress.lens):
+                batches[progress.lens] = progress.batch
+                err.print(
+                    f"{progress.lens}: no memory left; going on with a batch of {progress.batch}, which its rows say. "
+                    f"--batch {progress.batch} begins with that; fewer --workers leave more to each.",
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
-        try:
-            outcome = run.render(atlas, requests, recipes, rendering, shard_units or (16 if on_cpu else 64), listen)
-        except KeyboardInterrupt:
-            bars.stop()
-            err.print("\nStopped. What was finished is in the atlas; the same command goes on from there.")
-            raise typer.Exit(INTERRUPTED) from None
+        per_shard = shard_units or (16 if on_cpu else 64)
+        outcome = run.render(atlas, requests, recipes, rendering, per_shard, listen, batch)
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
 
 
@@ -256,6 +275,7 @@ def reproduce(
 
 
 @app.command()
+@_stopping("The same command goes on from there.")
 def publish(
     atlas: Atlas,
     repo: Annotated[str, typer.Argument(help="owner/name of the dataset on the Hub.", show_default=False)],
@@ -405,12 +425,7 @@ def _sending(what: str) -> Iterator[Listen]:
                 tasks.append(bars.add_task(what))
             bars.update(tasks[0], completed=sent, total=total)
 
-        try:
-            yield listen
-        except KeyboardInterrupt:
-            bars.stop()
-            err.print("\nStopped. The same command goes on from there.")
-            raise typer.Exit(INTERRUPTED) from None
+        yield listen
 
 
 def _progress() -> Progress:

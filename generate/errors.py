@@ -11,6 +11,8 @@
     ├── SettingsDiffer    an atlas that was rendered with other settings
     ├── AtlasBusy         another run is writing the atlas
     ├── AtlasDamaged      a file of the atlas that is not what it should be
+    ├── AtlasUnwritable   the atlas' disk is full, read-only, or refuses in another way
+    ├── OutOfMemory       a shard that the memory is too small for, however few pictures are made at once
     ├── NotRendered       rows that a digest is made from are not in the atlas
     ├── RenderFailed      one or more shards failed; the others are there
     ├── ClusterFailed     a Ray cluster that cannot be joined, or has no room for a task
@@ -78,6 +80,14 @@ class AtlasBusy(AtlasError):
 
 class AtlasDamaged(AtlasError):
     """A file of the atlas that is missing, unreadable or not what it should be."""
+
+
+class AtlasUnwritable(AtlasError):
+    """The atlas' disk is full, read-only, or refuses in another way that every further shard would meet too."""
+
+
+class OutOfMemory(AtlasError):
+    """A shard that the memory is too small for, however few pictures are made at once."""
 
 
 class NotRendered(AtlasError):

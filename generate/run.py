@@ -3,7 +3,8 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from generate import index, releases, schema, store
 from generate.card import render_card
 from generate.cover import render_cover
 from generate.engines.engine import Engine, Failed
-from generate.errors import RenderFailed, SettingsDiffer
+from generate.errors import AtlasUnwritable, RenderFailed, SettingsDiffer
 from generate.lenses.lens import restored, settings
 from generate.lenses.registry import LENSES, lens, rounds
 from generate.models.converted import Weights
 from generate.models.organism import Organism
 from generate.models.weights import WeightsKind
 from generate.plan import Job, Units, differences, missing
-from generate.shard import Finished, Made, software
+from generate.shard import Finished, Lowered, Made, software
 from generate.store import Manifest
 
 # Between two writes of the manifest and the card, which grow with the atlas; a shard that they do not name yet says
@@ -52,6 +53,7 @@ class Progress:
     lens: str
     todo: int  # units, or layers where the lens looks at layers
     done: float = 0.0
+    batch: int | None = None  # at once at most, where memory ran out with more
 
 
 Listen = Callable[[Progress], None]
@@ -64,17 +66,19 @@ def render(
     engine: Engine,
     units_per_shard: int,
     listen: Listen,
+    batch: int | None = None,
 ) -> Outcome:
     """Render what is missing of `requests`, through the lenses and recipes in `recipes`, into the atlas at `root`.
 
     Digests that the atlas holds and that read what was made are made anew. `listen` is called with what there is to do
-    for each lens, and whenever some of it is done. Raises SettingsDiffer, before anything is written, where the atlas
-    has other recipes or weights; AtlasBusy where another run writes to it; RenderFailed at the end where a shard
-    failed.
+    for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where it is given:
+    the recipe in the atlas stays, and the rows say what they were made with. Raises SettingsDiffer, before anything is
+    written, where the atlas has other recipes or weights; AtlasBusy where another run writes to it; AtlasUnwritable at
+    once where its disk refuses; RenderFailed at the end where a shard failed.
     """
     manifest = store.manifest_or_new(root)
     _refuse_other_settings(root, manifest, requests, recipes)
-    with store.writing(root):
+    with _what_stays(root), store.writing(root):
         manifest = store.manifest_or_new(root)
         _refuse_other_settings(root, manifest, requests, recipes)
         _enter(manifest, requests, recipes)
@@ -82,7 +86,8 @@ def render(
         _note_finished(root, manifest)
         _save(root, manifest)
         present = sum(shard.rows for shard in manifest.shards.values())
-        failures = _make(_jobs(manifest, requests, recipes, units_per_shard), root, manifest, engine, listen)
+        jobs = _jobs(manifest, requests, recipes, units_per_shard, batch)
+        failures = _make(jobs, root, manifest, engine, listen)
         for names in rounds(manifest.lenses):
             present -= _forget_outdated(root, manifest, names)
             failures += _make(_digests(manifest, names, units_per_shard), root, manifest, engine, listen)
@@ -95,6 +100,18 @@ def render(
             + "".join(failures)
         )
     return Outcome(present, sum(shard.rows for shard in manifest.shards.values()) - present)
+
+
+@contextmanager
+def _what_stays(root: Path) -> Iterator[None]:
+    """Add to AtlasUnwritable what is not lost, and how to go on."""
+    try:
+        yield
+    except AtlasUnwritable as error:
+        raise AtlasUnwritable(
+            f"{error}. Files that are there stay, {sum(1 for _ in store.shard_files(root))} with rows; "
+            "once it can be written, the same command goes on from there"
+        ) from error
 
 
 def _make(jobs: Sequence[Job], root: Path, manifest: Manifest, engine: Engine, listen: Listen) -> list[str]:
@@ -118,10 +135,15 @@ def _make(jobs: Sequence[Job], root: Path, manifest: Manifest, engine: Engine, l
                         listen(progress[shard.units.lens])
                 case Failed(job, reason):
                     failures.append(f"\n  {job.units}: {reason}")
+                case Lowered(name, rows, batch):
+                    progress[name].done -= rows / (_rows_each(manifest, name) or math.inf)
+                    progress[name].batch = batch
+                    listen(progress[name])
                 case Made(name, rows):
                     progress[name].done += rows / (_rows_each(manifest, name) or math.inf)
                     listen(progress[name])
     finally:
+        store.remove_unfinished(root)  # of workers that were ended
         _save(root, manifest)
     return failures
 
@@ -205,12 +227,12 @@ def _forget_outdated(root: Path, manifest: Manifest, names: Sequence[str]) -> in
 
 
 def _jobs(
-    manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any], units_per_shard: int
+    manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any], units_per_shard: int, batch: int | None
 ) -> list[Job]:
     """What is missing of the lenses that look at the network."""
     present = [shard.units for shard in manifest.shards.values()]
     return [
-        Job(run, recipe, request.kind, request.weights.sha256)
+        Job(run, recipe, request.kind, request.weights.sha256, batch=batch)
         for name, recipe in recipes.items()
         for request in requests
         if not lens(name).reads

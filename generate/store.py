@@ -4,9 +4,11 @@ An atlas is a folder. `atlas.json`, the manifest, holds the settings, what was p
 place, content id and sha256. A shard counts once the manifest names it.
 """
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -19,12 +21,16 @@ from filelock import FileLock, Timeout
 
 from generate import schema
 from generate.columns import Table
-from generate.errors import AtlasBusy, AtlasDamaged
+from generate.errors import AtlasBusy, AtlasDamaged, AtlasUnwritable
 from generate.plan import Input, Units, content_id, inputs, union
 
 ROWS_PER_GROUP = 1000
 OWN_METADATA = b"microscope-atlas"  # key in a shard's footer
 UNFINISHED = ".part"  # suffix of a file that is being written; the next run removes what a killed one left
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+# Refusals that whatever is written next would meet too
+REFUSALS = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 T = TypeVar("T", Units, "Shard", "Index")
 
@@ -141,15 +147,22 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
 @contextmanager
 def writing(root: Path) -> Iterator[None]:
     """Hold the atlas for writing; AtlasBusy where another run does. Removes what a killed run left unfinished."""
-    root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / ".lock")
     try:
-        with lock.acquire(timeout=0):
-            for left in root.rglob(f"*{UNFINISHED}"):
-                left.unlink()
-            yield
+        with _refusals(root):
+            root.mkdir(parents=True, exist_ok=True)
+            held = FileLock(root / ".lock").acquire(timeout=0)
     except Timeout as error:
         raise AtlasBusy(f"another run is writing {root}; wait for it, or render into another folder") from error
+    with held:
+        remove_unfinished(root)
+        yield
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what was not finished, by a run or a worker that was killed; only for who holds the atlas."""
+    with _refusals(root):
+        for left in root.rglob(f"*{UNFINISHED}"):
+            left.unlink()
 
 
 def write_shard(root: Path, units: Units, id: str, rows: Sequence[dict[str, Any]]) -> Shard:
@@ -173,7 +186,8 @@ def _write(path: Path, table: Table, rows: Sequence[dict[str, Any]], stated: Map
     """Write rows as a Parquet file that states something of itself: its sha256 and length."""
     arrow = table.arrow.with_metadata({**(table.arrow.metadata or {}), **stated})
     content = pa.Table.from_pylist(sorted(rows, key=table.sort_key), schema=arrow)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     pixels = {f"{name}.bytes" for name in table.images}
     with _into_place(path) as beside:
         pq.write_table(
@@ -258,16 +272,31 @@ def _into_place(path: Path) -> Iterator[Path]:
     Where that fails nothing is left of it, so that a full disk has room for the manifest.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
+    with _refusals(path):
+        try:
+            yield beside
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """AtlasUnwritable where the disk refuses what is done here, and would refuse the next shard, too."""
     try:
-        yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        there = next(folder for folder in (path, *path.parents) if folder.is_dir())
+        disk = shutil.disk_usage(there)
+        room = f" ({disk.free:,} of {disk.total:,} bytes are free)" if error.errno in FULL else ""
+        raise AtlasUnwritable(f"{path} cannot be written: {os.strerror(error.errno)}{room}") from error

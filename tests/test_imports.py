@@ -12,7 +12,7 @@ ROOT = Path(generate.__file__).parent
 # from below; what stands on one line may import from its own line and those above it here
 LAYERS = (
     ("errors",),
-    ("columns",),
+    ("columns", "memory", "stopping"),
     ("keys", "schema", "changes", "hub"),
     ("models", "render", "pictures"),
     ("lenses",),

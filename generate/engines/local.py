@@ -17,12 +17,16 @@ from pathlib import Path
 import torch
 
 from generate.engines.engine import Event, Failed, attempt
+from generate.errors import AtlasUnwritable
 from generate.plan import Job
 from generate.shard import Finished
+from generate.stopping import SIGNALS
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 ATTEMPTS = 2  # at a job whose worker died under it; a job that kills every worker must not kill them for ever
+
+KILLED = ": killed, as the kernel does where memory runs out; fewer --workers leave more to each"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class LocalEngine:
                             waiting.append(worker.job)
                             continue
                         code = worker.process.exitcode
-                        event = Failed(worker.job, f"its worker died {ATTEMPTS} times, with exit code {code}")
+                        hint = KILLED if code == -signal.SIGKILL else ""
+                        event = Failed(worker.job, f"its worker died {ATTEMPTS} times, with exit code {code}{hint}")
                     elif isinstance(event, Finished | Failed) and waiting:
                         worker.take(waiting.popleft())
                     elif isinstance(event, Finished | Failed):
@@ -92,12 +97,14 @@ class _Worker:
             self.connection.send(job)
 
     def event(self) -> Event | None:
-        """What it tells next; None where it died."""
+        """What it tells next; None where it died. AtlasUnwritable, raised there, is raised here."""
         try:
-            event: Event = self.connection.recv()
+            event: Event | AtlasUnwritable = self.connection.recv()
         except (EOFError, OSError):  # OSError where it had not read its job yet
             self.leave()
             return None
+        if isinstance(event, AtlasUnwritable):
+            raise event
         return event
 
     def leave(self) -> None:
@@ -115,9 +122,12 @@ def num_cores() -> int:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """What is started within never sees Ctrl-C, not even before its first line: that is for us, who end our workers."""
+    """What is started within never sees Ctrl-C or SIGTERM, not even before its first line.
+
+    They are for us, who end our workers.
+    """
     resource_tracker.ensure_running()  # starting it would let the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -132,6 +142,8 @@ def _work(connection: Connection, root: Path, device: torch.device) -> None:
         while True:
             for event in attempt(connection.recv(), root, device):
                 connection.send(event)
+    except AtlasUnwritable as error:
+        connection.send(error)
     except (EOFError, OSError):
         return
 

@@ -8,7 +8,9 @@ under the same name: a shared folder, or storage with a URL.
 import math
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +23,7 @@ import torch
 
 from generate.engines.engine import Event, Failed, attempt
 from generate.engines.local import keep_freed_memory, num_cores
-from generate.errors import ClusterFailed, ExtraMissing
+from generate.errors import AtlasUnwritable, ClusterFailed, ExtraMissing
 from generate.plan import Job
 from generate.shard import Finished
 
@@ -105,7 +107,8 @@ def joined(address: str | None) -> Iterator[None]:
     """
     with _environment(own=address is None):
         ray = imported()
-        own = {"num_cpus": num_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        ours = {"num_cpus": num_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        own = {} if address else ours
         try:
             if address and ":" in address:
                 _knock(address)
@@ -116,6 +119,16 @@ def joined(address: str | None) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """What is to happen on SIGTERM stays as it was: Ray would have the interpreter exit."""
+    here = threading.current_thread() is threading.main_thread()  # to which alone signals come
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if here:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:
@@ -159,6 +172,8 @@ def _told(ray: ModuleType, stream: Any, job: Job) -> Event | _Lost:
     try:
         event: Event = ray.get(next(stream))
     except ray.exceptions.RayTaskError as error:  # not in a shard, where each is caught: the worker lacks something
+        if isinstance(error.cause, AtlasUnwritable):
+            raise error.cause from error
         return Failed(job, f"{type(error.cause).__name__}: {error.cause}")
     except (ray.exceptions.RayError, StopIteration) as error:
         return _Lost(type(error).__name__)
