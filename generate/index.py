@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generate import schema, store
+from generate.columns import Table
 from generate.errors import AtlasDamaged, unknown
 from generate.schema import INDEX
 from generate.source import Source
@@ -87,6 +88,11 @@ def rows(root: Path, shard: Shard) -> list[dict[str, Any]]:
     if not table.images:
         return []
     path = root / shard.path
+    with store.reading(path):
+        return _rows(path, table, shard)
+
+
+def _rows(path: Path, table: Table, shard: Shard) -> list[dict[str, Any]]:
     with pq.ParquetFile(path) as file:
         paths = file.read(columns=[f"{column}.path" for column in table.images])
         names = {column: paths[column].combine_chunks().field("path") for column in table.images}

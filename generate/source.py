@@ -66,7 +66,7 @@ class Folder:
 
     def card(self) -> str | None:
         path = self.root / schema.CARD
-        return path.read_text() if path.is_file() else None
+        return path.read_text(errors="replace") if path.is_file() else None
 
     def files(self) -> Set[str]:
         return frozenset(store.shard_files(self.root))

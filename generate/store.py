@@ -137,7 +137,9 @@ def read_manifest(root: Path) -> Manifest:
     except AtlasDamaged as error:
         raise AtlasDamaged(f"{path} {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AtlasDamaged(f"{path} is not a manifest: {error!r}") from error
+        raise AtlasDamaged(
+            f"{path} is not a manifest: {error!r}; put it back, or render into another folder"
+        ) from error
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
@@ -162,7 +164,7 @@ def remove_unfinished(root: Path) -> None:
     """Remove what was not finished, by a run or a worker that was killed; only for who holds the atlas."""
     with _refusals(root):
         for left in root.rglob(f"*{UNFINISHED}"):
-            left.unlink()
+            left.unlink(missing_ok=True)
 
 
 def write_shard(root: Path, units: Units, id: str, rows: Sequence[dict[str, Any]]) -> Shard:
@@ -228,11 +230,17 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     AtlasDamaged where the file is not what was written.
     """
+    with reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read(columns)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """AtlasDamaged where a Parquet file is not what was written."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read(columns)
+        yield
     except (pa.ArrowException, OSError) as error:
-        raise AtlasDamaged(f"{path} cannot be read: {error}") from error
+        raise AtlasDamaged(f"{path} cannot be read: {error}; delete it and run render again") from error
 
 
 def write_text(path: Path, text: str) -> None:
