@@ -31,6 +31,7 @@ from generate import run
 from generate.check import check as problems
 from generate.cite import cite as citation
 from generate.engines.local import LocalEngine, num_cores
+from generate.engines.ray import RayEngine, has_gpus, joined
 from generate.errors import AtlasError, ExtraMissing, UnknownName, WrongLevel
 from generate.hub import Listen, Repo
 from generate.keys import parse_key, parse_units
@@ -42,7 +43,7 @@ from generate.models.legacy import resolve
 from generate.pictures.sets import with_pictures
 from generate.plan import DEFAULT_UNITS, select
 from generate.reproduce import reproduce as again
-from generate.source import Folder, opened
+from generate.source import Folder, opened, place
 from generate.status import coverage
 from generate.stopping import Stopped, stoppable
 
@@ -55,7 +56,9 @@ err = Console(stderr=True)
 Atlas = Annotated[Path, typer.Argument(help="Folder of the atlas.", show_default=False)]
 AnyAtlas = Annotated[
     str,
-    typer.Argument(metavar="ATLAS", help="Folder of the atlas, or owner/name@revision on the Hub.", show_default=False),
+    typer.Argument(
+        metavar="ATLAS", help="Folder of the atlas, a URL, or owner/name@revision on the Hub.", show_default=False
+    ),
 ]
 
 
@@ -73,6 +76,7 @@ class MethodName(StrEnum):
 
 class EngineName(StrEnum):
     local = "local"
+    ray = "ray"
 
 
 class WeightsName(StrEnum):
@@ -151,7 +155,9 @@ def weights(
 @app.command()
 @_stopping("What was finished is in the atlas; the same command goes on from there.")
 def render(
-    atlas: Atlas,
+    atlas: Annotated[
+        str, typer.Argument(help="Folder of the atlas, or a URL such as s3://bucket/atlas.", show_default=False)
+    ],
     model: Annotated[
         list[str] | None, typer.Option(help="Again for several. Default: a small atlas of efficientnet_lite0.")
     ] = None,
@@ -173,8 +179,19 @@ def render(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures at once, at most, where memory is short. Default: the recipe's.")
     ] = None,
-    engine: Annotated[EngineName, typer.Option()] = EngineName.local,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core on a CPU, else 1.")] = None,
+    engine: Annotated[EngineName, typer.Option(help="ray: many machines.")] = EngineName.local,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, HOST:PORT or auto. Default: one on this machine.")
+    ] = None,
+    cpus_per_task: Annotated[float, typer.Option(min=0.01, help="Cores for each task of --engine ray.")] = 1.0,
+    gpus_per_task: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="GPUs for each task of --engine ray: 0.25, ... Default: 1 of any."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, or tasks. Default: one a core on a CPU, else 1; all of a Ray cluster."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
     weights: Annotated[WeightsName, typer.Option(help="random: for tests and benchmarks.")] = WeightsName.pretrained,
     shard_units: Annotated[
@@ -194,14 +211,12 @@ def render(
         methods = tuple(name.value for name in MethodName if name in method)
         recipes["feature_visualization"] = replace(recipes["feature_visualization"], methods=methods)
     asked = {name: select(organism(name), layer or [], parse_units(units) if units else None) for name in model or []}
-    chosen = _device(device)
     requests = [
         run.Request(organism(name), trained.load(organism(name), weights.value), weights.value, layers)
         for name, layers in (asked or DEFAULT_UNITS).items()
     ]
-    on_cpu = chosen.type == "cpu"
-    rendering = LocalEngine(chosen, workers or (num_cores() if on_cpu else 1))
-    with _progress() as bars:
+    where = place(atlas)
+    with _engine(engine, device, workers, address, cpus_per_task, gpus_per_task) as rendering, _progress() as bars:
         tasks: dict[str, TaskID] = {}
         batches: dict[str, int | None] = {}
 
@@ -219,8 +234,8 @@ def render(
                     soft_wrap=True,
                 )
 
-        per_shard = shard_units or (16 if on_cpu else 64)
-        outcome = run.render(atlas, requests, recipes, rendering, per_shard, listen, batch)
+        per_shard = shard_units or (16 if rendering.device.type == "cpu" else 64)
+        outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch)
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
 
 
@@ -387,6 +402,20 @@ def _show(rows: Sequence[Mapping[str, Any]], as_json: Mapping[str, Any] | None) 
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:,.0f}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def _engine(
+    name: EngineName, device: str | None, workers: int | None, address: str | None, cpus: float, gpus: float | None
+) -> Iterator[LocalEngine | RayEngine]:
+    """What renders; the device of a cluster's machines is not to be had here, so it is taken as it is named."""
+    if name is EngineName.local:
+        chosen = _device(device)
+        yield LocalEngine(chosen, workers or (num_cores() if chosen.type == "cpu" else 1))
+        return
+    with joined(address):
+        chosen = torch.device(device or ("cuda" if has_gpus() else "cpu"))
+        yield RayEngine(chosen, workers, cpus, float(chosen.type == "cuda") if gpus is None else gpus)
 
 
 def _device(name: str | None) -> torch.device:

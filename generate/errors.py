@@ -15,6 +15,7 @@
     ├── OutOfMemory       a shard that the memory is too small for, however few pictures are made at once
     ├── NotRendered       rows that a digest is made from are not in the atlas
     ├── RenderFailed      one or more shards failed; the others are there
+    ├── StorageFailed     storage with a URL that refuses, or does not answer
     ├── ClusterFailed     a Ray cluster that cannot be joined, or has no room for a task
     ├── HubFailed         the Hugging Face Hub refuses, or does not answer
     ├── PublishFailed     an atlas that may not be published as it is
@@ -96,6 +97,10 @@ class NotRendered(AtlasError):
 
 class RenderFailed(AtlasError):
     """One or more shards failed; the others are there."""
+
+
+class StorageFailed(AtlasError):
+    """Storage with a URL that refuses, or does not answer."""
 
 
 class ClusterFailed(AtlasError):

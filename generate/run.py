@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from generate import index, releases, schema, store
@@ -21,7 +20,7 @@ from generate.models.organism import Organism
 from generate.models.weights import WeightsKind
 from generate.plan import Job, Units, differences, missing
 from generate.shard import Finished, Lowered, Made, software
-from generate.store import Manifest
+from generate.store import Manifest, Root
 
 # Between two writes of the manifest and the card, which grow with the atlas; a shard that they do not name yet says
 # itself what it is, so nothing is lost
@@ -60,7 +59,7 @@ Listen = Callable[[Progress], None]
 
 
 def render(
-    root: Path,
+    root: Root,
     requests: Sequence[Request],
     recipes: Mapping[str, Any],
     engine: Engine,
@@ -103,7 +102,7 @@ def render(
 
 
 @contextmanager
-def _what_stays(root: Path) -> Iterator[None]:
+def _what_stays(root: Root) -> Iterator[None]:
     """Add to AtlasUnwritable what is not lost, and how to go on."""
     try:
         yield
@@ -114,7 +113,7 @@ def _what_stays(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _make(jobs: Sequence[Job], root: Path, manifest: Manifest, engine: Engine, listen: Listen) -> list[str]:
+def _make(jobs: Sequence[Job], root: Root, manifest: Manifest, engine: Engine, listen: Listen) -> list[str]:
     """Have the engine do the jobs, note each shard as it is finished, and return what failed and why."""
     progress = {name: Progress(name, 0) for name in LENSES if any(job.units.lens == name for job in jobs)}
     for job in jobs:
@@ -158,7 +157,7 @@ def _rows_each(manifest: Manifest, name: str) -> int | None:
 
 
 def _refuse_other_settings(
-    root: Path, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]
+    root: Root, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]
 ) -> None:
     found = []
     for name, recipe in recipes.items():
@@ -196,19 +195,19 @@ def _wanted(name: str, request: Request) -> list[Units]:
     return runs
 
 
-def _forget_lost(root: Path, manifest: Manifest) -> None:
+def _forget_lost(root: Root, manifest: Manifest) -> None:
     """Shards whose file is gone or has another length are not there, whatever the manifest says.
 
     What is left of a file goes: other slices may take its place, and whoever reads the folder would stumble over it.
     """
+    sizes = store.sizes(root)
     for path, shard in list(manifest.shards.items()):
-        file = root / path
-        if not file.is_file() or file.stat().st_size != shard.bytes:
-            file.unlink(missing_ok=True)
+        if sizes.get(path) != shard.bytes:
+            store.remove(root, path)
             del manifest.shards[path]
 
 
-def _note_finished(root: Path, manifest: Manifest) -> None:
+def _note_finished(root: Root, manifest: Manifest) -> None:
     """Enter the shards that a killed run finished but could not note, where their content is what belongs here."""
     for shard in store.unnoted(root, manifest):
         apart = missing([shard.units], [there.units for there in manifest.shards.values()]) == [shard.units]
@@ -216,12 +215,12 @@ def _note_finished(root: Path, manifest: Manifest) -> None:
             manifest.shards[shard.path] = shard
 
 
-def _forget_outdated(root: Path, manifest: Manifest, names: Sequence[str]) -> int:
+def _forget_outdated(root: Root, manifest: Manifest, names: Sequence[str]) -> int:
     """Remove what these digests made from other shards than are there now; returns how many rows went."""
     made = [shard for shard in manifest.shards.values() if shard.units.lens in names]
     outdated = [shard for shard in made if not manifest.expects(shard)]
     for shard in outdated:
-        (root / shard.path).unlink(missing_ok=True)
+        store.remove(root, shard.path)
         del manifest.shards[shard.path]
     return sum(shard.rows for shard in outdated)
 
@@ -254,16 +253,18 @@ def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int) -> 
     return jobs
 
 
-def _cover(root: Path, manifest: Manifest) -> None:
+def _cover(root: Root, manifest: Manifest) -> None:
     """Give the card its picture, or another where the units have changed."""
     cover = render_cover(root, manifest)
     manifest.cover = hashlib.sha256(cover).hexdigest() if cover else None
-    path = root / schema.COVER
-    if cover and not (path.is_file() and path.read_bytes() == cover):
-        store.write_bytes(path, cover)
+    with store.holding(root, schema.COVER) as folder:
+        path = folder / schema.COVER
+        current = path.is_file() and path.read_bytes() == cover
+    if cover and not current:
+        store.write_bytes(root, schema.COVER, cover)
 
 
-def _save(root: Path, manifest: Manifest) -> None:
+def _save(root: Root, manifest: Manifest) -> None:
     store.write_manifest(root, manifest)
     if manifest.shards:
-        store.write_text(root / schema.CARD, render_card(manifest, releases.read(root)))
+        store.write_text(root, schema.CARD, render_card(manifest, releases.read(root)))

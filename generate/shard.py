@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,8 +24,8 @@ from generate.models import weights
 from generate.models.catalog import organism
 from generate.models.network import Network
 from generate.plan import Job
-from generate.source import Folder, Source
-from generate.store import Shard, read_shard, write_shard
+from generate.source import Source, at
+from generate.store import Root, Shard, read_shard, write_shard
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Finished:
     shard: Shard
 
 
-def render_shard(job: Job, root: Path, device: torch.device) -> Iterator[Made | Lowered | Finished]:
+def render_shard(job: Job, root: Root, device: torch.device) -> Iterator[Made | Lowered | Finished]:
     """Make a job's rows and write them as a shard into the atlas at `root`; tells of rows as they are made.
 
     Where memory runs out, it begins anew with half the batch, until the rows fit; OutOfMemory where they never do.
@@ -61,7 +60,7 @@ def render_shard(job: Job, root: Path, device: torch.device) -> Iterator[Made | 
     made: list[Row] = []
     while True:
         try:
-            for some in rows(job, Folder(root), device):
+            for some in rows(job, at(root), device):
                 made += some
                 yield Made(job.units.lens, len(some))
             break

@@ -13,7 +13,7 @@ ROOT = Path(generate.__file__).parent
 LAYERS = (
     ("errors",),
     ("columns", "memory", "stopping"),
-    ("keys", "schema", "changes", "hub"),
+    ("keys", "schema", "changes", "hub", "bucket"),
     ("models", "render", "pictures"),
     ("lenses",),
     ("plan",),

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from generate.errors import AtlasUnwritable
 from generate.plan import Job
 from generate.shard import Finished, Lowered, Made, render_shard
+from generate.store import Root
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ Event = Made | Lowered | Finished | Failed
 
 
 class Engine(Protocol):
-    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
         """Render `jobs` into the atlas at `root`. Each ends in exactly one Finished or Failed.
 
         What would fail every job is no job's failure: AtlasUnwritable where the atlas' disk refuses.
         """
 
 
-def attempt(job: Job, root: Path, device: torch.device) -> Iterator[Event]:
+def attempt(job: Job, root: Root, device: torch.device) -> Iterator[Event]:
     """Render one job, in whatever process an engine has for it."""
     try:
         yield from render_shard(job, root, device)

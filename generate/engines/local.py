@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import torch
 
@@ -21,6 +20,7 @@ from generate.errors import AtlasUnwritable
 from generate.plan import Job
 from generate.shard import Finished
 from generate.stopping import SIGNALS
+from generate.store import Root
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
@@ -36,7 +36,7 @@ class LocalEngine:
     device: torch.device
     workers: int = 1
 
-    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
         """See Engine. A worker that dies is replaced and its job tried again; one that fails says why."""
         if self.workers == 1:
             for job in jobs:
@@ -44,7 +44,7 @@ class LocalEngine:
             return
         yield from self._in_workers(deque(jobs), root)
 
-    def _in_workers(self, waiting: deque[Job], root: Path) -> Iterator[Event]:
+    def _in_workers(self, waiting: deque[Job], root: Root) -> Iterator[Event]:
         deaths = Counter[Job]()
         working: dict[Connection, _Worker] = {}
         try:
@@ -81,7 +81,7 @@ class LocalEngine:
 class _Worker:
     """A process that renders one job after another, and our end of the pipe to it."""
 
-    def __init__(self, root: Path, device: torch.device, job: Job):
+    def __init__(self, root: Root, device: torch.device, job: Job):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, root, device), daemon=True)
@@ -134,7 +134,7 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(connection: Connection, root: Path, device: torch.device) -> None:
+def _work(connection: Connection, root: Root, device: torch.device) -> None:
     """A worker's life: jobs in, events out, until the pipe or the parent's life ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()

@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ from generate.engines.local import keep_freed_memory, num_cores
 from generate.errors import AtlasUnwritable, ClusterFailed, ExtraMissing
 from generate.plan import Job
 from generate.shard import Finished
+from generate.store import Root
 
 ATTEMPTS = 4  # at a job whose worker was lost; more than on one machine, because here whole machines come and go
 KNOCK_SECONDS = 10.0
@@ -45,7 +47,7 @@ class RayEngine:
     cpus: float = 1.0  # a task's share: cores
     gpus: float = 0.0  # a task's share: GPUs; 0.25: four tasks on each
 
-    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
         """See Engine. A job whose worker is lost, with its machine or alone, is tried again; one that fails says why.
 
         ClusterFailed where no machine has a task's share and `workers` does not say how many there are going to be.
@@ -60,12 +62,13 @@ class RayEngine:
         # no retries of Ray's own: it counts what a stream has told, which need not be the same the second time
         task = ray.remote(num_returns="streaming", max_retries=0, max_calls=0, **share)(_work)
         waiting, losses = deque(jobs), Counter[Job]()
+        where = root.absolute() if isinstance(root, Path) else root  # workers start in other folders
         working: dict[Any, Job] = {}  # by the stream of what a task tells
         try:
             while waiting or working:
                 while waiting and len(working) < (self.workers or max(self._shares(ray), 1)):
                     job = waiting.popleft()
-                    working[task.remote(job, root.absolute(), self.device)] = job
+                    working[task.remote(job, where, self.device)] = job
                 (stream,), _ = ray.wait(list(working), num_returns=1, fetch_local=False)
                 event = _told(ray, stream, working[stream])
                 if isinstance(event, _Lost):
@@ -106,13 +109,14 @@ def joined(address: str | None) -> Iterator[None]:
     cluster at the address, ExtraMissing without Ray.
     """
     with _environment(own=address is None):
-        ray = imported()
         ours = {"num_cpus": num_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
         own = {} if address else ours
         try:
             if address and ":" in address:
                 _knock(address)
-            ray.init(address=address or "local", log_to_driver=False, logging_level="error", **({} if address else own))
+            ray = imported()
+            with _own_signals():
+                ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
         except (OSError, RuntimeError, ValueError) as error:
             raise ClusterFailed(f"the Ray cluster at {address or 'this machine'} cannot be joined: {error}") from error
         try:
@@ -152,7 +156,7 @@ def imported() -> ModuleType:
     return module
 
 
-def _work(job: Job, root: Path, device: torch.device) -> Iterator[Event]:
+def _work(job: Job, root: Root, device: torch.device) -> Iterator[Event]:
     """A task, on a worker."""
     keep_freed_memory()
     if device.type == "cuda":
@@ -196,15 +200,20 @@ def _environment(own: bool) -> Iterator[None]:
     wanted = {"RAY_USAGE_STATS_ENABLED": "0"}
     if own:
         # the flag is named after the systems on which Ray keeps to the loopback interface by itself
-        wanted |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    before = {name: os.environ.get(name) for name in wanted}
+        wanted |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_TOKEN": _token()}
+    before = {name: os.environ.get(name) for name in (*wanted, "RAY_AUTH_MODE")}  # the last one Ray sets
     os.environ.update(wanted)
     try:
         yield
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@cache
+def _token() -> str:
+    """Who has it may use our cluster. One for all that this process starts, because Ray reads it but once."""
+    return secrets.token_hex(32)
