@@ -17,7 +17,7 @@ from typing import Any
 
 import fsspec
 
-from generate.errors import AtlasBusy, AtlasDamaged, AtlasUnwritable, ExtraMissing, StorageFailed
+from generate.errors import AtlasBusy, AtlasDamaged, AtlasError, AtlasUnwritable, ExtraMissing, StorageFailed
 
 LEASE = ".lease"
 HEARTBEAT_SECONDS = 10.0  # between two renewals of a lease
@@ -65,7 +65,7 @@ class Bucket:
     def slice(self, path: str, offset: int, length: int) -> bytes:
         """Some bytes of a file."""
         with self._asking(path):
-            return bytes(self._fs.cat_file(self._key(path), offset, offset + length))
+            return bytes(self._fs.cat_file(self._key(path), start=offset, end=offset + length))
 
     @contextmanager
     def holding(self, path: str) -> Iterator[Path]:
@@ -129,7 +129,7 @@ class Bucket:
         """StorageFailed where storage answers with an error of its own kind, whatever library it is reached by."""
         try:
             yield
-        except (FileNotFoundError, AtlasDamaged, AtlasUnwritable):
+        except (FileNotFoundError, AtlasError):
             raise
         except Exception as error:
             raise StorageFailed(f"{self.url}/{path}: {type(error).__name__}: {error}") from error

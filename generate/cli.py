@@ -56,9 +56,7 @@ err = Console(stderr=True)
 Atlas = Annotated[Path, typer.Argument(help="Folder of the atlas.", show_default=False)]
 AnyAtlas = Annotated[
     str,
-    typer.Argument(
-        metavar="ATLAS", help="Folder of the atlas, a URL, or owner/name@revision on the Hub.", show_default=False
-    ),
+    typer.Argument(metavar="ATLAS", help="A folder, a URL, or owner/name@revision on the Hub.", show_default=False),
 ]
 
 

@@ -5,11 +5,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from generate import index, releases, schema, store
 from generate.card import render_card
+from generate.costs import Costs, cut, longest_first
 from generate.cover import render_cover
 from generate.engines.engine import Engine, Failed
 from generate.errors import AtlasUnwritable, RenderFailed, SettingsDiffer
@@ -26,15 +27,25 @@ from generate.store import Manifest, Root
 # itself what it is, so nothing is lost
 SAVE_SECONDS = 5.0
 
+UNMEASURED = Costs()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for of one model."""
+
+    organism: Organism
+    units: Mapping[str, range]  # of each layer
+
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for of one model."""
+    """The same, with the weights to make it with."""
 
     organism: Organism
     weights: Weights
     kind: WeightsKind
-    units: Mapping[str, range]  # of each layer
+    units: Mapping[str, range]
 
 
 @dataclass(frozen=True)
@@ -66,14 +77,16 @@ def render(
     units_per_shard: int,
     listen: Listen,
     batch: int | None = None,
+    costs: Costs = UNMEASURED,
 ) -> Outcome:
     """Render what is missing of `requests`, through the lenses and recipes in `recipes`, into the atlas at `root`.
 
     Digests that the atlas holds and that read what was made are made anew. `listen` is called with what there is to do
     for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where it is given:
-    the recipe in the atlas stays, and the rows say what they were made with. Raises SettingsDiffer, before anything is
-    written, where the atlas has other recipes or weights; AtlasBusy where another run writes to it; AtlasUnwritable at
-    once where its disk refuses; RenderFailed at the end where a shard failed.
+    the recipe in the atlas stays, and the rows say what they were made with. Jobs that `costs` takes for long begin
+    first, and have fewer than `units_per_shard` units where those would take too long. Raises SettingsDiffer, before
+    anything is written, where the atlas has other recipes or weights; AtlasBusy where another run writes to it;
+    AtlasUnwritable at once where its disk refuses; RenderFailed at the end where a shard failed.
     """
     manifest = store.manifest_or_new(root)
     _refuse_other_settings(root, manifest, requests, recipes)
@@ -85,11 +98,11 @@ def render(
         _note_finished(root, manifest)
         _save(root, manifest)
         present = sum(shard.rows for shard in manifest.shards.values())
-        jobs = _jobs(manifest, requests, recipes, units_per_shard, batch)
+        jobs = _jobs(manifest, requests, recipes, units_per_shard, batch, costs)
         failures = _make(jobs, root, manifest, engine, listen)
         for names in rounds(manifest.lenses):
             present -= _forget_outdated(root, manifest, names)
-            failures += _make(_digests(manifest, names, units_per_shard), root, manifest, engine, listen)
+            failures += _make(_digests(manifest, names, units_per_shard, costs), root, manifest, engine, listen)
         index.update(root, manifest)
         _cover(root, manifest)
         _save(root, manifest)
@@ -185,7 +198,7 @@ def _enter(manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str
         manifest.models[request.organism.name] = {"weights_sha256": request.weights.sha256, "provenance": provenance}
 
 
-def _wanted(name: str, request: Request) -> list[Units]:
+def _wanted(name: str, request: Request | Wanted) -> list[Units]:
     """What is asked for of one model through one lens."""
     runs = []
     for layer, units in request.units.items():
@@ -225,32 +238,58 @@ def _forget_outdated(root: Root, manifest: Manifest, names: Sequence[str]) -> in
     return sum(shard.rows for shard in outdated)
 
 
+def stages(
+    manifest: Manifest, requests: Sequence[Wanted], recipes: Mapping[str, Any], units_per_shard: int, costs: Costs
+) -> list[list[Units]]:
+    """What render would do, without doing it: the jobs of each round, in the order in which they begin."""
+    ahead = replace(manifest, lenses={**manifest.lenses, **{name: settings(of) for name, of in recipes.items()}})
+    ahead.planned = manifest.planned + [run for name in recipes for asked in requests for run in _wanted(name, asked)]
+    present = [shard.units for shard in manifest.shards.values()]
+    digests = rounds(ahead.lenses)
+    looking = [name for name in recipes if not lens(name).reads]
+    return [
+        longest_first(
+            cut((run for run in ahead.planned if run.lens in names), present, ahead.lenses, costs, units_per_shard),
+            lambda units: units,
+            ahead.lenses,
+            costs,
+        )
+        for names in (looking, *digests)
+    ]
+
+
 def _jobs(
-    manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any], units_per_shard: int, batch: int | None
+    manifest: Manifest,
+    requests: Sequence[Request],
+    recipes: Mapping[str, Any],
+    units_per_shard: int,
+    batch: int | None,
+    costs: Costs,
 ) -> list[Job]:
     """What is missing of the lenses that look at the network."""
     present = [shard.units for shard in manifest.shards.values()]
-    return [
+    jobs = [
         Job(run, recipe, request.kind, request.weights.sha256, batch=batch)
         for name, recipe in recipes.items()
         for request in requests
         if not lens(name).reads
-        for run in missing(_wanted(name, request), present, units_per_shard if lens(name).divisible else None)
+        for run in cut(_wanted(name, request), present, manifest.lenses, costs, units_per_shard)
     ]
+    return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
 
 
-def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int) -> list[Job]:
+def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int, costs: Costs) -> list[Job]:
     """What is missing of these digests: of all that are planned, because each may read what another request made."""
     present = [shard.units for shard in manifest.shards.values()]
     jobs = []
     for name in names:
         recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
         planned = [run for run in manifest.planned if run.lens == name]
-        for run in missing(planned, present, units_per_shard if lens(name).divisible else None):
+        for run in cut(planned, present, manifest.lenses, costs, units_per_shard):
             # a digest never looks at the network, so any kind of weights will do
             sha256 = manifest.models[run.model]["weights_sha256"]
             jobs.append(Job(run, recipe, "pretrained", sha256, manifest.inputs(run)))
-    return jobs
+    return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
 
 
 def _cover(root: Root, manifest: Manifest) -> None:
