@@ -27,14 +27,17 @@ from rich.progress import (
 )
 
 from generate import publish as publishing
-from generate import run
+from generate import run, store
 from generate.check import check as problems
 from generate.cite import cite as citation
+from generate.costs import Costs, load
 from generate.engines.local import LocalEngine, num_cores
 from generate.engines.ray import RayEngine, has_gpus, joined
 from generate.errors import AtlasError, ExtraMissing, UnknownName, WrongLevel
+from generate.forecast import forecast
 from generate.hub import Listen, Repo
 from generate.keys import parse_key, parse_units
+from generate.lenses.lens import settings
 from generate.lenses.registry import LENSES, lens
 from generate.models import mirror
 from generate.models import weights as trained
@@ -195,6 +198,13 @@ def render(
     shard_units: Annotated[
         int | None, typer.Option(min=1, help="Units a file at most. Default: 16 on a CPU, else 64.")
     ] = None,
+    rates: Annotated[
+        Path | None, typer.Option(help="Measured seconds of units: no file takes more than a few minutes of a worker.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Render nothing; say how long --workers would take, by --rates.")
+    ] = False,
+    price: Annotated[float | None, typer.Option(min=0.0, help="Of a worker for an hour, for --plan.")] = None,
 ) -> None:
     """Render what the atlas lacks. It can be stopped at any moment and run again."""
     if not model and (layer or units):
@@ -209,6 +219,18 @@ def render(
         methods = tuple(name.value for name in MethodName if name in method)
         recipes["feature_visualization"] = replace(recipes["feature_visualization"], methods=methods)
     asked = {name: select(organism(name), layer or [], parse_units(units) if units else None) for name in model or []}
+    costs = run.UNMEASURED if rates is None else _costs(rates, quality)
+    if plan:
+        if rates is None:
+            raise UnknownName("--plan needs --rates FILE, as python -m benchmarks.atlas_cost writes it")
+        on_cpu = costs.device == "cpu" if device is None else torch.device(device).type == "cpu"
+        wanted = [run.Wanted(organism(name), layers) for name, layers in (asked or DEFAULT_UNITS).items()]
+        manifest = store.manifest_or_new(place(atlas))
+        stages = run.stages(manifest, wanted, recipes, shard_units or (16 if on_cpu else 64), costs)
+        lenses = {**manifest.lenses, **{name: settings(recipe) for name, recipe in recipes.items()}}
+        for line in forecast(stages, lenses, costs, workers or num_cores(), price):
+            out.print(line, soft_wrap=True, highlight=False)
+        return
     requests = [
         run.Request(organism(name), trained.load(organism(name), weights.value), weights.value, layers)
         for name, layers in (asked or DEFAULT_UNITS).items()
@@ -233,7 +255,7 @@ def render(
                 )
 
         per_shard = shard_units or (16 if rendering.device.type == "cpu" else 64)
-        outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch)
+        outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch, costs)
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
 
 
@@ -369,6 +391,14 @@ def _recipe(name: str, quality: QualityName, pictures: str | None, pointers: boo
     if pictures and {"pictures", "revision"} <= known:
         recipe = with_pictures(recipe, pictures)
     return replace(recipe, crops=False) if pointers and "crops" in known else recipe
+
+
+def _costs(rates: Path, quality: QualityName) -> Costs:
+    """The rates in a file; UnknownName where they are of another quality."""
+    costs = load(rates)
+    if costs.quality not in (None, quality.value):
+        raise UnknownName(f"{rates} has rates of {costs.quality} quality, --quality is {quality.value}")
+    return costs
 
 
 def _facts(name: str) -> dict[str, Any]:

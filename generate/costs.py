@@ -2,7 +2,7 @@
 
 Rates come from a JSON file, which `python -m benchmarks.atlas_cost` writes, or whoever measures otherwise:
 
-    {"about": {"workers": 2, "quality": "draft"},
+    {"about": {"workers": 2, "quality": "draft", "device": "cpu"},
      "rates": [{"lens": "feature_visualization", "model": "inceptionv1", "layer": "mixed4c", "seconds_per_unit": 1.5}]}
 
 `seconds_per_unit` is that of so many workers together; of a lens that looks at layers, the layer's seconds over the
@@ -40,6 +40,7 @@ class Costs:
 
     rates: Mapping[tuple[str, str, str], float] = field(default_factory=dict)  # a unit's, by lens, model and layer
     quality: str | None = None  # that the rates were measured at
+    device: str = "cpu"  # that they were measured on
     _ratios: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     def seconds(self, units: Units, lenses: Lenses) -> float:
@@ -63,23 +64,30 @@ class Costs:
         return max(1, min(limit, int(SHARD_SECONDS / each))) if each else limit
 
     def _ratio(self, name: str, lenses: Lenses) -> float:
-        """Seconds for an operation of a lens: the median of what is known of it, else of what is known of all."""
-        own = [rate for rate in self.rates.items() if rate[0][0] == name]
+        """Seconds for an operation of a lens: the median of what is known of it, else of all that look at a network.
+
+        0 for a digest of which no rate is known, while others are.
+        """
+        alike = {name} if lens(name).reads or any(of == name for of, _, _ in self.rates) else _looking(lenses)
         known = [
             seconds / work
-            for (of, model, layer), seconds in own or self.rates.items()
-            if of in lenses and (work := arithmetic(of, model, layer, lenses))
+            for (of, model, layer), seconds in self.rates.items()
+            if of in alike and (work := arithmetic(of, model, layer, lenses))
         ]
-        return median(known) if known else 1.0
+        return median(known) if known else float(not self.rates)
+
+
+def _looking(lenses: Lenses) -> set[str]:
+    return {name for name in lenses if not lens(name).reads}
 
 
 def arithmetic(name: str, model: str, layer: str, lenses: Lenses) -> float:
     """Operations for a unit of a layer: those of a picture, times the rows and steps that the settings ask for.
 
-    Of a lens that looks at layers, or at all units in one pass, a unit's share. A digest looks at no network: none.
+    Of a lens that looks at layers, or at all units in one pass, a unit's share. Digests look at no network: all alike.
     """
     if lens(name).reads:
-        return 0.0
+        return 1.0
     settings = lenses[name]
     work = _flops(model, layer) * (lens(name).count(settings) or 1) * settings.get("ascent", {}).get("steps", 1)
     shared = lens(name).level == "layer" or not lens(name).divisible
@@ -90,14 +98,14 @@ def load(path: Path) -> Costs:
     """The rates in a file; UnknownName where it is none of rates."""
     try:
         plain = json.loads(path.read_text())
-        workers, quality = plain["about"]["workers"], plain["about"].get("quality")
+        about, workers = plain["about"], plain["about"]["workers"]
         rates = {
             (rate["lens"], rate["model"], rate["layer"]): workers * float(rate["seconds_per_unit"])
             for rate in plain["rates"]
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnknownName(f"{path} holds no rates ({error!r}); python -m benchmarks.atlas_cost writes some") from error
-    return Costs(rates, quality)
+    return Costs(rates, about.get("quality"), about.get("device", "cpu"))
 
 
 def longest_first(jobs: Iterable[J], units: Callable[[J], Units], lenses: Lenses, costs: Costs) -> list[J]:

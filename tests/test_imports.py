@@ -18,6 +18,7 @@ LAYERS = (
     ("lenses",),
     ("plan", "simulate"),
     ("costs",),
+    ("forecast",),
     ("store",),
     ("releases",),
     ("source",),

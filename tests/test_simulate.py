@@ -1,4 +1,4 @@
-"""List scheduling, against known answers, an event-by-event simulation, and engines that really run."""
+"""List scheduling, against known answers, an event-by-event simulation."""
 
 import itertools
 from collections import deque
