@@ -255,16 +255,26 @@ class Node:
     @property
     def raylet(self) -> int:
         """The process that is the node, to all others."""
-        listed = subprocess.run(
-            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True
-        ).stdout
-        (found,) = (int(line.split()[0]) for line in listed.splitlines() if "/raylet " in line)
+        (found,) = (process for process, command in children(self.process.pid) if "/raylet " in command)
         return found
 
     def close(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGTERM)
+        """End it, and all that it has started."""
+        ending = [self.process.pid]
+        for process in ending:
+            ending += [child for child, _ in children(process)]
+        for process in ending:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.process.wait()
+
+
+def children(process: int) -> list[tuple[int, str]]:
+    """Processes that it has started, by id, with their command lines."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process)], capture_output=True, text=True
+    ).stdout
+    return [(int(line.split()[0]), line.partition(" ")[2]) for line in map(str.strip, listed.splitlines())]
 
 
 def test_nodes_killed_at_random_moments_change_nothing(
@@ -272,17 +282,19 @@ def test_nodes_killed_at_random_moments_change_nothing(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)  # of the cluster of other tests, while it is
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(JOINS))
-    moments, killed = random.Random(0), []
+    moments, killed, nodes = random.Random(0), [], []
     with ExitStack() as stack:
 
         def node(head: bool = False) -> Node:
-            started = Node(tmp_path / "ray.log", address, head)
+            started = Node(tmp_path / f"{len(nodes)}.log", address, head)
             stack.callback(started.close)
+            nodes.append(started)
             return started
 
         node(head=True)
