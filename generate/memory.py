@@ -9,6 +9,8 @@ import torch
 # In the words of a RuntimeError, which is all that allocators without an exception of their own raise
 ALLOCATORS = (
     "DefaultCPUAllocator",  # c10/core/impl/alloc_cpu.cpp
+    "Cannot allocate memory",  # ENOMEM, of what maps files
+    "could not create a primitive",  # oneDNN's word for whatever it lacks, which is memory where it has worked before
     "MPS backend out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",

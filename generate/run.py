@@ -283,7 +283,10 @@ def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int, cos
     present = [shard.units for shard in manifest.shards.values()]
     jobs = []
     for name in names:
-        recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
+        try:
+            recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
+        except ValueError as error:
+            raise SettingsDiffer(f"{name} was made by another version, which its rows name: {error}") from error
         planned = [run for run in manifest.planned if run.lens == name]
         for run in cut(planned, present, manifest.lenses, costs, units_per_shard):
             # a digest never looks at the network, so any kind of weights will do

@@ -350,7 +350,8 @@ def _refusals(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        there = next(folder for folder in (path, *path.parents) if folder.is_dir())
-        disk = shutil.disk_usage(there)
-        room = f" ({disk.free:,} of {disk.total:,} bytes are free)" if error.errno in FULL else ""
+        room = ""
+        if error.errno in FULL:
+            disk = shutil.disk_usage(next(folder for folder in path.parents if folder.is_dir()))
+            room = f" ({disk.free:,} of {disk.total:,} bytes are free)"
         raise AtlasUnwritable(f"{path} cannot be written: {os.strerror(error.errno)}{room}") from error

@@ -17,7 +17,7 @@ from tests.atlases import LAYER, LENS, MODEL, content, rows
 from tests.commands import Command, Commands, Result, workers_of
 
 KILLS = 40  # at random moments, by turns of the ways below
-EVENTS = 60  # more than there are touches of the atlas in the run that is killed before each
+EVENTS = 45  # more than there are touches of the atlas in the run that is killed before each
 FEW = 10  # of each that the short run of the tests has
 
 

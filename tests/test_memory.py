@@ -160,7 +160,7 @@ def test_recipe_without_a_batch_is_left_as_it_is() -> None:
 
 
 # With a real limit: sixteen pictures of 224 px do not fit into it, two do
-LARGE = f"--model {MODEL} --layer blocks_6 --units 0:8 --quality standard --workers 1 --device cpu".split()
+LARGE = f"--model {MODEL} --layer blocks_6 --units 0:16 --quality standard --workers 1 --device cpu".split()
 
 
 def limited(commands: Commands, root: Path, limit: int) -> Result:
@@ -169,7 +169,7 @@ def limited(commands: Commands, root: Path, limit: int) -> Result:
 
 def test_process_with_little_memory_goes_on_with_a_smaller_batch(commands: Commands, tmp_path: Path) -> None:
     free, short = tmp_path / "free", tmp_path / "short"
-    ended = limited(commands, short, 400 * 2**20)
+    ended = limited(commands, short, 250 * 2**20)
     assert (ended.status, "Traceback" in ended.err) == (0, False), ended.err
     (batch,) = batches(short)
     assert 2 <= batch < 16

@@ -2,7 +2,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from generate import run, schema, store
+from generate.engines.engine import Event
 from generate.errors import AtlasDamaged, RenderFailed, SettingsDiffer
 from generate.lenses.feature_visualization import FeatureVisualization, Recipe
 from generate.lenses.lens import Row, Subject
+from generate.plan import Job
 from generate.render import objectives
 from generate.run import Outcome
 from tests.atlases import HERE, IMAGES, LAYER, LENS, MODEL, RECIPE, content, render, request, rows, shards
@@ -69,6 +71,15 @@ def test_other_settings_are_refused_by_name(atlas: Path, recipe: Recipe, named: 
     with pytest.raises(SettingsDiffer, match=named):
         render(atlas, range(5), recipe)
     assert content(atlas) == before
+
+
+def test_digest_of_another_version_is_refused(atlas: Path) -> None:
+    manifest = store.read_manifest(atlas)
+    manifest.lenses["units"] = {"thumbnail": 48, "rounded": True}
+    manifest.planned.append(replace(manifest.planned[0], lens="units"))
+    store.write_manifest(atlas, manifest)
+    with pytest.raises(SettingsDiffer, match="units was made by another version, which its rows name: settings"):
+        render(atlas)
 
 
 def test_other_weights_are_refused(atlas: Path) -> None:
@@ -127,6 +138,20 @@ def test_shards_without_a_manifest_are_refused(atlas: Path) -> None:
     with pytest.raises(AtlasDamaged, match=r"holds shards but no atlas\.json"):
         render(atlas)
     assert content(atlas) == before
+
+
+@dataclass(frozen=True)
+class Untidy:
+    """An engine one of whose workers was killed while it wrote."""
+
+    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+        yield from HERE.run(jobs, root)
+        (root / FIRST).with_suffix(store.UNFINISHED).touch()
+
+
+def test_nothing_is_left_of_what_a_worker_did_not_finish(whole: Path, tmp_path: Path) -> None:
+    render(tmp_path, engine=Untidy())
+    assert content(tmp_path) == content(whole)
 
 
 def test_shard_that_fails_fails_alone(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
