@@ -1,14 +1,24 @@
-"""List scheduling, against known answers, an event-by-event simulation."""
+"""List scheduling, against known answers, a simulation event by event, and an engine that really runs."""
 
 import itertools
+import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from generate.engines.local import LocalEngine
+from generate.models import weights
+from generate.models.catalog import organism
+from generate.plan import Job, Units
+from generate.shard import Finished
 from generate.simulate import simulate
+from tests.atlases import HERE, LENS, RECIPE
+from tests.engines.sleeping import NAME, TOGETHER
 
 SECONDS = st.lists(st.integers(1, 100), min_size=1, max_size=30)
 
@@ -67,3 +77,32 @@ def test_makespan_lies_between_its_bounds(jobs: list[int], workers: int) -> None
     schedule = simulate([jobs], workers)
     assert max(max(jobs), sum(jobs) / workers) <= schedule.makespan <= sum(jobs) / workers + max(jobs)
     assert 0 <= schedule.tail <= max(jobs)
+
+
+def test_engine_takes_as_long_as_its_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = organism(NAME)
+    (layer,) = known.layers
+    sha256 = weights.load(known).sha256
+    sizes = [6, 4, 3, 3, 2, 2, 1, 1]  # units, to begin with the longest
+    jobs, start = [], 0
+    for size in sizes:
+        jobs.append(Job(Units(LENS, NAME, layer, start, start + size), RECIPE, "pretrained", sha256))
+        start += size
+    seconds = []
+    for job in jobs:
+        began = time.monotonic()
+        assert isinstance(list(HERE.run([job], tmp_path / "alone"))[-1], Finished)
+        seconds.append(time.monotonic() - began)
+    assert seconds[0] > 3 * seconds[-1]
+    together = tmp_path / "together"
+    together.mkdir()
+    monkeypatch.setenv(TOGETHER, f"2:{together}")
+    events = LocalEngine(torch.device("cpu"), workers=2).run(jobs, tmp_path / "atlas")
+    finished = 0
+    while len(list(together.iterdir())) < 2:
+        finished += isinstance(next(events), Finished)
+    began = max(file.stat().st_mtime for file in together.iterdir())
+    finished += sum(isinstance(event, Finished) for event in events)
+    assert finished == len(jobs)
+    took = max(file.stat().st_mtime for file in tmp_path.glob("atlas/**/*.parquet")) - began
+    assert took == pytest.approx(simulate([seconds], 2).makespan, rel=0.25)

@@ -19,6 +19,7 @@ from threading import Thread
 import pytest
 import torch
 
+from generate.check import check
 from generate.engines.engine import Failed
 from generate.engines.local import num_cores
 from generate.engines.ray import ATTEMPTS, RayEngine, gpu, joined
@@ -28,6 +29,7 @@ from generate.models.catalog import organism
 from generate.plan import Job, Units
 from generate.shard import Finished
 from tests.atlases import LAYER, LENS, MODEL, RECIPE, content, render, request
+from tests.commands import Commands
 from tests.engines import counted
 from tests.engines.counted import NAME
 
@@ -206,6 +208,25 @@ def test_cluster_of_ones_own_is_kept_to_this_machine(tmp_path: Path) -> None:
     assert ended.stdout.startswith("127.0.0.1:")
     assert ended.stderr == ""  # Ray says nothing of its own
     assert not home.exists()  # and keeps no token there
+
+
+def test_command_stops_on_interrupt_and_goes_on(commands: Commands, tmp_path: Path) -> None:
+    def command(root: Path, engine: str) -> list[str]:
+        rest = f"--model {MODEL} --layer {LAYER} --units 0:6 --shard-units 1 --workers 2 --device cpu --engine {engine}"
+        return ["render", str(root), "--lens", LENS, *rest.split()]
+
+    root = tmp_path / "atlas"
+    started = commands.start(*command(root, "ray"))
+    until(lambda: any(root.rglob("*.parquet")))
+    os.killpg(started.pid, signal.SIGINT)
+    stopped = commands.wait(started)
+    assert stopped.status == 130, stopped.err
+    assert "the same command goes on from there" in stopped.err
+    assert "Traceback" not in stopped.err
+    assert commands(*command(root, "ray")).status == 0
+    assert commands(*command(tmp_path / "local", "local")).status == 0
+    assert content(root) == content(tmp_path / "local")
+    assert not list(check(root))
 
 
 def test_killed_run_takes_its_workers_along_and_the_next_completes_it(
