@@ -39,8 +39,8 @@ ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 UNITS = 8
 LONGER = replace(RECIPE, ascent=replace(RECIPE.ascent, steps=24))  # a few seconds, so that there is something to lose
-KILLS = 5  # of workers
-NODE_KILLS = 2
+KILLS = 6  # of workers, in one run
+NODE_KILLS = 4  # each in a run of its own
 
 
 def jobs(count: int) -> list[Job]:
@@ -48,10 +48,31 @@ def jobs(count: int) -> list[Job]:
     return [Job(Units(LENS, MODEL, LAYER, unit, unit + 1), RECIPE, "pretrained", sha256) for unit in range(count)]
 
 
-def workers() -> list[int]:
-    """Ray's workers on this machine that are at a task, by process id."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if line.split()[1].startswith("ray::_work")]
+def children(process: int) -> list[tuple[int, str]]:
+    """Processes that it has started, by id, with their command lines."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process)], capture_output=True, text=True
+    ).stdout
+    return [(int(line.split()[0]), line.partition(" ")[2]) for line in map(str.strip, listed.splitlines())]
+
+
+def descendants(process: int) -> list[tuple[int, str]]:
+    """The same, and those that they have started."""
+    found = children(process)
+    for child, _ in found:
+        found += children(child)
+    return found
+
+
+def workers(process: int | None = None) -> list[int]:
+    """The workers at a task of the cluster that a process has started: by default this one."""
+    return [child for child, command in descendants(process or os.getpid()) if command.startswith("ray::_work")]
+
+
+def lives(process: int) -> bool:
+    """Whether it is there, and not merely unburied."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -245,9 +266,11 @@ def test_killed_run_takes_its_workers_along_and_the_next_completes_it(
     script.write_text(textwrap.dedent(code))
     started = start(script, root)
     until(lambda: any(root.rglob("*.parquet")))
+    until(lambda: bool(workers(started.pid)))
+    there = descendants(started.pid)
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
-    until(lambda: not workers())
+    until(lambda: not any(lives(process) for process, _ in there))
     assert content(root) != undisturbed
     render(root, range(UNITS), LONGER, per_shard=1)
     assert content(root) == undisturbed
@@ -281,23 +304,13 @@ class Node:
 
     def close(self) -> None:
         """End it, and all that it has started."""
-        ending = [self.process.pid]
-        for process in ending:
-            ending += [child for child, _ in children(process)]
-        for process in ending:
+        for process in [self.process.pid, *(child for child, _ in descendants(self.process.pid))]:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         self.process.wait()
 
 
-def children(process: int) -> list[tuple[int, str]]:
-    """Processes that it has started, by id, with their command lines."""
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process)], capture_output=True, text=True
-    ).stdout
-    return [(int(line.split()[0]), line.partition(" ")[2]) for line in map(str.strip, listed.splitlines())]
-
-
+@pytest.mark.long
 def test_nodes_killed_at_random_moments_change_nothing(
     undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
