@@ -177,12 +177,19 @@ def _row(row: dict[str, Any], table: Table, units: Units, recipe: dict[str, Any]
 
 
 def _made_with(text: str, recipe: dict[str, Any]) -> bool:
-    """Whether a row's recipe holds all the atlas' settings; it may say more, such as its size."""
+    """Whether a row's recipe holds all the atlas' settings; it may say more, such as its size.
+
+    Its batch may be smaller than the atlas', where memory was too short for that.
+    """
     try:
         made = json.loads(text)
     except ValueError:
         return False
-    return isinstance(made, dict) and {**made, **recipe} == made
+    if not isinstance(made, dict):
+        return False
+    if "batch" in recipe and made.get("batch") in range(1, recipe["batch"]):
+        recipe = {**recipe, "batch": made["batch"]}
+    return {**made, **recipe} == made
 
 
 def _image(image: dict[str, Any], may_be_flat: bool) -> Iterator[str]:

@@ -27,13 +27,17 @@ from rich.progress import (
 )
 
 from generate import publish as publishing
-from generate import run
+from generate import run, store
 from generate.check import check as problems
 from generate.cite import cite as citation
+from generate.costs import Costs, load
 from generate.engines.local import LocalEngine, num_cores
+from generate.engines.ray import RayEngine, has_gpus, joined
 from generate.errors import AtlasError, ExtraMissing, UnknownName, WrongLevel
+from generate.forecast import forecast
 from generate.hub import Listen, Repo
 from generate.keys import parse_key, parse_units
+from generate.lenses.lens import settings
 from generate.lenses.registry import LENSES, lens
 from generate.lenses.rendered import in_precision
 from generate.models import mirror
@@ -43,8 +47,9 @@ from generate.models.legacy import resolve
 from generate.pictures.sets import with_pictures
 from generate.plan import DEFAULT_UNITS, select
 from generate.reproduce import reproduce as again
-from generate.source import Folder, opened
+from generate.source import Folder, opened, place
 from generate.status import coverage
+from generate.stopping import Stopped, stoppable
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="A microscope for vision networks."
@@ -52,12 +57,10 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
-
 Atlas = Annotated[Path, typer.Argument(help="Folder of the atlas.", show_default=False)]
 AnyAtlas = Annotated[
     str,
-    typer.Argument(metavar="ATLAS", help="Folder of the atlas, or owner/name@revision on the Hub.", show_default=False),
+    typer.Argument(metavar="ATLAS", help="A folder, a URL, or owner/name@revision on the Hub.", show_default=False),
 ]
 
 
@@ -80,11 +83,23 @@ class MethodName(StrEnum):
 
 class EngineName(StrEnum):
     local = "local"
+    ray = "ray"
 
 
 class WeightsName(StrEnum):
     pretrained = "pretrained"
     random = "random"
+
+
+@contextmanager
+def _stopping(how_to_go_on: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a command with a word instead of a traceback, and with the exit status of shells."""
+    try:
+        with stoppable():
+            yield
+    except Stopped as stopped:
+        err.print(f"\nStopped by {stopped}. {how_to_go_on}", highlight=False, soft_wrap=True)
+        raise typer.Exit(stopped.exit_status) from None
 
 
 @app.command()
@@ -145,8 +160,11 @@ def weights(
 
 
 @app.command()
+@_stopping("What was finished is in the atlas; the same command goes on from there.")
 def render(
-    atlas: Atlas,
+    atlas: Annotated[
+        str, typer.Argument(help="Folder of the atlas, or a URL such as s3://bucket/atlas.", show_default=False)
+    ],
     model: Annotated[
         list[str] | None, typer.Option(help="Again for several. Default: a small atlas of efficientnet_lite0.")
     ] = None,
@@ -169,13 +187,34 @@ def render(
         PrecisionName | None,
         typer.Option(help="Of networks while pictures are made. Default: float32; bfloat16 for standard quality."),
     ] = None,
-    engine: Annotated[EngineName, typer.Option()] = EngineName.local,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core on a CPU, else 1.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pictures at once, at most, where memory is short. Default: the recipe's.")
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="ray: many machines.")] = EngineName.local,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, HOST:PORT or auto. Default: one on this machine.")
+    ] = None,
+    cpus_per_task: Annotated[float, typer.Option(min=0.01, help="Cores for each task of --engine ray.")] = 1.0,
+    gpus_per_task: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="GPUs for each task of --engine ray: 0.25, ... Default: 1 of any."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, or tasks. Default: one a core on a CPU, else 1; all of a Ray cluster."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
     weights: Annotated[WeightsName, typer.Option(help="random: for tests and benchmarks.")] = WeightsName.pretrained,
     shard_units: Annotated[
         int | None, typer.Option(min=1, help="Units a file at most. Default: 16 on a CPU, else 64.")
     ] = None,
+    rates: Annotated[
+        Path | None, typer.Option(help="Measured seconds of units: no file takes more than a few minutes of a worker.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Render nothing; say how long --workers would take, by --rates.")
+    ] = False,
+    price: Annotated[float | None, typer.Option(min=0.0, help="Of a worker for an hour, for --plan.")] = None,
 ) -> None:
     """Render what the atlas lacks. It can be stopped at any moment and run again."""
     if not model and (layer or units):
@@ -192,28 +231,43 @@ def render(
         methods = tuple(name.value for name in MethodName if name in method)
         recipes["feature_visualization"] = replace(recipes["feature_visualization"], methods=methods)
     asked = {name: select(organism(name), layer or [], parse_units(units) if units else None) for name in model or []}
-    chosen = _device(device)
+    costs = run.UNMEASURED if rates is None else _costs(rates, quality)
+    if plan:
+        if rates is None:
+            raise UnknownName("--plan needs --rates FILE, as python -m benchmarks.atlas_cost writes it")
+        on_cpu = costs.device == "cpu" if device is None else torch.device(device).type == "cpu"
+        wanted = [run.Wanted(organism(name), layers) for name, layers in (asked or DEFAULT_UNITS).items()]
+        manifest = store.manifest_or_new(place(atlas))
+        stages = run.stages(manifest, wanted, recipes, shard_units or (16 if on_cpu else 64), costs)
+        lenses = {**manifest.lenses, **{name: settings(recipe) for name, recipe in recipes.items()}}
+        for line in forecast(stages, lenses, costs, workers or num_cores(), price):
+            out.print(line, soft_wrap=True, highlight=False)
+        return
     requests = [
         run.Request(organism(name), trained.load(organism(name), weights.value), weights.value, layers)
         for name, layers in (asked or DEFAULT_UNITS).items()
     ]
-    on_cpu = chosen.type == "cpu"
-    rendering = LocalEngine(chosen, workers or (num_cores() if on_cpu else 1))
-    with _progress() as bars:
+    where = place(atlas)
+    with _engine(engine, device, workers, address, cpus_per_task, gpus_per_task) as rendering, _progress() as bars:
         tasks: dict[str, TaskID] = {}
+        batches: dict[str, int | None] = {}
 
         def listen(progress: run.Progress) -> None:
             if progress.lens not in tasks:
                 what = f"{progress.lens}, {lens(progress.lens).level}s"
                 tasks[progress.lens] = bars.add_task(what, total=progress.todo)
             bars.update(tasks[progress.lens], completed=progress.done)
+            if progress.batch != batches.get(progress.lens):
+                batches[progress.lens] = progress.batch
+                err.print(
+                    f"{progress.lens}: no memory left; going on with a batch of {progress.batch}, which its rows say. "
+                    f"--batch {progress.batch} begins with that; fewer --workers leave more to each.",
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
-        try:
-            outcome = run.render(atlas, requests, recipes, rendering, shard_units or (16 if on_cpu else 64), listen)
-        except KeyboardInterrupt:
-            bars.stop()
-            err.print("\nStopped. What was finished is in the atlas; the same command goes on from there.")
-            raise typer.Exit(INTERRUPTED) from None
+        per_shard = shard_units or (16 if rendering.device.type == "cpu" else 64)
+        outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch, costs)
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
 
 
@@ -268,6 +322,7 @@ def reproduce(
 
 
 @app.command()
+@_stopping("The same command goes on from there.")
 def publish(
     atlas: Atlas,
     repo: Annotated[str, typer.Argument(help="owner/name of the dataset on the Hub.", show_default=False)],
@@ -350,6 +405,14 @@ def _recipe(name: str, quality: QualityName, pictures: str | None, pointers: boo
     return replace(recipe, crops=False) if pointers and "crops" in known else recipe
 
 
+def _costs(rates: Path, quality: QualityName) -> Costs:
+    """The rates in a file; UnknownName where they are of another quality."""
+    costs = load(rates)
+    if costs.quality not in (None, quality.value):
+        raise UnknownName(f"{rates} has rates of {costs.quality} quality, --quality is {quality.value}")
+    return costs
+
+
 def _facts(name: str) -> dict[str, Any]:
     """What the catalog knows of a model, without its layers."""
     known = organism(name)
@@ -379,6 +442,20 @@ def _show(rows: Sequence[Mapping[str, Any]], as_json: Mapping[str, Any] | None) 
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:,.0f}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def _engine(
+    name: EngineName, device: str | None, workers: int | None, address: str | None, cpus: float, gpus: float | None
+) -> Iterator[LocalEngine | RayEngine]:
+    """What renders; the device of a cluster's machines is not to be had here, so it is taken as it is named."""
+    if name is EngineName.local:
+        chosen = _device(device)
+        yield LocalEngine(chosen, workers or (num_cores() if chosen.type == "cpu" else 1))
+        return
+    with joined(address):
+        chosen = torch.device(device or ("cuda" if has_gpus() else "cpu"))
+        yield RayEngine(chosen, workers, cpus, float(chosen.type == "cuda") if gpus is None else gpus)
 
 
 def _device(name: str | None) -> torch.device:
@@ -417,12 +494,7 @@ def _sending(what: str) -> Iterator[Listen]:
                 tasks.append(bars.add_task(what))
             bars.update(tasks[0], completed=sent, total=total)
 
-        try:
-            yield listen
-        except KeyboardInterrupt:
-            bars.stop()
-            err.print("\nStopped. The same command goes on from there.")
-            raise typer.Exit(INTERRUPTED) from None
+        yield listen
 
 
 def _progress() -> Progress:

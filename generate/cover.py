@@ -2,14 +2,13 @@
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import pyarrow.compute as pc
 from PIL import Image
 
 from generate.models.catalog import organism
-from generate.store import Manifest, read_shard
+from generate.store import Manifest, Root, holding, read_shard
 
 ROWS, COLUMNS = 6, 10  # layers and units at most, evenly spread over those that there are
 GAP = 4  # px between tiles
@@ -18,7 +17,7 @@ QUALITY = 85  # of the JPEG
 T = TypeVar("T")
 
 
-def render_cover(root: Path, manifest: Manifest) -> bytes | None:
+def render_cover(root: Root, manifest: Manifest) -> bytes | None:
     """The cover as a JPEG, from the thumbnails of `units`; None where the atlas has none."""
     rows = [tiles for layer in _spread(_layers(manifest), ROWS) if (tiles := _tiles(root, layer))]
     if not rows:
@@ -45,11 +44,12 @@ def _layers(manifest: Manifest) -> list[list[str]]:
     return [files[layer] for layer in sorted(files)]
 
 
-def _tiles(root: Path, paths: Sequence[str]) -> list[Image.Image]:
+def _tiles(root: Root, paths: Sequence[str]) -> list[Image.Image]:
     """Thumbnails of some units of a layer."""
     found = []
     for path in paths:
-        table = read_shard(root / path, ["thumbnail"])
+        with holding(root, path) as folder:
+            table = read_shard(folder / path, ["thumbnail"])
         found += table.filter(pc.is_valid(table["thumbnail"])).to_pylist()
     return [Image.open(io.BytesIO(row["thumbnail"]["bytes"])).convert("RGB") for row in _spread(found, COLUMNS)]
 

@@ -11,8 +11,12 @@
     ├── SettingsDiffer    an atlas that was rendered with other settings
     ├── AtlasBusy         another run is writing the atlas
     ├── AtlasDamaged      a file of the atlas that is not what it should be
+    ├── AtlasUnwritable   the atlas' disk is full, read-only, or refuses in another way
+    ├── OutOfMemory       a shard that the memory is too small for, however few pictures are made at once
     ├── NotRendered       rows that a digest is made from are not in the atlas
     ├── RenderFailed      one or more shards failed; the others are there
+    ├── StorageFailed     storage with a URL that refuses, or does not answer
+    ├── ClusterFailed     a Ray cluster that cannot be joined, or has no room for a task
     ├── HubFailed         the Hugging Face Hub refuses, or does not answer
     ├── PublishFailed     an atlas that may not be published as it is
     └── VersionTaken      a version that was published with other content
@@ -79,12 +83,28 @@ class AtlasDamaged(AtlasError):
     """A file of the atlas that is missing, unreadable or not what it should be."""
 
 
+class AtlasUnwritable(AtlasError):
+    """The atlas' disk is full, read-only, or refuses in another way that every further shard would meet too."""
+
+
+class OutOfMemory(AtlasError):
+    """A shard that the memory is too small for, however few pictures are made at once."""
+
+
 class NotRendered(AtlasError):
     """Rows that a digest is made from are not in the atlas: to be rendered first."""
 
 
 class RenderFailed(AtlasError):
     """One or more shards failed; the others are there."""
+
+
+class StorageFailed(AtlasError):
+    """Storage with a URL that refuses, or does not answer."""
+
+
+class ClusterFailed(AtlasError):
+    """A Ray cluster that cannot be joined, or has no room for a task."""
 
 
 class HubFailed(AtlasError):

@@ -16,31 +16,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generate import schema, store
+from generate.columns import Table
 from generate.errors import AtlasDamaged, unknown
 from generate.schema import INDEX
 from generate.source import Source
-from generate.store import Manifest, Shard
+from generate.store import Manifest, Root, Shard
 
 
-def update(root: Path, manifest: Manifest) -> None:
+def update(root: Root, manifest: Manifest) -> None:
     """Bring the indexes of the atlas at `root`, and the manifest's word of them, to what its shards are now."""
     for model in manifest.models:
         own = shards(manifest, model)
         if own and not is_current(root, manifest, model):
-            known = _known(root / schema.index_path(model))
-            entries = [row for shard in own for row in known.get(shard.sha256) or rows(root, shard)]
+            with store.holding(root, schema.index_path(model)) as folder:
+                known = _known(folder / schema.index_path(model))
+            entries = [row for shard in own for row in known.get(shard.sha256) or _held_rows(root, shard)]
             manifest.indexes[model] = store.write_index(root, model, entries, of(own))
 
 
-def is_current(root: Path, manifest: Manifest, model: str) -> bool:
+def is_current(root: Root, manifest: Manifest, model: str) -> bool:
     """Whether the index of a model is there and of the shards that are there."""
     there = manifest.indexes.get(model)
-    file = root / schema.index_path(model)
     return (
         there is not None
         and there.of == of(shards(manifest, model))
-        and file.is_file()
-        and file.stat().st_size == there.bytes
+        and store.size(root, schema.index_path(model)) == there.bytes
     )
 
 
@@ -81,12 +81,22 @@ def slices(path: Path, images: Sequence[str]) -> Iterator[tuple[int, str, int, i
             first += about.num_rows
 
 
+def _held_rows(root: Root, shard: Shard) -> list[dict[str, Any]]:
+    with store.holding(root, shard.path) as folder:
+        return rows(folder, shard)
+
+
 def rows(root: Path, shard: Shard) -> list[dict[str, Any]]:
     """What the index says of one shard, row by row."""
     table = schema.table(shard.units.lens)
     if not table.images:
         return []
     path = root / shard.path
+    with store.reading(path):
+        return _rows(path, table, shard)
+
+
+def _rows(path: Path, table: Table, shard: Shard) -> list[dict[str, Any]]:
     with pq.ParquetFile(path) as file:
         paths = file.read(columns=[f"{column}.path" for column in table.images])
         names = {column: paths[column].combine_chunks().field("path") for column in table.images}

@@ -68,6 +68,7 @@ class Job:
     weights: WeightsKind
     weights_sha256: str
     inputs: tuple[Input, ...] = ()  # of a lens that reads what others have made
+    batch: int | None = None  # most at once, where memory is too short for the recipe's; rows say so, the id does not
 
     @property
     def id(self) -> str:

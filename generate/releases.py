@@ -10,13 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from generate import schema
 from generate.errors import AtlasDamaged, InvalidKey
 from generate.plan import missing
-from generate.store import Manifest
+from generate.store import Manifest, Root, holding
 
 VERSION = re.compile(r"(20\d\d)\.([1-9]|1[0-2])\.(0|[1-9]\d*)")  # year, month, and a count within the month
 
@@ -57,16 +56,17 @@ def current(releases: Sequence[Release], manifest: Manifest) -> Release | None:
     return releases[-1] if releases and releases[-1].manifest == identity(manifest) else None
 
 
-def read(root: Path) -> list[Release]:
+def read(root: Root) -> list[Release]:
     """The releases that the atlas at `root` knows of, oldest first; none where it was not published."""
-    path = root / schema.RELEASES
-    if not path.exists():
-        return []
+    path = f"{root}/{schema.RELEASES}"
     try:
-        plain = json.loads(path.read_text())["releases"]
+        with holding(root, schema.RELEASES) as folder:
+            plain = json.loads((folder / schema.RELEASES).read_text())["releases"]
         found = [Release(**{**each, "changes": tuple(each["changes"])}) for each in plain]
         for release in found:
             order(release.version)
+    except FileNotFoundError:
+        return []
     except (OSError, ValueError, KeyError, TypeError, InvalidKey) as error:
         raise AtlasDamaged(f"{path} is not a list of releases: {error!r}") from error
     return found

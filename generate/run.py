@@ -3,38 +3,49 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from generate import index, releases, schema, store
 from generate.card import render_card
+from generate.costs import Costs, cut, longest_first
 from generate.cover import render_cover
 from generate.engines.engine import Engine, Failed
-from generate.errors import RenderFailed, SettingsDiffer
+from generate.errors import AtlasUnwritable, RenderFailed, SettingsDiffer
 from generate.lenses.lens import restored, settings
 from generate.lenses.registry import LENSES, lens, rounds
 from generate.models.converted import Weights
 from generate.models.organism import Organism
 from generate.models.weights import WeightsKind
 from generate.plan import Job, Units, differences, missing
-from generate.shard import Finished, Made, software
-from generate.store import Manifest
+from generate.shard import Finished, Lowered, Made, software
+from generate.store import Manifest, Root
 
 # Between two writes of the manifest and the card, which grow with the atlas; a shard that they do not name yet says
 # itself what it is, so nothing is lost
 SAVE_SECONDS = 5.0
 
+UNMEASURED = Costs()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for of one model."""
+
+    organism: Organism
+    units: Mapping[str, range]  # of each layer
+
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for of one model."""
+    """The same, with the weights to make it with."""
 
     organism: Organism
     weights: Weights
     kind: WeightsKind
-    units: Mapping[str, range]  # of each layer
+    units: Mapping[str, range]
 
 
 @dataclass(frozen=True)
@@ -52,29 +63,34 @@ class Progress:
     lens: str
     todo: int  # units, or layers where the lens looks at layers
     done: float = 0.0
+    batch: int | None = None  # at once at most, where memory ran out with more
 
 
 Listen = Callable[[Progress], None]
 
 
 def render(
-    root: Path,
+    root: Root,
     requests: Sequence[Request],
     recipes: Mapping[str, Any],
     engine: Engine,
     units_per_shard: int,
     listen: Listen,
+    batch: int | None = None,
+    costs: Costs = UNMEASURED,
 ) -> Outcome:
     """Render what is missing of `requests`, through the lenses and recipes in `recipes`, into the atlas at `root`.
 
     Digests that the atlas holds and that read what was made are made anew. `listen` is called with what there is to do
-    for each lens, and whenever some of it is done. Raises SettingsDiffer, before anything is written, where the atlas
-    has other recipes or weights; AtlasBusy where another run writes to it; RenderFailed at the end where a shard
-    failed.
+    for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where it is given:
+    the recipe in the atlas stays, and the rows say what they were made with. Jobs that `costs` takes for long begin
+    first, and have fewer than `units_per_shard` units where those would take too long. Raises SettingsDiffer, before
+    anything is written, where the atlas has other recipes or weights; AtlasBusy where another run writes to it;
+    AtlasUnwritable at once where its disk refuses; RenderFailed at the end where a shard failed.
     """
     manifest = store.manifest_or_new(root)
     _refuse_other_settings(root, manifest, requests, recipes)
-    with store.writing(root):
+    with _what_stays(root), store.writing(root):
         manifest = store.manifest_or_new(root)
         _refuse_other_settings(root, manifest, requests, recipes)
         _enter(manifest, requests, recipes)
@@ -82,10 +98,11 @@ def render(
         _note_finished(root, manifest)
         _save(root, manifest)
         present = sum(shard.rows for shard in manifest.shards.values())
-        failures = _make(_jobs(manifest, requests, recipes, units_per_shard), root, manifest, engine, listen)
+        jobs = _jobs(manifest, requests, recipes, units_per_shard, batch, costs)
+        failures = _make(jobs, root, manifest, engine, listen)
         for names in rounds(manifest.lenses):
             present -= _forget_outdated(root, manifest, names)
-            failures += _make(_digests(manifest, names, units_per_shard), root, manifest, engine, listen)
+            failures += _make(_digests(manifest, names, units_per_shard, costs), root, manifest, engine, listen)
         index.update(root, manifest)
         _cover(root, manifest)
         _save(root, manifest)
@@ -97,7 +114,19 @@ def render(
     return Outcome(present, sum(shard.rows for shard in manifest.shards.values()) - present)
 
 
-def _make(jobs: Sequence[Job], root: Path, manifest: Manifest, engine: Engine, listen: Listen) -> list[str]:
+@contextmanager
+def _what_stays(root: Root) -> Iterator[None]:
+    """Add to AtlasUnwritable what is not lost, and how to go on."""
+    try:
+        yield
+    except AtlasUnwritable as error:
+        raise AtlasUnwritable(
+            f"{error}. Files that are there stay, {sum(1 for _ in store.shard_files(root))} with rows; "
+            "once it can be written, the same command goes on from there"
+        ) from error
+
+
+def _make(jobs: Sequence[Job], root: Root, manifest: Manifest, engine: Engine, listen: Listen) -> list[str]:
     """Have the engine do the jobs, note each shard as it is finished, and return what failed and why."""
     progress = {name: Progress(name, 0) for name in LENSES if any(job.units.lens == name for job in jobs)}
     for job in jobs:
@@ -118,10 +147,15 @@ def _make(jobs: Sequence[Job], root: Path, manifest: Manifest, engine: Engine, l
                         listen(progress[shard.units.lens])
                 case Failed(job, reason):
                     failures.append(f"\n  {job.units}: {reason}")
+                case Lowered(name, rows, batch):
+                    progress[name].done -= rows / (_rows_each(manifest, name) or math.inf)
+                    progress[name].batch = batch
+                    listen(progress[name])
                 case Made(name, rows):
                     progress[name].done += rows / (_rows_each(manifest, name) or math.inf)
                     listen(progress[name])
     finally:
+        store.remove_unfinished(root)  # of workers that were ended
         _save(root, manifest)
     return failures
 
@@ -136,7 +170,7 @@ def _rows_each(manifest: Manifest, name: str) -> int | None:
 
 
 def _refuse_other_settings(
-    root: Path, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]
+    root: Root, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]
 ) -> None:
     found = []
     for name, recipe in recipes.items():
@@ -164,7 +198,7 @@ def _enter(manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str
         manifest.models[request.organism.name] = {"weights_sha256": request.weights.sha256, "provenance": provenance}
 
 
-def _wanted(name: str, request: Request) -> list[Units]:
+def _wanted(name: str, request: Request | Wanted) -> list[Units]:
     """What is asked for of one model through one lens."""
     runs = []
     for layer, units in request.units.items():
@@ -174,19 +208,19 @@ def _wanted(name: str, request: Request) -> list[Units]:
     return runs
 
 
-def _forget_lost(root: Path, manifest: Manifest) -> None:
+def _forget_lost(root: Root, manifest: Manifest) -> None:
     """Shards whose file is gone or has another length are not there, whatever the manifest says.
 
     What is left of a file goes: other slices may take its place, and whoever reads the folder would stumble over it.
     """
+    sizes = store.sizes(root)
     for path, shard in list(manifest.shards.items()):
-        file = root / path
-        if not file.is_file() or file.stat().st_size != shard.bytes:
-            file.unlink(missing_ok=True)
+        if sizes.get(path) != shard.bytes:
+            store.remove(root, path)
             del manifest.shards[path]
 
 
-def _note_finished(root: Path, manifest: Manifest) -> None:
+def _note_finished(root: Root, manifest: Manifest) -> None:
     """Enter the shards that a killed run finished but could not note, where their content is what belongs here."""
     for shard in store.unnoted(root, manifest):
         apart = missing([shard.units], [there.units for there in manifest.shards.values()]) == [shard.units]
@@ -194,54 +228,85 @@ def _note_finished(root: Path, manifest: Manifest) -> None:
             manifest.shards[shard.path] = shard
 
 
-def _forget_outdated(root: Path, manifest: Manifest, names: Sequence[str]) -> int:
+def _forget_outdated(root: Root, manifest: Manifest, names: Sequence[str]) -> int:
     """Remove what these digests made from other shards than are there now; returns how many rows went."""
     made = [shard for shard in manifest.shards.values() if shard.units.lens in names]
     outdated = [shard for shard in made if not manifest.expects(shard)]
     for shard in outdated:
-        (root / shard.path).unlink(missing_ok=True)
+        store.remove(root, shard.path)
         del manifest.shards[shard.path]
     return sum(shard.rows for shard in outdated)
 
 
-def _jobs(
-    manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any], units_per_shard: int
-) -> list[Job]:
-    """What is missing of the lenses that look at the network."""
+def stages(
+    manifest: Manifest, requests: Sequence[Wanted], recipes: Mapping[str, Any], units_per_shard: int, costs: Costs
+) -> list[list[Units]]:
+    """What render would do, without doing it: the jobs of each round, in the order in which they begin."""
+    ahead = replace(manifest, lenses={**manifest.lenses, **{name: settings(of) for name, of in recipes.items()}})
+    ahead.planned = manifest.planned + [run for name in recipes for asked in requests for run in _wanted(name, asked)]
     present = [shard.units for shard in manifest.shards.values()]
+    digests = rounds(ahead.lenses)
+    looking = [name for name in recipes if not lens(name).reads]
     return [
-        Job(run, recipe, request.kind, request.weights.sha256)
-        for name, recipe in recipes.items()
-        for request in requests
-        if not lens(name).reads
-        for run in missing(_wanted(name, request), present, units_per_shard if lens(name).divisible else None)
+        longest_first(
+            cut((run for run in ahead.planned if run.lens in names), present, ahead.lenses, costs, units_per_shard),
+            lambda units: units,
+            ahead.lenses,
+            costs,
+        )
+        for names in (looking, *digests)
     ]
 
 
-def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int) -> list[Job]:
+def _jobs(
+    manifest: Manifest,
+    requests: Sequence[Request],
+    recipes: Mapping[str, Any],
+    units_per_shard: int,
+    batch: int | None,
+    costs: Costs,
+) -> list[Job]:
+    """What is missing of the lenses that look at the network."""
+    present = [shard.units for shard in manifest.shards.values()]
+    jobs = [
+        Job(run, recipe, request.kind, request.weights.sha256, batch=batch)
+        for name, recipe in recipes.items()
+        for request in requests
+        if not lens(name).reads
+        for run in cut(_wanted(name, request), present, manifest.lenses, costs, units_per_shard)
+    ]
+    return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
+
+
+def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int, costs: Costs) -> list[Job]:
     """What is missing of these digests: of all that are planned, because each may read what another request made."""
     present = [shard.units for shard in manifest.shards.values()]
     jobs = []
     for name in names:
-        recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
+        try:
+            recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
+        except ValueError as error:
+            raise SettingsDiffer(f"{name} was made by another version, which its rows name: {error}") from error
         planned = [run for run in manifest.planned if run.lens == name]
-        for run in missing(planned, present, units_per_shard if lens(name).divisible else None):
+        for run in cut(planned, present, manifest.lenses, costs, units_per_shard):
             # a digest never looks at the network, so any kind of weights will do
             sha256 = manifest.models[run.model]["weights_sha256"]
             jobs.append(Job(run, recipe, "pretrained", sha256, manifest.inputs(run)))
-    return jobs
+    return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
 
 
-def _cover(root: Path, manifest: Manifest) -> None:
+def _cover(root: Root, manifest: Manifest) -> None:
     """Give the card its picture, or another where the units have changed."""
     cover = render_cover(root, manifest)
     manifest.cover = hashlib.sha256(cover).hexdigest() if cover else None
-    path = root / schema.COVER
-    if cover and not (path.is_file() and path.read_bytes() == cover):
-        store.write_bytes(path, cover)
+    with store.holding(root, schema.COVER) as folder:
+        path = folder / schema.COVER
+        current = path.is_file() and path.read_bytes() == cover
+    if cover and not current:
+        store.write_bytes(root, schema.COVER, cover)
 
 
-def _save(root: Path, manifest: Manifest) -> None:
+def _save(root: Root, manifest: Manifest) -> None:
     store.write_manifest(root, manifest)
     if manifest.shards:
-        store.write_text(root / schema.CARD, render_card(manifest, releases.read(root)))
+        store.write_text(root, schema.CARD, render_card(manifest, releases.read(root)))

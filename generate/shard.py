@@ -4,10 +4,9 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,15 +16,16 @@ from torch import Tensor
 
 from generate import schema
 from generate.columns import Table
-from generate.errors import WeightsError
+from generate.errors import OutOfMemory, WeightsError
 from generate.lenses.lens import Row, Scope, Subject, settings
 from generate.lenses.registry import lens
+from generate.memory import at_most, ran_out, release, smaller
 from generate.models import weights
 from generate.models.catalog import organism
 from generate.models.network import Network
 from generate.plan import Job
-from generate.source import Folder, Source
-from generate.store import Shard, read_shard, write_shard
+from generate.source import Source, at
+from generate.store import Root, Shard, read_shard, write_shard
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,59 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Lowered:
+    """Memory ran out: the rows that were made of a shard are made again, fewer of them at once."""
+
+    lens: str
+    rows: int  # to make again
+    batch: int  # from now on
+
+
+@dataclass(frozen=True)
 class Finished:
     """A shard is in its place."""
 
     shard: Shard
 
 
-def render_shard(job: Job, root: Path, device: torch.device) -> Iterator[Made | Finished]:
-    """Make a job's rows and write them as a shard into the atlas at `root`; tells of rows as they are made."""
+def render_shard(job: Job, root: Root, device: torch.device) -> Iterator[Made | Lowered | Finished]:
+    """Make a job's rows and write them as a shard into the atlas at `root`; tells of rows as they are made.
+
+    Where memory runs out, it begins anew with half the batch, until the rows fit; OutOfMemory where they never do.
+    """
     made: list[Row] = []
-    for some in rows(job, Folder(root), device):
-        made += some
-        yield Made(job.units.lens, len(some))
+    while True:
+        try:
+            for some in rows(job, at(root), device):
+                made += some
+                yield Made(job.units.lens, len(some))
+            break
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            job = _lowered(job, device, error)
+        release(device)  # here, because the error holds on to all that was in use when it was raised
+        assert job.batch is not None
+        yield Lowered(job.units.lens, len(made), job.batch)
+        made = []
     yield Finished(write_shard(root, job.units, job.id, made))
+
+
+def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
+    """The job with half the batch; OutOfMemory, because of `error`, where that is the least already."""
+    recipe = at_most(job.recipe, job.batch)
+    batch = smaller(recipe, device)
+    if batch is None:
+        least = f"a batch of {recipe.batch}, below which --batch does not help" if hasattr(recipe, "batch") else "it"
+        raise OutOfMemory(
+            f"no memory left on {device_name(device)} for {least}: fewer --workers leave more to each ({error})"
+        ) from error
+    return replace(job, batch=batch)
 
 
 def rows(job: Job, source: Source, device: torch.device) -> Iterator[list[Row]]:
     """A job's rows as they are stored, some at a time; what they are made from is read from the atlas `source`."""
+    recipe = at_most(job.recipe, job.batch)
     subject, table = _subject(job, source, device), schema.table(job.units.lens)
     made_by = {
         "model": job.units.model,
@@ -61,10 +97,10 @@ def rows(job: Job, source: Source, device: torch.device) -> Iterator[list[Row]]:
         "weights_sha256": job.weights_sha256,
         "software": software(),
         "device": device_name(device),
-        "recipe": settings(job.recipe),
+        "recipe": settings(recipe),
     }
     with _one_thread():
-        for some in lens(table.name).rows(subject, range(job.units.start, job.units.stop), job.recipe):
+        for some in lens(table.name).rows(subject, range(job.units.start, job.units.stop), recipe):
             yield [_finished({**made_by, **row}, table) for row in some]
 
 

@@ -1,4 +1,4 @@
-"""Where an atlas is read from: a folder, or a revision on the Hub, whose files are fetched as they are wanted."""
+"""Where an atlas is read from: a folder, or storage or the Hub, from which files are fetched as they are wanted."""
 
 import mmap
 import re
@@ -9,12 +9,15 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from generate import releases, schema, store
+from generate.bucket import Bucket
 from generate.errors import AtlasDamaged
 from generate.hub import Repo
 from generate.releases import Release
-from generate.store import Manifest
+from generate.store import Manifest, Root
 
 MAPPED = 256  # files kept open
 FETCHED = 4096  # slices kept, some 20 KB each
@@ -66,7 +69,7 @@ class Folder:
 
     def card(self) -> str | None:
         path = self.root / schema.CARD
-        return path.read_text() if path.is_file() else None
+        return path.read_text(errors="replace") if path.is_file() else None
 
     def files(self) -> Set[str]:
         return frozenset(store.shard_files(self.root))
@@ -78,6 +81,37 @@ class Folder:
     def slice(self, path: str, offset: int, length: int) -> bytes:
         file = self.root / path
         return _mapped(file, file.stat().st_mtime_ns)[offset : offset + length]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An atlas in storage with a URL. A shard lasts as long as it is looked at; an image is read alone."""
+
+    bucket: Bucket
+
+    @property
+    def name(self) -> str:
+        return str(self.bucket)
+
+    def manifest(self) -> Manifest:
+        return store.read_manifest(self.bucket)
+
+    def releases(self) -> list[Release]:
+        return releases.read(self.bucket)
+
+    def card(self) -> str | None:
+        with self.holding(schema.CARD) as root:
+            path = root / schema.CARD
+            return path.read_text(errors="replace") if path.is_file() else None
+
+    def files(self) -> Set[str]:
+        return frozenset(store.shard_files(self.bucket))
+
+    def holding(self, path: str) -> AbstractContextManager[Path]:
+        return self.bucket.holding(path)
+
+    def slice(self, path: str, offset: int, length: int) -> bytes:
+        return self.bucket.slice(path, offset, length)
 
 
 @dataclass(frozen=True)
@@ -140,8 +174,25 @@ def _fetched(repo: Repo, path: str, commit: str, offset: int, length: int) -> by
     return repo.slice(path, commit, offset, length)
 
 
+def place(atlas: str) -> Root:
+    """Where an atlas is, to write it: a folder, or storage with a URL, such as `s3://bucket/atlas`."""
+    if atlas.startswith("file://"):
+        return Path(url2pathname(urlsplit(atlas).path))
+    return Bucket(atlas) if "://" in atlas else Path(atlas)
+
+
+def at(root: Root) -> Source:
+    """The atlas at a place, to read it."""
+    return Stored(root) if isinstance(root, Bucket) else Folder(root)
+
+
 def opened(atlas: str) -> Source:
-    """The atlas in a folder, or at `owner/name@revision` on the Hub; HubFailed where that is not there."""
+    """The atlas in a folder, in storage with a URL, or at `owner/name@revision` on the Hub.
+
+    HubFailed, or StorageFailed, where it is not there.
+    """
+    if "://" in atlas:
+        return at(place(atlas))
     remote = REMOTE.fullmatch(atlas)
     if remote is None or Path(atlas).exists():
         return Folder(Path(atlas))

@@ -1,14 +1,16 @@
 """The atlas on disk: shards written whole or not at all, the manifest that vouches for them, and reading both back.
 
-An atlas is a folder. `atlas.json`, the manifest, holds the settings, what was planned, and of every finished shard its
-place, content id and sha256. A shard counts once the manifest names it.
+An atlas is a folder, or storage with a URL. `atlas.json`, the manifest, holds the settings, what was planned, and of
+every finished shard its place, content id and sha256. A shard counts once the manifest names it.
 """
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,13 +20,20 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from generate import schema
+from generate.bucket import Bucket
 from generate.columns import Table
-from generate.errors import AtlasBusy, AtlasDamaged
+from generate.errors import AtlasBusy, AtlasDamaged, AtlasUnwritable
 from generate.plan import Input, Units, content_id, inputs, union
 
 ROWS_PER_GROUP = 1000
 OWN_METADATA = b"microscope-atlas"  # key in a shard's footer
 UNFINISHED = ".part"  # suffix of a file that is being written; the next run removes what a killed one left
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+# Refusals that whatever is written next would meet too
+REFUSALS = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+Root = Path | Bucket  # where an atlas is
 
 T = TypeVar("T", Units, "Shard", "Index")
 
@@ -109,73 +118,90 @@ class Manifest:
         )
 
 
-def manifest_or_new(root: Path) -> Manifest:
+def manifest_or_new(root: Root) -> Manifest:
     """The manifest of the atlas at `root`, or that of an empty one where there is nothing yet.
 
     AtlasDamaged where there are shards without a manifest: nobody could say which settings they were made with.
     """
-    if (root / schema.MANIFEST).exists():
+    if size(root, schema.MANIFEST) is not None:
         return read_manifest(root)
     if shard_files(root):
         raise AtlasDamaged(f"{root} holds shards but no {schema.MANIFEST}; put it back, or render into another folder")
     return Manifest()
 
 
-def read_manifest(root: Path) -> Manifest:
+def read_manifest(root: Root) -> Manifest:
     """The manifest of the atlas at `root`; AtlasDamaged where there is none or it cannot be read."""
-    path = root / schema.MANIFEST
+    path = f"{root}/{schema.MANIFEST}"
     try:
-        return Manifest.from_json(path.read_text())
+        with holding(root, schema.MANIFEST) as folder:
+            return Manifest.from_json((folder / schema.MANIFEST).read_text())
     except FileNotFoundError as error:
         raise AtlasDamaged(f"{root} holds no atlas (no {path}); microscope-atlas render {root} makes one") from error
     except AtlasDamaged as error:
         raise AtlasDamaged(f"{path} {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AtlasDamaged(f"{path} is not a manifest: {error!r}") from error
+        raise AtlasDamaged(
+            f"{path} is not a manifest: {error!r}; put it back, or render into another folder"
+        ) from error
 
 
-def write_manifest(root: Path, manifest: Manifest) -> None:
-    write_text(root / schema.MANIFEST, manifest.to_json())
+def write_manifest(root: Root, manifest: Manifest) -> None:
+    write_text(root, schema.MANIFEST, manifest.to_json())
 
 
 @contextmanager
-def writing(root: Path) -> Iterator[None]:
+def writing(root: Root) -> Iterator[None]:
     """Hold the atlas for writing; AtlasBusy where another run does. Removes what a killed run left unfinished."""
-    root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / ".lock")
-    try:
-        with lock.acquire(timeout=0):
-            for left in root.rglob(f"*{UNFINISHED}"):
-                left.unlink()
+    if isinstance(root, Bucket):
+        with root.writing():
             yield
+        return
+    try:
+        with _refusals(root):
+            root.mkdir(parents=True, exist_ok=True)
+            held = FileLock(root / ".lock").acquire(timeout=0)
     except Timeout as error:
         raise AtlasBusy(f"another run is writing {root}; wait for it, or render into another folder") from error
+    with held:
+        remove_unfinished(root)
+        yield
 
 
-def write_shard(root: Path, units: Units, id: str, rows: Sequence[dict[str, Any]]) -> Shard:
+def remove_unfinished(root: Root) -> None:
+    """Remove what was not finished, by a run or a worker that was killed; only for who holds the atlas."""
+    if isinstance(root, Bucket):
+        return  # where nothing is there before it is finished
+    with _refusals(root):
+        for left in root.rglob(f"*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
+
+
+def write_shard(root: Root, units: Units, id: str, rows: Sequence[dict[str, Any]]) -> Shard:
     """Write rows as a shard: beside its place, verified, synced to disk, then renamed.
 
     The same rows give the same bytes.
     """
     table = schema.table(units.lens)
     stated = json.dumps({"units": asdict(units), "id": id}, sort_keys=True)
-    sha256, size = _write(root / units.path, table, rows, {OWN_METADATA: stated.encode()})
+    sha256, size = _write(root, units.path, table, rows, {OWN_METADATA: stated.encode()})
     return Shard(units, id, sha256, size, len(rows))
 
 
-def write_index(root: Path, model: str, rows: Sequence[dict[str, Any]], of: str) -> Index:
+def write_index(root: Root, model: str, rows: Sequence[dict[str, Any]], of: str) -> Index:
     """Write where a model's images lie, as a shard is written."""
-    sha256, size = _write(root / schema.index_path(model), schema.INDEX, rows, {})
+    sha256, size = _write(root, schema.index_path(model), schema.INDEX, rows, {})
     return Index(sha256, size, len(rows), of)
 
 
-def _write(path: Path, table: Table, rows: Sequence[dict[str, Any]], stated: Mapping[bytes, bytes]) -> tuple[str, int]:
+def _write(
+    root: Root, path: str, table: Table, rows: Sequence[dict[str, Any]], stated: Mapping[bytes, bytes]
+) -> tuple[str, int]:
     """Write rows as a Parquet file that states something of itself: its sha256 and length."""
     arrow = table.arrow.with_metadata({**(table.arrow.metadata or {}), **stated})
     content = pa.Table.from_pylist(sorted(rows, key=table.sort_key), schema=arrow)
-    path.parent.mkdir(parents=True, exist_ok=True)
     pixels = {f"{name}.bytes" for name in table.images}
-    with _into_place(path) as beside:
+    with placing(root, path) as beside:
         pq.write_table(
             content,
             beside,
@@ -193,20 +219,21 @@ def _write(path: Path, table: Table, rows: Sequence[dict[str, Any]], stated: Map
         return file_sha256(beside), beside.stat().st_size
 
 
-def unnoted(root: Path, manifest: Manifest) -> Iterator[Shard]:
+def unnoted(root: Root, manifest: Manifest) -> Iterator[Shard]:
     """Whole shards in their place that the manifest does not name: a run was killed before it could note them."""
     for path in shard_files(root):
         if path in manifest.shards:
             continue
-        try:
-            content = read_shard(root / path)
-            stated = json.loads(content.schema.metadata[OWN_METADATA])
-            units = _typed(Units, stated["units"])
-        except (AtlasDamaged, KeyError, TypeError, ValueError):
-            continue  # nobody vouches for it: what it should hold is rendered anew
-        file = root / path
-        if units.path == path:
-            yield Shard(units, stated["id"], file_sha256(file), file.stat().st_size, content.num_rows)
+        with holding(root, path) as folder:
+            file = folder / path
+            try:
+                content = read_shard(file)
+                stated = json.loads(content.schema.metadata[OWN_METADATA])
+                units = _typed(Units, stated["units"])
+            except (AtlasDamaged, KeyError, TypeError, ValueError):
+                continue  # nobody vouches for it: what it should hold is rendered anew
+            if units.path == path:
+                yield Shard(units, stated["id"], file_sha256(file), file.stat().st_size, content.num_rows)
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -214,22 +241,61 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     AtlasDamaged where the file is not what was written.
     """
+    with reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read(columns)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """AtlasDamaged where a Parquet file is not what was written."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read(columns)
+        yield
     except (pa.ArrowException, OSError) as error:
-        raise AtlasDamaged(f"{path} cannot be read: {error}") from error
+        raise AtlasDamaged(f"{path} cannot be read: {error}; delete it and run render again") from error
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(root: Root, path: str, text: str) -> None:
     """Write a small file whole or not at all."""
-    write_bytes(path, text.encode())
+    write_bytes(root, path, text.encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(root: Root, path: str, content: bytes) -> None:
     """Write a small file whole or not at all."""
-    with _into_place(path) as beside:
+    with placing(root, path) as beside:
         beside.write_bytes(content)
+
+
+def placing(root: Root, path: str) -> AbstractContextManager[Path]:
+    """A name to write a file of the atlas under; when the context ends without an error it is in its place, whole."""
+    return root.placing(path) if isinstance(root, Bucket) else _into_place(root / path)
+
+
+def holding(root: Root, path: str) -> AbstractContextManager[Path]:
+    """A folder that holds a file of the atlas at its path, within the context; the atlas itself where that is one."""
+    return root.holding(path) if isinstance(root, Bucket) else nullcontext(root)
+
+
+def size(root: Root, path: str) -> int | None:
+    """Bytes of a file of the atlas; None where it is not there."""
+    if isinstance(root, Bucket):
+        return root.size(path)
+    file = root / path
+    return file.stat().st_size if file.is_file() else None
+
+
+def sizes(root: Root) -> Mapping[str, int]:
+    """Bytes of every Parquet file in the atlas, noted or not, by its path."""
+    if isinstance(root, Bucket):
+        return {path: size for path, size in root.files().items() if path.endswith(".parquet")}
+    return {file.relative_to(root).as_posix(): file.stat().st_size for file in root.rglob("*.parquet")}
+
+
+def remove(root: Root, path: str) -> None:
+    """Remove a file of the atlas, if it is there."""
+    if isinstance(root, Bucket):
+        root.remove(path)
+    else:
+        (root / path).unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:
@@ -237,9 +303,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def shard_files(root: Path) -> Iterable[str]:
+def shard_files(root: Root) -> Iterable[str]:
     """Paths of all Parquet files in the atlas, noted or not, sorted."""
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.parquet"))
+    return sorted(sizes(root))
 
 
 def _typed(what: type[T], plain: Mapping[str, Any]) -> T:
@@ -258,16 +324,34 @@ def _into_place(path: Path) -> Iterator[Path]:
     Where that fails nothing is left of it, so that a full disk has room for the manifest.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
+    with _refusals(path):
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield beside
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """AtlasUnwritable where the disk refuses what is done here, and would refuse the next shard, too."""
     try:
-        yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        room = ""
+        if error.errno in FULL:
+            disk = shutil.disk_usage(next(folder for folder in path.parents if folder.is_dir()))
+            room = f" ({disk.free:,} of {disk.total:,} bytes are free)"
+        raise AtlasUnwritable(f"{path} cannot be written: {os.strerror(error.errno)}{room}") from error

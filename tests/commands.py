@@ -1,7 +1,7 @@
 """Command lines in processes of their own, without the seconds that importing PyTorch takes each time.
 
 A server imports the package once and forks for every command, so each has its own process, exit status and output. What
-a command reads and writes is what `python -m generate.cli` would; only the draft recipe is a quick one.
+a command reads and writes is what `python -m generate.cli` would; only the draft recipe, and `standard`, are quick.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,6 +36,14 @@ class Command:
         return (self.folder / "err").read_text()
 
 
+def workers_of(parent: int) -> list[int]:
+    """Processes that multiprocessing started, by id."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True
+    ).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
+
+
 class Commands:
     """The server, seen from here."""
 
@@ -59,11 +67,14 @@ class Commands:
         environment: Mapping[str, str] | None = None,
         die_at_event: int | None = None,
         file_limit: int | None = None,
+        memory_limit: int | None = None,
+        jumping_clock: bool = False,
     ) -> Command:
         """Start a command in a process group of its own, with more in its environment if that is given.
 
         Where these are given, it kills itself before the `die_at_event`-th time that it opens, makes, renames or
-        removes a file in the atlas, and cannot write files of more than `file_limit` bytes.
+        removes a file in the atlas, cannot write files of more than `file_limit` bytes, gets no more than
+        `memory_limit` bytes of memory beyond what it starts with, and has a clock that jumps by years at every look.
         """
         self._count += 1
         folder = Path(self._folder.name) / str(self._count)
@@ -72,10 +83,8 @@ class Commands:
             (folder / name).touch()
         args_ = [str(arg) for arg in args]
         more = dict(environment or {})
-        pid = self._ask(
-            {"args": args_, "folder": str(folder), "more": more, "event": die_at_event, "limit": file_limit}
-        )
-        return Command(pid, folder)
+        faults = {"event": die_at_event, "limit": file_limit, "memory": memory_limit, "clock": jumping_clock}
+        return Command(self._ask({"args": args_, "folder": str(folder), "more": more, **faults}), folder)
 
     def wait(self, command: Command) -> Result:
         status = self._ask({"wait": command.pid})
@@ -98,6 +107,7 @@ def serve() -> None:
     from tests.atlases import RECIPE, render
 
     RECIPES["draft"] = RECIPE
+    RECIPES["standard"] = replace(RECIPE, max_size=None)  # as quick, but of large pictures
     with TemporaryDirectory() as folder:  # whatever is imported late or kept for later: once, here
         render(Path(folder))
         assert not list(check(Path(folder)))
@@ -112,10 +122,20 @@ def serve() -> None:
         print(answer, flush=True)
 
 
-def _run(args: list[str], folder: str, more: dict[str, str], event: int | None, limit: int | None) -> None:
+def _run(
+    args: list[str],
+    folder: str,
+    more: dict[str, str],
+    event: int | None,
+    limit: int | None,
+    memory: int | None,
+    clock: bool,
+) -> None:
     """In the fork: become the command."""
+    import random
     import resource
     import signal
+    import time
 
     from generate.cli import main
 
@@ -127,6 +147,13 @@ def _run(args: list[str], folder: str, more: dict[str, str], event: int | None, 
     sys.argv = ["microscope-atlas", *args]
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if memory is not None:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + memory,) * 2)
+    if clock:
+        years = random.Random(0)
+        time.time = lambda: years.uniform(0, 4e9)
+        time.time_ns = lambda: int(time.time() * 1e9)
     if event is not None:
         seen = 0
 

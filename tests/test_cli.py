@@ -273,3 +273,23 @@ def test_verb_stands_in_the_readme(verb: str) -> None:
     if len(readme.splitlines()) < 50:
         pytest.skip("README.md is not written yet")
     assert f"microscope-atlas {verb}" in readme
+
+
+def test_plan_is_printed_and_nothing_is_rendered(commands: Commands, tmp_path: Path) -> None:
+    rates, root = tmp_path / "rates.json", tmp_path / "atlas"
+    known = {"lens": LENS, "model": MODEL, "layer": LAYER, "seconds_per_unit": 90.0}
+    rates.write_text(json.dumps({"about": {"workers": 2, "quality": "draft"}, "rates": [known]}))
+    asked = ["render", root, "--model", MODEL, "--layer", LAYER, "--lens", LENS, "--plan", "--workers", "8"]
+    ended = commands(*asked, "--rates", rates, "--price", "2")
+    assert ended.status == 0, ended.err
+    assert ended.out.splitlines() == [
+        "32 jobs on 8 workers: 12.0 min; the longest job takes 3.0 min",
+        "tail: 0.0 s in all with workers that have nothing left to do",
+        "cost: 1.60 worker-hours, 0.0% of them idle; at 2 an hour 3.20",
+        "rates: 32 jobs by a rate of their own layer, 100% of the time; "
+        "0 estimated from their arithmetic and the rates of other layers",
+    ]
+    assert not root.exists()
+    other = commands(*asked, "--rates", rates, "--quality", "standard")
+    assert (other.status, "rates of draft quality" in other.err) == (2, True)
+    assert "--plan needs --rates" in commands(*asked).err

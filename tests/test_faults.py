@@ -2,19 +2,28 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from generate import schema
 from tests.atlases import LAYER, LENS, MODEL, content, rows
-from tests.commands import Command, Commands, Result
+from tests.commands import Command, Commands, Result, workers_of
 
-KILLS = 10
+KILLS = 40  # at random moments, by turns of the ways below
+EVENTS = 45  # more than there are touches of the atlas in the run that is killed before each
+FEW = 10  # of each that the short run of the tests has
+
+
+def some_long(count: int, few: range) -> list[object]:
+    """Numbers below `count`, those not in `few` for the long run of the tests."""
+    return [number if number in few else pytest.param(number, marks=pytest.mark.long) for number in range(count)]
 
 
 def command(root: Path, units: str = "0:3", workers: int = 1) -> list[str]:
@@ -29,12 +38,26 @@ def undisturbed(commands: Commands, tmp_path_factory: pytest.TempPathFactory) ->
     return root
 
 
-def wait_for(path: Path, started: Command, seconds: float = 30) -> None:
-    """Until a file is there."""
+@pytest.fixture(scope="module")
+def durations(commands: Commands, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """Seconds that the command takes, by workers."""
+    taken = {}
+    for workers in (1, 2):
+        start = time.monotonic()
+        assert commands(*command(tmp_path_factory.mktemp("timed") / "atlas", workers=workers)).status == 0
+        taken[workers] = time.monotonic() - start
+    return taken
+
+
+def until(met: Callable[[], object], started: Command, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
-    while not path.exists():
+    while not met():
         assert time.monotonic() < end, started.err
         time.sleep(0.01)
+
+
+def wait_for_workers(started: Command) -> None:
+    until(lambda: len(workers_of(started.pid)) == 2, started)
 
 
 def first_shard(root: Path, number: int = 0) -> Path:
@@ -48,103 +71,196 @@ def assert_whole(commands: Commands, root: Path, undisturbed: Path) -> None:
     assert content(root) == content(undisturbed)
 
 
-def test_run_killed_at_any_moment_is_completed_by_the_next(
-    commands: Commands, undisturbed: Path, tmp_path: Path
+def assert_completed(commands: Commands, root: Path, undisturbed: Path) -> None:
+    """The same command makes what is missing, keeps what is there, and leaves the atlas whole."""
+    there = content(root)
+    ended = commands(*command(root))
+    assert ended.status == 0, ended.err
+    assert_whole(commands, root, undisturbed)
+    now = content(root)
+    assert all(now[path] == data for path, data in there.items() if path.startswith(LENS) and path in now)
+
+
+# How a run is killed, and with how many workers
+WAYS: dict[str, int] = {"run": 1, "run again": 1, "run and workers": 2, "run but no worker": 2, "worker": 2}
+
+
+@pytest.mark.parametrize("number", some_long(KILLS, range(FEW)))
+def test_killed_at_a_random_moment(
+    commands: Commands, undisturbed: Path, durations: dict[int, float], tmp_path: Path, number: int
 ) -> None:
-    start = time.monotonic()
-    assert commands(*command(tmp_path / "timed")).status == 0
-    duration = time.monotonic() - start
-    moments = random.Random(0)
-    statuses = []
-    for i in range(KILLS):
-        root = tmp_path / str(i)
-        started = commands.start(*command(root))
-        time.sleep(duration * (i + moments.random()) / KILLS)
-        os.killpg(started.pid, signal.SIGKILL)
-        statuses.append(commands.wait(started).status)
-        there = content(root)
-        ended = commands(*command(root))
+    way, moments = list(WAYS)[number % len(WAYS)], random.Random(number)
+    workers = WAYS[way]
+    for attempt in range(10):
+        root = tmp_path / str(attempt)
+        started = commands.start(*command(root, workers=workers))
+        if way == "worker":
+            wait_for_workers(started)
+        time.sleep(moments.uniform(0, durations[workers]) * 0.8**attempt)
+        with suppress(ProcessLookupError, IndexError):  # where it is over already
+            if way == "worker":
+                os.kill(moments.choice(workers_of(started.pid)), signal.SIGKILL)
+                break
+            (os.kill if way == "run but no worker" else os.killpg)(started.pid, signal.SIGKILL)
+        if commands.wait(started).status == -signal.SIGKILL:
+            break
+    else:
+        pytest.fail("it always ended before it was killed")
+    if way == "worker":
+        ended = commands.wait(started)
         assert ended.status == 0, ended.err
         assert_whole(commands, root, undisturbed)
-        kept = {path: data for path, data in content(root).items() if path in there and path.endswith(".parquet")}
-        assert all(there[path] == data for path, data in kept.items())
-    assert statuses.count(-signal.SIGKILL) > KILLS / 2
+    assert_completed(commands, root, undisturbed)
 
 
-def test_run_killed_before_each_touch_of_the_atlas_is_completed_by_the_next(commands: Commands, tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
-    assert commands(*command(whole, "0:1")).status == 0
-    for event in range(1, 100):
-        root = tmp_path / str(event)
-        killed = commands.wait(commands.start(*command(root, "0:1"), die_at_event=event))
-        if killed.status == 0:
-            break
-        assert killed.status == -signal.SIGKILL
-        ended = commands(*command(root, "0:1"))
-        assert ended.status == 0, ended.err
-        assert content(root) == content(whole)
-    assert event > 10  # or nothing was put to the test
+@pytest.fixture(scope="module")
+def one_unit(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("one") / "atlas"
+    assert commands(*command(root, "0:1")).status == 0
+    return root
 
 
-def test_interrupted_run_says_how_to_go_on(commands: Commands, undisturbed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("event", some_long(EVENTS, range(3, EVENTS, EVENTS // FEW)))
+def test_killed_before_each_touch_of_the_atlas(commands: Commands, one_unit: Path, tmp_path: Path, event: int) -> None:
     root = tmp_path / "atlas"
-    started = commands.start(*command(root))
-    wait_for(first_shard(root), started)
-    os.killpg(started.pid, signal.SIGINT)
-    ended = commands.wait(started)
-    assert ended.status == 130
+    killed = commands.wait(commands.start(*command(root, "0:1"), die_at_event=event + 1))
+    if killed.status == 0:
+        assert event > EVENTS // 2  # or next to nothing was put to the test
+        return
+    assert event < EVENTS - 1  # or there are more touches than that
+    assert killed.status == -signal.SIGKILL
+    ended = commands(*command(root, "0:1"))
+    assert ended.status == 0, ended.err
+    assert content(root) == content(one_unit)
+
+
+def assert_stopped(ended: Result, by: signal.Signals) -> None:
+    assert ended.status == 128 + by
+    assert f"Stopped by {by.name}" in ended.err
     assert "the same command goes on from there" in ended.err
     assert "Traceback" not in ended.err
-    assert commands(*command(root)).status == 0
-    assert_whole(commands, root, undisturbed)
+
+
+def assert_gone(started: Command) -> None:
+    """No process of its group lives on."""
+    with suppress(ProcessLookupError):
+        until(lambda: os.killpg(started.pid, 0), started, seconds=5)  # raises once the group is empty
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_run_says_how_to_go_on(
+    commands: Commands, undisturbed: Path, tmp_path: Path, by: signal.Signals, workers: int
+) -> None:
+    root = tmp_path / "atlas"
+    started = commands.start(*command(root, workers=workers))
+    until(first_shard(root).exists, started)
+    os.killpg(started.pid, by)
+    assert_stopped(commands.wait(started), by)
+    assert_gone(started)
+    assert not list(root.rglob("*.part"))
+    assert_completed(commands, root, undisturbed)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stopped_again_and_again_it_ends_as_if_stopped_once(
+    commands: Commands, undisturbed: Path, tmp_path: Path, workers: int
+) -> None:
+    root = tmp_path / "atlas"
+    started = commands.start(*command(root, workers=workers))
+    until(first_shard(root).exists, started)
+    with suppress(ProcessLookupError):
+        for again in range(200):
+            os.killpg(started.pid, signal.SIGTERM if again else signal.SIGINT)
+            time.sleep(0.002)
+    assert_stopped(commands.wait(started), signal.SIGINT)
+    assert_completed(commands, root, undisturbed)
 
 
 def test_interrupt_while_workers_start_leaves_neither_traces_nor_workers(commands: Commands, tmp_path: Path) -> None:
     root = tmp_path / "atlas"
     started = commands.start(*command(root, "0:2", workers=2))
-    wait_for(root / "atlas.json", started)
+    until((root / "atlas.json").exists, started)
     time.sleep(0.5)  # workers take longer than this to import PyTorch
     os.killpg(started.pid, signal.SIGINT)
-    ended = commands.wait(started)
-    assert ended.status == 130
-    assert "Traceback" not in ended.err
-    end = time.monotonic() + 5
-    with suppress(ProcessLookupError):
-        while time.monotonic() < end:
-            os.killpg(started.pid, 0)  # raises once the group is empty
-            time.sleep(0.02)
-        pytest.fail("some of its processes live on")
+    assert_stopped(commands.wait(started), signal.SIGINT)
+    assert_gone(started)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_weights_are_loaded(commands: Commands, tmp_path: Path, by: signal.Signals) -> None:
+    root, loading = tmp_path / "atlas", tmp_path / "loading"
+    slow = ["render", root, "--model", "own:tests.models.own_networks.slow", "--lens", LENS]
+    started = commands.start(*slow, environment={"LOADING": str(loading)})
+    until(loading.exists, started)
+    os.killpg(started.pid, by)
+    assert_stopped(commands.wait(started), by)
+    assert not root.exists()
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A file system in memory."""
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder]).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+SIZE = 128 * 1024  # bytes of the small disk
+
+
+def fill(disk: Path, room: int) -> None:
+    """Leave so many bytes free."""
+    (disk / "ballast").write_bytes(bytes(max(0, shutil.disk_usage(disk).free - room)))
 
 
 @pytest.fixture
 def small_disk(undisturbed: Path, tmp_path: Path) -> Iterator[Path]:
     """A file system with room for the manifest, the card and one shard and a half."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", disk]).returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        room = 4 * 4096 + first_shard(undisturbed).stat().st_size * 3 // 2
-        (disk / "ballast").write_bytes(bytes(128 * 1024 - room))
+    with mounted(tmp_path / "disk", f"size={SIZE}") as disk:
+        fill(disk, 4 * 4096 + first_shard(undisturbed).stat().st_size * 3 // 2)
         yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
-def assert_complains(ended: Result, about: str) -> None:
+def assert_complains(ended: Result, *about: str) -> None:
     assert ended.status == 1
-    assert about in ended.err
+    assert all(words in ended.err for words in about), ended.err
     assert "Traceback" not in ended.err
 
 
-def test_full_disk_keeps_what_was_finished(commands: Commands, undisturbed: Path, small_disk: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_full_disk_stops_the_run_and_keeps_what_was_finished(
+    commands: Commands, undisturbed: Path, small_disk: Path, workers: int
+) -> None:
     root = small_disk / "atlas"
-    assert_complains(commands(*command(root)), "No space left on device")
-    assert first_shard(root).read_bytes() == first_shard(undisturbed).read_bytes()
-    assert not all(first_shard(root, number).exists() for number in range(3))
+    ended = commands(*command(root, workers=workers))
+    assert_complains(
+        ended, str(root), "No space left on device (", f"of {SIZE:,} bytes are free)", "goes on from there"
+    )
+    assert "shards failed" not in ended.err  # it does not try the others
+    there = [number for number in range(3) if first_shard(root, number).exists()]
+    assert 0 < len(there) < 3
+    assert all(first_shard(root, at).read_bytes() == first_shard(undisturbed, at).read_bytes() for at in there)
+    assert not list(root.rglob("*.part"))
     (small_disk / "ballast").unlink()
-    assert commands(*command(root)).status == 0
-    assert_whole(commands, root, undisturbed)
+    assert_completed(commands, root, undisturbed)
+
+
+def test_manifest_survives_a_full_disk(commands: Commands, undisturbed: Path, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", f"size={SIZE}") as disk:
+        root = disk / "atlas"
+        assert commands(*command(root, "0:1")).status == 0
+        fill(disk, 0)
+        before, manifest = content(root), root / schema.MANIFEST
+        assert_complains(commands(*command(root)), f"{manifest} cannot be written: No space left on device")
+        assert content(root) == before
+        assert commands("check", root).status == 0
+        (disk / "ballast").unlink()
+        assert_completed(commands, root, undisturbed)
 
 
 def test_file_that_cannot_be_written_is_named(commands: Commands, undisturbed: Path, tmp_path: Path) -> None:
@@ -152,8 +268,7 @@ def test_file_that_cannot_be_written_is_named(commands: Commands, undisturbed: P
     ended = commands.wait(commands.start(*command(root), file_limit=4000))  # enough for the manifest, not for a shard
     assert_complains(ended, "File too large")
     assert not list(root.rglob("*.parquet*"))
-    assert commands(*command(root)).status == 0
-    assert_whole(commands, root, undisturbed)
+    assert_completed(commands, root, undisturbed)
 
 
 def test_folder_that_cannot_be_made_is_named(commands: Commands, tmp_path: Path) -> None:
@@ -161,15 +276,66 @@ def test_folder_that_cannot_be_made_is_named(commands: Commands, tmp_path: Path)
     assert_complains(commands(*command(tmp_path / "file" / "atlas")), str(tmp_path / "file"))
 
 
-def test_read_only_folder_is_named(commands: Commands, tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
+@contextmanager
+def closed(folder: Path) -> Iterator[str]:
+    """A folder that nothing can be put into; what it answers. Root may write anywhere but where the kernel forbids."""
     if os.geteuid():
         folder.chmod(0o500)
-    elif subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", folder]).returncode:
-        pytest.skip("root writes to any folder, and a read-only file system could not be mounted")
+    elif subprocess.run(["chattr", "+i", folder], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("root writes to any folder, and this file system has no immutable ones")
     try:
-        assert_complains(commands(*command(folder / "atlas")), str(folder / "atlas"))
+        yield "Permission denied" if os.geteuid() else "Operation not permitted"
     finally:
-        if not os.geteuid():
-            subprocess.run(["umount", folder], check=True)
+        if os.geteuid():
+            folder.chmod(0o700)
+        else:
+            subprocess.run(["chattr", "-i", folder], check=True)
+
+
+def test_closed_folder_is_named_at_once(commands: Commands, undisturbed: Path, tmp_path: Path) -> None:
+    root = tmp_path / "atlas"
+    with closed(tmp_path) as answer:
+        assert_complains(commands(*command(root)), f"{root} cannot be written: {answer}", "goes on from there")
+    assert_completed(commands, root, undisturbed)
+
+
+def test_atlas_closed_in_the_middle_of_a_run_is_named_at_once(
+    commands: Commands, undisturbed: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "atlas"
+    assert commands(*command(root, "0:1")).status == 0
+    with closed(first_shard(root).parent) as answer:
+        ended = commands(*command(root))
+    assert_complains(ended, f"{first_shard(root, 1)} cannot be written: {answer}", "goes on from there")
+    assert "shards failed" not in ended.err
+    assert_completed(commands, root, undisturbed)
+
+
+def test_read_only_disk_is_named_at_once(commands: Commands, tmp_path: Path) -> None:
+    with mounted(tmp_path / "folder", "ro") as folder:
+        ended = commands(*command(folder / "atlas"))
+    assert_complains(ended, f"{folder / 'atlas'} cannot be written: Read-only file system")
+
+
+def test_of_five_runs_at_once_one_works(commands: Commands, undisturbed: Path, tmp_path: Path) -> None:
+    root = tmp_path / "atlas"
+    ended = [commands.wait(each) for each in [commands.start(*command(root)) for _ in range(5)]]
+    (worked,) = [each for each in ended if each.status == 0]
+    assert "12 rows made" in worked.out
+    for refused in ended:
+        if refused is not worked:
+            assert_complains(refused, f"another run is writing {root}")
+    assert_whole(commands, root, undisturbed)
+
+
+def test_clock_that_jumps_changes_nothing(commands: Commands, undisturbed: Path, tmp_path: Path) -> None:
+    root = tmp_path / "atlas"
+    for units in ("0:1", "0:3"):
+        ended = commands.wait(commands.start(*command(root, units), jumping_clock=True))
+        assert (ended.status, ended.err.count("Traceback")) == (0, 0)
+        for number, path in enumerate(sorted(root.rglob("*.parquet"))):  # the later, the earlier
+            os.utime(path, (0, -1000.0 * number))
+    assert commands.wait(commands.start("check", root, jumping_clock=True)).status == 0
+    assert commands.wait(commands.start("status", root, jumping_clock=True)).status == 0
+    assert_whole(commands, root, undisturbed)
+    assert "0 rows made" in commands(*command(root)).out

@@ -12,11 +12,13 @@ ROOT = Path(generate.__file__).parent
 # from below; what stands on one line may import from its own line and those above it here
 LAYERS = (
     ("errors",),
-    ("columns",),
-    ("keys", "schema", "changes", "hub"),
+    ("columns", "memory", "stopping"),
+    ("keys", "schema", "changes", "hub", "bucket"),
     ("models", "render", "pictures"),
     ("lenses",),
-    ("plan",),
+    ("plan", "simulate"),
+    ("costs",),
+    ("forecast",),
     ("store",),
     ("releases",),
     ("source",),

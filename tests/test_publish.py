@@ -412,7 +412,7 @@ def thousand(atlas: Path, root: Path) -> None:
         made.shards[units.path] = store.write_shard(root, units, id, [{**row, "layer": layer, "unit": unit}])
     made.planned = [Units(LENS, MODEL, layer, 0, 1000)]
     store.write_manifest(root, made)
-    store.write_text(root / schema.CARD, render_card(made))
+    store.write_text(root, schema.CARD, render_card(made))
 
 
 SPACE = "---\ntitle: Microscope Atlas\nsdk: gradio\napp_file: app.py\n---\n"

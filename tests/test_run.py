@@ -2,7 +2,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from generate import run, schema, store
+from generate.engines.engine import Event
 from generate.errors import AtlasDamaged, RenderFailed, SettingsDiffer
 from generate.lenses.feature_visualization import FeatureVisualization, Recipe
 from generate.lenses.lens import Row, Subject
+from generate.plan import Job
 from generate.render import objectives
 from generate.run import Outcome
 from tests.atlases import HERE, IMAGES, LAYER, LENS, MODEL, RECIPE, content, render, request, rows, shards
@@ -69,6 +71,15 @@ def test_other_settings_are_refused_by_name(atlas: Path, recipe: Recipe, named: 
     with pytest.raises(SettingsDiffer, match=named):
         render(atlas, range(5), recipe)
     assert content(atlas) == before
+
+
+def test_digest_of_another_version_is_refused(atlas: Path) -> None:
+    manifest = store.read_manifest(atlas)
+    manifest.lenses["units"] = {"thumbnail": 48, "rounded": True}
+    manifest.planned.append(replace(manifest.planned[0], lens="units"))
+    store.write_manifest(atlas, manifest)
+    with pytest.raises(SettingsDiffer, match="units was made by another version, which its rows name: settings"):
+        render(atlas)
 
 
 def test_other_weights_are_refused(atlas: Path) -> None:
@@ -129,6 +140,20 @@ def test_shards_without_a_manifest_are_refused(atlas: Path) -> None:
     assert content(atlas) == before
 
 
+@dataclass(frozen=True)
+class Untidy:
+    """An engine one of whose workers was killed while it wrote."""
+
+    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+        yield from HERE.run(jobs, root)
+        (root / FIRST).with_suffix(store.UNFINISHED).touch()
+
+
+def test_nothing_is_left_of_what_a_worker_did_not_finish(whole: Path, tmp_path: Path) -> None:
+    render(tmp_path, engine=Untidy())
+    assert content(tmp_path) == content(whole)
+
+
 def test_shard_that_fails_fails_alone(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = FeatureVisualization.rows
 
@@ -149,18 +174,27 @@ def test_shard_that_fails_fails_alone(whole: Path, tmp_path: Path, monkeypatch: 
     assert rows(tmp_path) == rows(whole)
 
 
-def test_nan_becomes_a_flagged_row_without_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = objectives.Channel.__call__
+@pytest.mark.parametrize("step", range(RECIPE.ascent.steps))
+def test_nan_in_the_middle_becomes_a_flagged_row_without_a_picture_and_leaves_the_others(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    right, called = objectives.Channel.__call__, []
 
     def poisoned(self: objectives.Channel, acts: torch.Tensor) -> torch.Tensor:
-        return torch.where(self.units == 1, math.nan, 1.0) * right(self, acts)
+        called.append(self)
+        now = sum(one is self for one in called) == step + 1
+        return torch.where((self.units == 1) & now, math.nan, 1.0) * right(self, acts)
 
     monkeypatch.setattr(objectives.Channel, "__call__", poisoned)
     render(tmp_path)
-    bad = [row for row in rows(tmp_path) if row["unit"] == 1 and row["objective"] == "channel"]
-    good = [row for row in rows(tmp_path) if row not in bad]
-    assert [(row["image"], row["score"], row["flag"]) for row in bad] == [(None, None, "nan")] * 2
-    assert all(row["image"] is not None and row["flag"] != "nan" for row in good)
+
+    def poor(row: Row) -> bool:
+        return bool(row["unit"] == 1 and row["objective"] == "channel")
+
+    assert [(row["image"], row["score"], row["flag"]) for row in rows(tmp_path) if poor(row)] == [
+        (None, None, "nan")
+    ] * 2
+    assert [row for row in rows(tmp_path) if not poor(row)] == [row for row in rows(whole) if not poor(row)]
 
 
 def test_progress_is_told_of_every_lens_as_its_rows_come(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+import torch
+
+from generate.errors import AtlasUnwritable
 from generate.plan import Job
-from generate.shard import Finished, Made
+from generate.shard import Finished, Lowered, Made, render_shard
+from generate.store import Root
 
 
 @dataclass(frozen=True)
@@ -17,9 +20,22 @@ class Failed:
     reason: str
 
 
-Event = Made | Finished | Failed
+Event = Made | Lowered | Finished | Failed
 
 
 class Engine(Protocol):
-    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
-        """Render `jobs` into the atlas at `root`. Each ends in exactly one Finished or Failed."""
+    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
+        """Render `jobs` into the atlas at `root`. Each ends in exactly one Finished or Failed.
+
+        What would fail every job is no job's failure: AtlasUnwritable where the atlas' disk refuses.
+        """
+
+
+def attempt(job: Job, root: Root, device: torch.device) -> Iterator[Event]:
+    """Render one job, in whatever process an engine has for it."""
+    try:
+        yield from render_shard(job, root, device)
+    except AtlasUnwritable:  # the next one would meet it, too
+        raise
+    except Exception as error:  # whatever it is, it fails one shard alone, and is reported
+        yield Failed(job, f"{type(error).__name__}: {error}")

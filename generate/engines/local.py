@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import torch
 
-from generate.engines.engine import Event, Failed
+from generate.engines.engine import Event, Failed, attempt
+from generate.errors import AtlasUnwritable
 from generate.plan import Job
-from generate.shard import Finished, render_shard
+from generate.shard import Finished
+from generate.stopping import SIGNALS
+from generate.store import Root
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 ATTEMPTS = 2  # at a job whose worker died under it; a job that kills every worker must not kill them for ever
+
+KILLED = ": killed, as the kernel does where memory runs out; fewer --workers leave more to each"
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,15 @@ class LocalEngine:
     device: torch.device
     workers: int = 1
 
-    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
         """See Engine. A worker that dies is replaced and its job tried again; one that fails says why."""
         if self.workers == 1:
             for job in jobs:
-                yield from _attempt(job, root, self.device)
+                yield from attempt(job, root, self.device)
             return
         yield from self._in_workers(deque(jobs), root)
 
-    def _in_workers(self, waiting: deque[Job], root: Path) -> Iterator[Event]:
+    def _in_workers(self, waiting: deque[Job], root: Root) -> Iterator[Event]:
         deaths = Counter[Job]()
         working: dict[Connection, _Worker] = {}
         try:
@@ -59,7 +63,8 @@ class LocalEngine:
                             waiting.append(worker.job)
                             continue
                         code = worker.process.exitcode
-                        event = Failed(worker.job, f"its worker died {ATTEMPTS} times, with exit code {code}")
+                        hint = KILLED if code == -signal.SIGKILL else ""
+                        event = Failed(worker.job, f"its worker died {ATTEMPTS} times, with exit code {code}{hint}")
                     elif isinstance(event, Finished | Failed) and waiting:
                         worker.take(waiting.popleft())
                     elif isinstance(event, Finished | Failed):
@@ -76,7 +81,7 @@ class LocalEngine:
 class _Worker:
     """A process that renders one job after another, and our end of the pipe to it."""
 
-    def __init__(self, root: Path, device: torch.device, job: Job):
+    def __init__(self, root: Root, device: torch.device, job: Job):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, root, device), daemon=True)
@@ -92,12 +97,14 @@ class _Worker:
             self.connection.send(job)
 
     def event(self) -> Event | None:
-        """What it tells next; None where it died."""
+        """What it tells next; None where it died. AtlasUnwritable, raised there, is raised here."""
         try:
-            event: Event = self.connection.recv()
+            event: Event | AtlasUnwritable = self.connection.recv()
         except (EOFError, OSError):  # OSError where it had not read its job yet
             self.leave()
             return None
+        if isinstance(event, AtlasUnwritable):
+            raise event
         return event
 
     def leave(self) -> None:
@@ -115,23 +122,28 @@ def num_cores() -> int:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """What is started within never sees Ctrl-C, not even before its first line: that is for us, who end our workers."""
+    """What is started within never sees Ctrl-C or SIGTERM, not even before its first line.
+
+    They are for us, who end our workers.
+    """
     resource_tracker.ensure_running()  # starting it would let the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(connection: Connection, root: Path, device: torch.device) -> None:
+def _work(connection: Connection, root: Root, device: torch.device) -> None:
     """A worker's life: jobs in, events out, until the pipe or the parent's life ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()
     try:
         while True:
-            for event in _attempt(connection.recv(), root, device):
+            for event in attempt(connection.recv(), root, device):
                 connection.send(event)
+    except AtlasUnwritable as error:
+        connection.send(error)
     except (EOFError, OSError):
         return
 
@@ -153,10 +165,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _attempt(job: Job, root: Path, device: torch.device) -> Iterator[Event]:
-    try:
-        yield from render_shard(job, root, device)
-    except Exception as error:  # whatever it is, it fails one shard alone, and is reported
-        yield Failed(job, f"{type(error).__name__}: {error}")

@@ -20,6 +20,7 @@ from generate.plan import Job, Units
 from generate.render.ascend import Ascent
 from generate.shard import Finished, Made
 from tests.atlases import HERE, LAYER, LENS, MODEL, RECIPE, render, rows
+from tests.commands import workers_of
 
 TWO = LocalEngine(torch.device("cpu"), workers=2)
 ENDLESS = Recipe(Ascent(steps=10_000), max_size=32, variants=0)
@@ -28,14 +29,6 @@ ENDLESS = Recipe(Ascent(steps=10_000), max_size=32, variants=0)
 def jobs(count: int, recipe: Recipe = RECIPE) -> list[Job]:
     sha256 = weights.load(organism(MODEL)).sha256
     return [Job(Units(LENS, MODEL, LAYER, unit, unit + 1), recipe, "pretrained", sha256) for unit in range(count)]
-
-
-def workers_of(parent: int) -> list[int]:
-    """Processes that multiprocessing started, by id."""
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True
-    ).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
 
 
 def lives(process: int) -> bool:
@@ -92,8 +85,11 @@ def test_worker_that_dies_is_replaced_and_its_job_done(whole: Path, tmp_path: Pa
     assert rows(tmp_path) == rows(whole)
 
 
-def test_interrupt_is_for_the_parent_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with signalling(signal.SIGINT, 2) as interrupted:
+@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_is_for_the_parent_alone(
+    what: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with signalling(what, 2) as interrupted:
         events = list(TWO.run(jobs(2), tmp_path))
     assert len(interrupted) == 2
     assert sum(isinstance(event, Finished) for event in events) == 2
@@ -124,7 +120,8 @@ def test_job_whose_workers_die_fails_after_two_attempts_and_the_others_finish(tm
             case Failed(job, reason):
                 ended[job.units] = reason
     killer.join()
-    assert "died 2 times, with exit code -9" in ended[deadly.units]
+    assert "died 2 times, with exit code -9: killed, as the kernel does where memory runs" in ended[deadly.units]
+    assert "fewer --workers" in ended[deadly.units]
     assert [ended[job.units] for job in others] == ["finished", "finished"]
 
 

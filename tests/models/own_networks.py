@@ -1,5 +1,9 @@
 """Networks as a user may bring them."""
 
+import os
+import time
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,6 +62,13 @@ def no_map() -> Trained:
 
 def no_such_module() -> Trained:
     return Trained(_seeded(), input_size=32, layers=["block.conv3"])
+
+
+def slow() -> Trained:
+    """Takes a minute to load, and says when it begins to."""
+    Path(os.environ["LOADING"]).touch()
+    time.sleep(60)
+    return small()
 
 
 def bare() -> nn.Module:

@@ -128,8 +128,8 @@ def test_revision_says_what_is_shown(every: Path, tmp_path: Path) -> None:
     atlas = Atlas(Folder(every))
     assert atlas.revision == f"not published, manifest {identity(atlas.manifest)[:12]}"
     release = Release("someone/atlas", "2026.11.0", identity(atlas.manifest), ())
-    store.write_text(tmp_path / schema.MANIFEST, atlas.manifest.to_json())
-    store.write_text(tmp_path / schema.RELEASES, to_json([release]))
+    store.write_text(tmp_path, schema.MANIFEST, atlas.manifest.to_json())
+    store.write_text(tmp_path, schema.RELEASES, to_json([release]))
     published = Atlas(Folder(tmp_path))
     assert (published.revision, published.pin) == ("someone/atlas v2026.11.0", "v2026.11.0")
     assert "2026.11.0" in bibtex(published.release)

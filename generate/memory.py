@@ -1,0 +1,49 @@
+"""Running out of memory: what it looks like, and recipes that need less of it."""
+
+import gc
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+# In the words of a RuntimeError, which is all that allocators without an exception of their own raise
+ALLOCATORS = (
+    "DefaultCPUAllocator",  # c10/core/impl/alloc_cpu.cpp
+    "Cannot allocate memory",  # ENOMEM, of what maps files
+    "could not create a primitive",  # oneDNN's word for whatever it lacks, which is memory where it has worked before
+    "MPS backend out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether an error says that there is no memory left, of the machine or of an accelerator."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATORS)
+
+
+def at_most(recipe: Any, batch: int | None) -> Any:
+    """A recipe with no more than `batch` pictures at once; as it is where it has no batch, or None is given."""
+    own = getattr(recipe, "batch", None)
+    return recipe if own is None or batch is None else replace(recipe, batch=min(own, batch))
+
+
+def smaller(recipe: Any, device: torch.device) -> int | None:
+    """Half a recipe's batch; None where there is nothing to halve.
+
+    On a CPU the least is two: one picture is joined by its copy, see Subject.least.
+    """
+    least = 2 if device.type == "cpu" else 1
+    own: int = getattr(recipe, "batch", least)
+    return max(least, own // 2) if own > least else None
+
+
+def release(device: torch.device) -> None:
+    """Give back what is held for nobody, so that another attempt has all the memory there is."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,103 @@
+"""What every engine promises: one end for each job, the same bytes, and faults that stay with their shard."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from generate import run
+from generate.engines.engine import Engine, Failed
+from generate.engines.local import LocalEngine
+from generate.engines.ray import RayEngine, joined
+from generate.plan import Job, Units
+from generate.shard import Finished, Made
+from tests.atlases import IMAGES, LAYER, LENS, MODEL, RECIPE, content, quick, request
+from tests.engines.test_local import ENDLESS
+
+CPU = torch.device("cpu")
+UNITS = 3
+RECIPES = {LENS: RECIPE, "sheets": quick("sheets")}  # one that looks at the network, and one that reads the first
+
+
+@contextmanager
+def on_ray() -> Iterator[Engine]:
+    with joined(None):
+        yield RayEngine(CPU, workers=2)
+
+
+ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
+    "local": lambda: nullcontext(LocalEngine(CPU)),
+    "local-workers": lambda: nullcontext(LocalEngine(CPU, workers=2)),
+    "ray": on_ray,
+}
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.ray] * (name == "ray")) for name in ENGINES]
+)
+def engine(request: pytest.FixtureRequest, cache: Path) -> Iterator[Engine]:
+    with ExitStack() as stack:
+        yield stack.enter_context(ENGINES[request.param]())
+
+
+def jobs(count: int = UNITS) -> list[Job]:
+    sha256 = request({}).weights.sha256
+    return [Job(Units(LENS, MODEL, LAYER, unit, unit + 1), RECIPE, "pretrained", sha256) for unit in range(count)]
+
+
+def render(root: Path, engine: Engine) -> run.Outcome:
+    return run.render(root, [request({LAYER: range(UNITS)})], RECIPES, engine, 1, lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def reference(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    root = tmp_path_factory.mktemp("reference") / "atlas"
+    render(root, LocalEngine(CPU))
+    return content(root)
+
+
+def test_each_job_ends_in_exactly_one_shard(engine: Engine, tmp_path: Path) -> None:
+    events = list(engine.run(jobs(), tmp_path))
+    ended = [event for event in events if not isinstance(event, Made)]
+    assert sorted(event.shard.units.start for event in ended if isinstance(event, Finished)) == list(range(UNITS))
+    assert len(ended) == UNITS
+    assert sum(event.rows for event in events if isinstance(event, Made)) == UNITS * IMAGES
+
+
+def test_nothing_to_do_ends_at_once(engine: Engine, tmp_path: Path) -> None:
+    assert not list(engine.run([], tmp_path))
+
+
+def test_every_file_is_the_same_byte_for_byte(
+    engine: Engine, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    render(Path("atlas"), engine)  # a name that holds in this process alone
+    assert content(tmp_path / "atlas") == reference
+
+
+def test_error_fails_its_job_alone_and_says_which_and_why(engine: Engine, tmp_path: Path) -> None:
+    good, *others = jobs()
+    bad = replace(good, weights_sha256="another")
+    events = list(engine.run([bad, *others], tmp_path))
+    (failed,) = (event for event in events if isinstance(event, Failed))
+    assert failed.job == bad
+    assert "WeightsError" in failed.reason
+    assert "expects another" in failed.reason
+    assert sum(isinstance(event, Finished) for event in events) == len(others)
+
+
+def test_nobody_writes_once_the_run_has_let_go(engine: Engine, tmp_path: Path) -> None:
+    first, *others = jobs()
+    endless = [replace(job, recipe=ENDLESS) for job in others]
+    events = engine.run([first, *endless], tmp_path)
+    assert any(isinstance(event, Finished) for event in events)
+    events.close()  # type: ignore[attr-defined]
+    there = content(tmp_path)
+    time.sleep(0.5)
+    assert content(tmp_path) == there
+    assert len(list(engine.run([first], tmp_path))) == IMAGES + 1  # and it can be used again
