@@ -18,6 +18,7 @@ from generate.errors import AtlasDamaged, InvalidKey
 from generate.plan import missing
 from generate.store import Manifest
 
+REPO = re.compile(r"[\w.-]+/[\w.-]+")  # `owner/name`
 VERSION = re.compile(r"(20\d\d)\.([1-9]|1[0-2])\.(0|[1-9]\d*)")  # year, month, and a count within the month
 
 
@@ -64,12 +65,23 @@ def read(root: Path) -> list[Release]:
         return []
     try:
         plain = json.loads(path.read_text())["releases"]
+        json.dumps(plain, ensure_ascii=False).encode()  # a ValueError for half characters, which nobody could print
         found = [Release(**{**each, "changes": tuple(each["changes"])}) for each in plain]
         for release in found:
-            order(release.version)
-    except (OSError, ValueError, KeyError, TypeError, InvalidKey) as error:
+            _refuse_untyped(release)
+    # RecursionError: lists in lists in lists
+    except (OSError, ValueError, KeyError, TypeError, InvalidKey, RecursionError) as error:
         raise AtlasDamaged(f"{path} is not a list of releases: {error!r}") from error
     return found
+
+
+def _refuse_untyped(release: Release) -> None:
+    """ValueError, or InvalidKey, for a release that does not say what a release says."""
+    if not all(isinstance(text, str) for text in (release.version, release.manifest, *release.changes)):
+        raise ValueError(f"{release} does not hold text")
+    order(release.version)
+    if any(not REPO.fullmatch(name) for name in (release.repo, release.space or release.repo)):
+        raise ValueError(f"{release.repo!r} or {release.space!r} is no repository's name")
 
 
 def to_json(releases: Sequence[Release]) -> str:
