@@ -19,7 +19,7 @@ from generate.plan import missing
 from generate.store import Manifest
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")  # `owner/name`
-VERSION = re.compile(r"(20\d\d)\.([1-9]|1[0-2])\.(0|[1-9]\d*)")  # year, month, and a count within the month
+VERSION = re.compile(r"(20[0-9]{2})\.([1-9]|1[0-2])\.(0|[1-9][0-9]{0,8})")  # year, month, and a count within the month
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from generate import index, releases, schema, store
 from generate.card import render_card
 from generate.cover import render_cover
 from generate.engines.engine import Engine, Failed
-from generate.errors import RenderFailed, SettingsDiffer
+from generate.errors import AtlasDamaged, RenderFailed, SettingsDiffer
 from generate.lenses.lens import restored, settings
 from generate.lenses.registry import LENSES, lens, rounds
 from generate.models.converted import Weights
@@ -223,7 +223,10 @@ def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int) -> 
     present = [shard.units for shard in manifest.shards.values()]
     jobs = []
     for name in names:
-        recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
+        try:
+            recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
+        except (ValueError, TypeError) as error:
+            raise AtlasDamaged(f"the recipe of {name} in {schema.MANIFEST} is none: {error}") from error
         planned = [run for run in manifest.planned if run.lens == name]
         for run in missing(planned, present, units_per_shard if lens(name).divisible else None):
             # a digest never looks at the network, so any kind of weights will do

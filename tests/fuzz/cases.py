@@ -18,6 +18,13 @@ CASES = {  # of what -> in the quick share, and in the long one
     "kept weights": (100, 500),
     "safetensors of any header": (200, 1000),
     "state dicts": (200, 1000),
+    "shards": (150, 1000),
+    "shards in check": (60, 300),
+    "shards in the Space": (60, 400),
+    "indexes": (60, 400),
+    "manifests": (200, 1000),
+    "manifests in check": (100, 500),
+    "releases": (100, 500),
 }
 LEAST = 10_000  # long ones, together
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from generate.errors import AtlasError
 
@@ -21,16 +22,18 @@ GRACE_SECONDS = 5.0  # then the process ends
 ROOM = 256 << 20  # bytes that the resident memory may grow by in a case
 ADDRESSES = 8 << 30  # bytes that the address space may: so that a bomb harms this test alone
 
+T = TypeVar("T")
+
 
 class TooSlow(BaseException):
     """A case that hangs; no Exception, so that no reader takes it for a fault of its file."""
 
 
-def reads(read: Callable[[], object], about: str) -> bool:
-    """Whether `read` reads, or else refuses as it may; `about` names the case where it does neither."""
+def reads(read: Callable[[T], object], given: T, about: str) -> bool:
+    """Whether `read` reads what it is given, or else refuses as it may; `about` names the case where it does neither."""
     try:
         with limited():
-            read()
+            read(given)
     except AtlasError as error:
         assert str(error), f"{about}: refused without a word"
         return False

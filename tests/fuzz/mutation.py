@@ -6,7 +6,23 @@ from random import Random
 
 from tests.fuzz.limits import reads
 
-LENGTHS = (0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**60, 2**63 - 1, 2**63, 2**64 - 1)
+LENGTHS = (
+    0,
+    1,
+    127,
+    128,
+    255,
+    2**15,
+    2**16 - 1,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**60,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+)
 MOST_DAMAGES = 4  # a case
 
 
@@ -92,12 +108,12 @@ def survived(
     """
     for content in files:
         path.write_bytes(content)
-        assert reads(lambda: read(path), "the whole file"), "the whole file is refused"
+        assert reads(read, path, "the whole file"), "the whole file is refused"
     found = 0
     for number in range(cases):
         random = Random(f"{path.name} {number}")
         path.write_bytes(remade(mutated(files, random), random))
-        found += reads(lambda: read(path), f"case {number}, left at {path}")
+        found += reads(read, path, f"case {number}, left at {path}")
     return found
 
 

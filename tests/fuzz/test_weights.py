@@ -6,8 +6,6 @@ import json
 import struct
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -19,8 +17,7 @@ import torch
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from generate.errors import WeightsError
-from generate.models import converted, graphdef
+from generate.models import converted
 from generate.models.caffemodel import read_caffemodel
 from generate.models.checkpoint import MAGIC, read_checkpoint
 from generate.models.converted import Provenance
@@ -28,7 +25,7 @@ from generate.models.graphdef import read_graphdef
 from generate.models.state_dict import read_safetensors, read_state_dict
 from tests.fuzz import cases as generated
 from tests.fuzz.limits import reads
-from tests.fuzz.mutation import LENGTHS, survived
+from tests.fuzz.mutation import LENGTHS, mutated, survived
 from tests.models.test_graphdef import serialized, some_constants
 from tests.references.caffemodel import caffemodel, field, varint
 from tests.references.slim.shared_weights import FOLDER
@@ -72,7 +69,7 @@ def test_protobufs_of_any_shape(tmp_path: Path, cases: int) -> None:
     def one(content: bytes) -> None:
         path.write_bytes(content)
         for read in (read_caffemodel, read_graphdef):
-            reads(lambda: read(path), f"{read.__name__} of {content!r}")
+            reads(read, path, f"{read.__name__} of {content!r}")
 
     generated.each(MESSAGE, cases, one)
 
@@ -119,9 +116,7 @@ def checkpoint() -> bytes:
     with tarfile.open(ARCHIVE) as archive:
         file = archive.extractfile("net.ckpt")
         assert file
-        content = file.read()
-    # some of its 70,000 numbers say as much as all: the archive is small, and the checkpoint is not
-    return content
+        return file.read()
 
 
 def ending(content: bytes, random: Random) -> bytes:
@@ -136,24 +131,14 @@ def test_checkpoints(tmp_path: Path, cases: int) -> None:
 
 @generated.of("archived checkpoints")
 def test_archived_checkpoints(tmp_path: Path, cases: int) -> None:
-    """Damage to the archive within what is compressed, and to the compressed file itself."""
+    """Damage to the compressed file itself, and within it."""
+    path, plain = tmp_path / "net.tar.gz", gzip.decompress(ARCHIVE.read_bytes())
 
-    def compressed(content: bytes, random: Random) -> bytes:
-        return content if content.startswith(b"\x1f\x8b") else gzip.compress(content, 1)
+    def within(_: bytes, random: Random) -> bytes:
+        return gzip.compress(mutated([plain], random), 1)
 
-    files = [gzip.decompress(ARCHIVE.read_bytes()), ARCHIVE.read_bytes()]
-    path = tmp_path / "net.tar.gz"
-    path.write_bytes(compressed(files[0], Random(0)))
-    files[0] = files[0].rstrip(b"\0") + bytes(1024)
-    assert survived(read_checkpoint, files[1:], path, cases // 2) <= cases
-    inside = [gzip.compress(files[0], 1)]
-
-    def within(content: bytes, random: Random) -> bytes:
-        from tests.fuzz.mutation import mutated
-
-        return gzip.compress(mutated([files[0]], random), 1)
-
-    assert survived(read_checkpoint, inside, path, cases // 2, within) <= cases
+    assert survived(read_checkpoint, [ARCHIVE.read_bytes()], path, cases // 2) < cases // 2
+    assert survived(read_checkpoint, [ARCHIVE.read_bytes()], path, cases // 2, within) < cases // 2
 
 
 def kept() -> bytes:
@@ -181,7 +166,8 @@ JSON = st.recursive(
 )
 TENSOR = st.fixed_dictionaries(
     {
-        "dtype": st.sampled_from(("F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "F4", "C64", "X")) | JSON,
+        "dtype": st.sampled_from(("F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "F4", "C64", "X"))
+        | JSON,
         "shape": st.lists(st.sampled_from((0, 1, 2, 4, *LENGTHS)), max_size=3) | JSON,
         "data_offsets": st.tuples(st.integers(0, 16), st.integers(0, 16)) | JSON,
     }
@@ -197,7 +183,7 @@ def test_safetensors_of_any_header(tmp_path: Path, cases: int) -> None:
         text = json.dumps(header).encode()
         path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
         for read in (read_safetensors, converted.read):
-            reads(lambda: read(path), f"{read.__name__} with {text!r}")
+            reads(read, path, f"{read.__name__} with {text!r}")
 
     generated.each(HEADER, cases, one)
 
