@@ -25,6 +25,16 @@ CASES = {  # of what -> in the quick share, and in the long one
     "manifests": (200, 1000),
     "manifests in check": (100, 500),
     "releases": (100, 500),
+    "keys": (200, 1000),
+    "old links": (200, 1000),
+    "recipes": (100, 500),
+    "names of atlases and pictures": (50, 300),
+    "queries": (100, 700),
+    "what programs ask": (50, 300),
+    "uploads": (200, 1500),
+    "uploads as text": (100, 500),
+    "pictures in a folder": (200, 1000),
+    "stored images": (200, 1000),
 }
 LEAST = 10_000  # long ones, together
 

@@ -2,7 +2,7 @@
 
 A reader reads, or refuses with an error of the package's own. Everything else fails the test: another exception, a case
 that takes longer than `SECONDS`, or one whose resident memory grows by more than `ROOM`. A reader that hangs where no
-Python code runs, in a library, ends the process, with a traceback of where it was.
+Python code runs, in a library, ends the process; `pytest -s` shows where it was.
 """
 
 import faulthandler
@@ -30,7 +30,7 @@ class TooSlow(BaseException):
 
 
 def reads(read: Callable[[T], object], given: T, about: str) -> bool:
-    """Whether `read` reads what it is given, or else refuses as it may; `about` names the case where it does neither."""
+    """Whether `read` reads what it is given, or refuses as it may; `about` names the case where it does neither."""
     try:
         with limited():
             read(given)

@@ -18,7 +18,7 @@ from generate.check import check
 from generate.cite import cite
 from generate.index import Images
 from generate.keys import Key
-from generate.plan import missing, union
+from generate.plan import Units, missing, union
 from generate.source import Folder
 from generate.status import coverage
 from space import ranges
@@ -52,10 +52,7 @@ def vouched(root: Path, path: str, content: bytes) -> None:
     (root / path).write_bytes(content)
     plain = json.loads((root / schema.MANIFEST).read_text())
     for shard in plain["shards"]:
-        if (
-            path
-            == f"{LENS}/{MODEL}/{shard['units']['layer']}.{shard['units']['start']:05}-{shard['units']['stop']:05}.parquet"
-        ):
+        if Units(**shard["units"]).path == path:
             shard.update(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     (root / schema.MANIFEST).write_text(json.dumps(plain))
 
