@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from generate.changes import Changes, Files, changes
 from generate.errors import HubFailed
@@ -41,7 +42,7 @@ class Repo:
     @property
     def url(self) -> str:
         prefix = "" if self.kind == "model" else f"{self.kind}s/"
-        return f"{endpoint()}/{prefix}{self.name}"
+        return f"{site()}/{prefix}{self.name}"
 
     def head(self) -> str | None:
         """The commit at the tip of main; None where there is no such repository."""
@@ -201,6 +202,17 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", SITE).rstrip("/")
 
 
+def site() -> str:
+    """The same, to be shown: without a name and password that HF_ENDPOINT may hold."""
+    return endpoint().replace(_credentials(), "")
+
+
+def _credentials() -> str:
+    """`name:password@` in HF_ENDPOINT; an `@` that stands nowhere, where there are none."""
+    given, at, _ = urlsplit(endpoint()).netloc.rpartition("@")
+    return given + at if at else "\0@"
+
+
 def patiently(call: Callable[[], T]) -> T:
     """What `call` returns; again after a wait, a few times, where the Hub is busy or does not answer."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
@@ -226,7 +238,7 @@ def answering(where: str) -> Iterator[None]:
         yield
     except (EntryNotFoundError, HTTPError, OSError, RuntimeError, ValueError) as error:
         message = f"{where}: {_reason(error)}"
-        raise HubFailed(message.replace(get_token() or "\0", "***")) from error
+        raise HubFailed(message.replace(get_token() or "\0", "***").replace(_credentials(), "")) from error
 
 
 def _reason(error: Exception) -> str:

@@ -74,16 +74,17 @@ def dense(value: Tensor, map_size: int = 1) -> Tensor:
 
 
 def _content(path: Path) -> bytes:
-    if not zipfile.is_zipfile(path):
-        return path.read_bytes()
     try:
+        if not zipfile.is_zipfile(path):
+            return path.read_bytes()
         with zipfile.ZipFile(path) as archive:
             graphs = [member for member in archive.infolist() if member.filename.endswith(".pb")]
             if len(graphs) != 1:
                 raise WeightsError(f"{path} holds {len(graphs)} .pb files, expected 1")
             if graphs[0].file_size > MAX_BYTES:
                 raise WeightsError(f"{path} holds a file of {graphs[0].file_size} bytes, expected at most {MAX_BYTES}")
-            return archive.read(graphs[0])
+            with archive.open(graphs[0]) as file:
+                return file.read(graphs[0].file_size)  # or all would be unpacked, whatever it is said to be
     # RuntimeError: with a password, or of another compression; OSError and ValueError: said to be where nothing can be
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is a damaged zip archive: {error}") from error

@@ -43,8 +43,8 @@ def reads(read: Callable[[T], object], given: T, about: str) -> bool:
 
 
 @contextmanager
-def limited() -> Iterator[None]:
-    """Within it, little time and memory; AssertionError afterwards where the memory was more."""
+def limited(room: int = ROOM) -> Iterator[None]:
+    """Within it, little time and memory; AssertionError afterwards where the memory has grown by more than `room`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     before = _memory("VmRSS")
     resource.setrlimit(resource.RLIMIT_AS, (_memory("VmSize") + ADDRESSES if before else soft, hard))
@@ -60,7 +60,7 @@ def limited() -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         grown = _memory("VmHWM") - before
-        assert grown < ROOM, f"the memory grew by {grown >> 20} MB"
+        assert grown < room, f"the memory grew by {grown >> 20} MB"
 
 
 def _stop(signal: int, frame: FrameType | None) -> None:
