@@ -5,6 +5,7 @@ command line starts faster, and rendering does without it.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ BATCH_BYTES = 256 * 2**20
 BUSY = (408, 429, 500, 502, 503, 504)  # HTTP statuses that a later attempt may not meet
 WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # before each further attempt
 
+QUERY = re.compile(r"""(https?://[^\s?"'<>]+)\?[^\s"'<>]*""")  # a URL, and what follows its path
+
 Kind = Literal["model", "dataset", "space"]
 Listen = Callable[[int, int], None]  # called with bytes sent, and to send
 T = TypeVar("T")
@@ -42,7 +45,7 @@ class Repo:
     @property
     def url(self) -> str:
         prefix = "" if self.kind == "model" else f"{self.kind}s/"
-        return f"{site()}/{prefix}{self.name}"
+        return f"{endpoint()}/{prefix}{self.name}"
 
     def head(self) -> str | None:
         """The commit at the tip of main; None where there is no such repository."""
@@ -198,19 +201,11 @@ def client() -> "HfApi":
 
 
 def endpoint() -> str:
-    """Where requests go: what HF_ENDPOINT says, or the Hub itself."""
-    return os.environ.get("HF_ENDPOINT", SITE).rstrip("/")
-
-
-def site() -> str:
-    """The same, to be shown: without a name and password that HF_ENDPOINT may hold."""
-    return endpoint().replace(_credentials(), "")
-
-
-def _credentials() -> str:
-    """`name:password@` in HF_ENDPOINT; an `@` that stands nowhere, where there are none."""
-    given, at, _ = urlsplit(endpoint()).netloc.rpartition("@")
-    return given + at if at else "\0@"
+    """Where requests go: what HF_ENDPOINT says, or the Hub itself. HubFailed where it holds a password."""
+    asked = os.environ.get("HF_ENDPOINT", SITE).rstrip("/")
+    if "@" in urlsplit(asked).netloc:  # the client would print it
+        raise HubFailed("HF_ENDPOINT holds a name or a password; leave it out, and give the token as HF_TOKEN")
+    return asked
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -230,15 +225,18 @@ def patiently(call: Callable[[], T]) -> T:
 
 @contextmanager
 def answering(where: str) -> Iterator[None]:
-    """The Hub's refusals, and its silence, as HubFailed that says `where`; never with the token in it."""
+    """The Hub's refusals, and its silence, as HubFailed that says `where`.
+
+    Never with the token in it; nor with what stands behind `?` in a URL, which may be signed in somebody's name.
+    """
     from huggingface_hub import get_token
     from huggingface_hub.errors import EntryNotFoundError, HTTPError  # type: ignore[attr-defined]
 
     try:
         yield
     except (EntryNotFoundError, HTTPError, OSError, RuntimeError, ValueError) as error:
-        message = f"{where}: {_reason(error)}"
-        raise HubFailed(message.replace(get_token() or "\0", "***").replace(_credentials(), "")) from error
+        message = QUERY.sub(r"\1", f"{where}: {_reason(error)}")
+        raise HubFailed(message.replace(get_token() or "\0", "***")) from error
 
 
 def _reason(error: Exception) -> str:

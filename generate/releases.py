@@ -18,7 +18,7 @@ from generate.errors import AtlasDamaged, InvalidKey
 from generate.plan import missing
 from generate.store import Manifest
 
-REPO = re.compile(r"[\w.-]+/[\w.-]+")  # `owner/name`
+REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # `owner/name`
 VERSION = re.compile(r"(20[0-9]{2})\.([1-9]|1[0-2])\.(0|[1-9][0-9]{0,8})")  # year, month, and a count within the month
 
 

@@ -55,7 +55,7 @@ def endpoints(atlas: Atlas) -> None:
             words: what to look for, for example inceptionv1/mixed4c/447, or racer
 
         """
-        return [{"key": str(found.key), "what": found.what} for found in search.find(atlas, words)]
+        return [{"key": str(found.key), "what": found.what} for found in search.find(atlas, str(words))]
 
     api(unit, api_name="unit")
     api(layer, api_name="layer")

@@ -102,7 +102,9 @@ def _endpoint(atlas: Atlas) -> None:
 
         """
         try:
-            yield from plain(atlas, chooser.given(picture), model, layers, quality)
+            # Gradio lets any type through
+            named = [str(layer) for layer in layers] if isinstance(layers, list) else [str(layers)]
+            yield from plain(atlas, chooser.given(picture), str(model), named, str(quality))
         except AtlasError as error:
             raise gr.Error(str(error)) from error
 

@@ -1,7 +1,7 @@
 """The Space fetches nothing for a visitor.
 
-Gradio would: a picture, or any other input, may come as the URL of a file, and a route of its own passes on what lies at
-a URL. It refuses addresses of private networks; but whoever asks would still make requests in this server's name.
+Gradio would: a picture, or any other input, may come as the URL of a file, and a route of its own passes on what lies
+at a URL. It refuses addresses of private networks; but whoever asks would still make requests in this server's name.
 """
 
 from typing import Any, NoReturn

@@ -68,7 +68,8 @@ def _endpoint(atlas: Atlas) -> None:
 
         """
         try:
-            return plain(atlas, chooser.given(picture), model, min(max(top, 1), 50))
+            most = min(max(top, 1), 50) if isinstance(top, int) else excited.TOP  # Gradio lets any type through
+            return plain(atlas, chooser.given(picture), str(model), most)
         except AtlasError as error:
             raise gr.Error(str(error)) from error
 

@@ -31,7 +31,7 @@ def filename(model: str) -> str:
 def fetch(organism: Organism, repo: str) -> Weights:
     """The organism's weights from `owner/name` or `owner/name@revision`; WeightsError where they cannot be had."""
     name, _, revision = repo.partition("@")
-    where = f"{hub.site()}/{repo}: {filename(organism.name)}"
+    where = f"{hub.endpoint()}/{repo}: {filename(organism.name)}"
     with TemporaryDirectory() as folder:
         try:
             path = Repo(name, "model").download(filename(organism.name), revision or "main", Path(folder))

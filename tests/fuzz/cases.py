@@ -31,6 +31,7 @@ CASES = {  # of what -> in the quick share, and in the long one
     "names of atlases and pictures": (50, 300),
     "queries": (100, 700),
     "what programs ask": (50, 300),
+    "requests": (40, 300),
     "uploads": (200, 1500),
     "uploads as text": (100, 500),
     "pictures in a folder": (200, 1000),

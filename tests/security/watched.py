@@ -13,7 +13,7 @@ EVENTS = ("open", "os.listdir", "os.scandir", "socket.connect", "socket.getaddri
 def main() -> None:
     from generate.cli import main
 
-    record = Path(sys.argv.pop(1)).open("a", buffering=1)
+    record = Path(sys.argv.pop(1)).open("a", buffering=1)  # noqa: SIM115 - to the end of the process
 
     def note(event: str, about: tuple[Any, ...]) -> None:
         if event in EVENTS:
