@@ -26,7 +26,7 @@ class Space:
     said: Callable[[], str]  # what it has printed so far
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def space(every: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Space]:
     folder = tmp_path_factory.mktemp("watched")
     (folder / "tmp").mkdir()
