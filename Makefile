@@ -21,7 +21,7 @@ space: atlas .venv/space ## Serve the Space of the default atlas on this machine
 test: .venv/test ## The tests: on a CPU, without network, in a few minutes
 	$(BIN)/python -m pytest -n auto
 
-test-long: .venv/test ## The tests that take longer: many more faults of the same kinds
+test-long: .venv/test ## The tests that take minutes: many more faults, and much more bad input
 	$(BIN)/python -m pytest -n auto -m long
 
 lint: .venv/test ## What the pre-commit hooks run

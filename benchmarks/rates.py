@@ -29,6 +29,7 @@ from generate.models.network import Layer, Network
 from generate.plan import Job, Units
 from generate.shard import rows
 from generate.source import Folder
+from generate.store import Root
 
 STEPS = ("ascent.steps", "picture_ascent.steps", "maco.steps")  # of recipes: where they say how long they ascend
 STIMULI = 32  # of synthetic tuning that count as a step: a batch of its recipe
@@ -195,7 +196,7 @@ class _Clock:
         self.seconds: dict[str, float] = defaultdict(float)
         self._engine = LocalEngine(device)
 
-    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
         """See Engine."""
         for job in jobs:
             start = time.perf_counter()

@@ -1,6 +1,5 @@
 """Every promise of an atlas, verified on its bytes."""
 
-import io
 import json
 import math
 from collections import Counter
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from generate import index, schema, store
 from generate.card import render_card
 from generate.columns import Table
 from generate.errors import AtlasDamaged, AtlasError
 from generate.lenses.registry import lens
+from generate.pictures.stored import decoded
 from generate.plan import Units, missing
 from generate.source import Folder, Source
 from generate.store import Manifest, Shard
@@ -183,7 +182,7 @@ def _made_with(text: str, recipe: dict[str, Any]) -> bool:
     """
     try:
         made = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: lists in lists in lists
         return False
     if not isinstance(made, dict):
         return False
@@ -194,10 +193,9 @@ def _made_with(text: str, recipe: dict[str, Any]) -> bool:
 
 def _image(image: dict[str, Any], may_be_flat: bool) -> Iterator[str]:
     try:
-        with Image.open(io.BytesIO(image["bytes"] or b"")) as opened:
-            values = np.asarray(opened.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's word for a broken PNG
-        yield f"its image does not decode: {error}"
+        values = np.asarray(decoded(image["bytes"] or b"").convert("RGB"))
+    except AtlasDamaged as error:
+        yield f"its {error}"
         return
     if not may_be_flat and values.std() < FLAT:
         yield "its image is flat and no flag says so"

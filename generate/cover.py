@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from generate.models.catalog import organism
+from generate.pictures.stored import decoded
 from generate.store import Manifest, Root, holding, read_shard
 
 ROWS, COLUMNS = 6, 10  # layers and units at most, evenly spread over those that there are
@@ -51,7 +52,7 @@ def _tiles(root: Root, paths: Sequence[str]) -> list[Image.Image]:
         with holding(root, path) as folder:
             table = read_shard(folder / path, ["thumbnail"])
         found += table.filter(pc.is_valid(table["thumbnail"])).to_pylist()
-    return [Image.open(io.BytesIO(row["thumbnail"]["bytes"])).convert("RGB") for row in _spread(found, COLUMNS)]
+    return [decoded(row["thumbnail"]["bytes"]).convert("RGB") for row in _spread(found, COLUMNS)]
 
 
 def _spread(values: Sequence[T], most: int) -> list[T]:

@@ -5,12 +5,14 @@ command line starts faster, and rendering does without it.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from generate.changes import Changes, Files, changes
 from generate.errors import HubFailed
@@ -25,6 +27,8 @@ BATCH_FILES = 256  # sent between two reports of progress; what the Hub looks up
 BATCH_BYTES = 256 * 2**20
 BUSY = (408, 429, 500, 502, 503, 504)  # HTTP statuses that a later attempt may not meet
 WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # before each further attempt
+
+QUERY = re.compile(r"""(https?://[^\s?"'<>]+)\?[^\s"'<>]*""")  # a URL, and what follows its path
 
 Kind = Literal["model", "dataset", "space"]
 Listen = Callable[[int, int], None]  # called with bytes sent, and to send
@@ -197,8 +201,11 @@ def client() -> "HfApi":
 
 
 def endpoint() -> str:
-    """Where requests go: what HF_ENDPOINT says, or the Hub itself."""
-    return os.environ.get("HF_ENDPOINT", SITE).rstrip("/")
+    """Where requests go: what HF_ENDPOINT says, or the Hub itself. HubFailed where it holds a password."""
+    asked = os.environ.get("HF_ENDPOINT", SITE).rstrip("/")
+    if "@" in urlsplit(asked).netloc:  # the client would print it
+        raise HubFailed("HF_ENDPOINT holds a name or a password; leave it out, and give the token as HF_TOKEN")
+    return asked
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -218,14 +225,17 @@ def patiently(call: Callable[[], T]) -> T:
 
 @contextmanager
 def answering(where: str) -> Iterator[None]:
-    """The Hub's refusals, and its silence, as HubFailed that says `where`; never with the token in it."""
+    """The Hub's refusals, and its silence, as HubFailed that says `where`.
+
+    Never with the token in it; nor with what stands behind `?` in a URL, which may be signed in somebody's name.
+    """
     from huggingface_hub import get_token
     from huggingface_hub.errors import EntryNotFoundError, HTTPError  # type: ignore[attr-defined]
 
     try:
         yield
     except (EntryNotFoundError, HTTPError, OSError, RuntimeError, ValueError) as error:
-        message = f"{where}: {_reason(error)}"
+        message = QUERY.sub(r"\1", f"{where}: {_reason(error)}")
         raise HubFailed(message.replace(get_token() or "\0", "***")) from error
 
 

@@ -22,6 +22,8 @@ from generate.schema import INDEX
 from generate.source import Source
 from generate.store import Manifest, Root, Shard
 
+MAX_BYTES = 1 << 28  # of an image; the largest sheets have 20 MB
+
 
 def update(root: Root, manifest: Manifest) -> None:
     """Bring the indexes of the atlas at `root`, and the manifest's word of them, to what its shards are now."""
@@ -150,11 +152,17 @@ class Images:
         if path not in source.files():
             raise AtlasDamaged(f"{source.name} has no index of {model} ({path}); running render again makes it")
         with source.holding(path) as root:
-            table = store.read_shard(root / path).select(["table", "column", "name", "file", "offset", "length"])
+            table = store.read_shard(root / path)
+        if not table.schema.equals(INDEX.arrow):
+            raise AtlasDamaged(f"{source.name}: {path} has other columns than an index; running render again makes it")
         names = zip(*(table[name].to_pylist() for name in ("table", "column", "name")), strict=True)
         places = zip(*(table[name].to_pylist() for name in ("file", "offset", "length")), strict=True)
         self._source = source
         self._slices = {name: Slice(*place) for name, place in zip(names, places, strict=True)}
+        files = source.files()
+        for place in self._slices.values():  # whoever made the index: it leads to the atlas' own files alone
+            if place.file not in files or place.offset < 0 or not 0 <= place.length <= MAX_BYTES:
+                raise AtlasDamaged(f"{source.name}: {path} leads to {place}, which is no image of this atlas")
 
     def read(self, table: str, name: str, column: str = "image") -> bytes:
         """The encoded image of a row, by its file name; UnknownName with the nearest where there is none."""

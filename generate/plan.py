@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from generate.lenses.lens import settings
 from generate.lenses.registry import lens
 from generate.models.organism import Organism
 from generate.models.weights import WeightsKind
+
+MOST_UNITS = 1 << 20  # of a layer; the widest of well-known networks name 21,843 classes
 
 # What `render` makes without flags: textures to patterns, on weights that come with a package
 DEFAULT_UNITS = {
@@ -39,8 +41,8 @@ class Units:
         """Refuse, with a ValueError, names that could lead a path out of the atlas, and runs of no units."""
         if not (LAYER.fullmatch(self.lens) and MODEL.fullmatch(self.model) and LAYER.fullmatch(self.layer)):
             raise ValueError(f"{self.lens!r} of {self.model!r}/{self.layer!r} are no names")
-        if not 0 <= self.start < self.stop:
-            raise ValueError(f"units {self.start}:{self.stop} are none")
+        if not 0 <= self.start < self.stop <= MOST_UNITS:
+            raise ValueError(f"units {self.start}:{self.stop} are none; expected some of 0:{MOST_UNITS}")
 
     @property
     def path(self) -> str:
@@ -125,21 +127,18 @@ def missing(wanted: Iterable[Units], present: Iterable[Units], most: int | None 
     have = _by_layer(present)
     runs = []
     for run in wanted:
-        there = have.setdefault((run.lens, run.model, run.layer), set())
-        absent = [unit for unit in range(run.start, run.stop) if unit not in there]
-        there.update(absent)  # so that what is wanted twice is made once
-        for start, stop in _runs(absent, most or len(absent)):
-            runs.append(Units(run.lens, run.model, run.layer, start, stop))
+        layer = (run.lens, run.model, run.layer)
+        there = have.get(layer, [])
+        for start, stop in _gaps(there, run.start, run.stop):
+            each = most or stop - start
+            runs += [Units(*layer, at, min(at + each, stop)) for at in range(start, stop, each)]
+        have[layer] = _joined([*there, (run.start, run.stop)])  # so that what is wanted twice is made once
     return runs
 
 
 def union(runs: Iterable[Units]) -> list[Units]:
     """The same units in as few runs as there can be, sorted."""
-    return [
-        Units(*layer, start, stop)
-        for layer, units in sorted(_by_layer(runs).items())
-        for start, stop in _runs(sorted(units), most=len(units))
-    ]
+    return [Units(*layer, start, stop) for layer, spans in sorted(_by_layer(runs).items()) for start, stop in spans]
 
 
 def differences(asked: Mapping[str, Any], there: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -154,18 +153,32 @@ def differences(asked: Mapping[str, Any], there: Mapping[str, Any], prefix: str 
     return found
 
 
-def _by_layer(runs: Iterable[Units]) -> dict[tuple[str, str, str], set[int]]:
-    """The units of each layer, seen through each lens."""
-    units: dict[tuple[str, str, str], set[int]] = {}
+def _by_layer(runs: Iterable[Units]) -> dict[tuple[str, str, str], list[tuple[int, int]]]:
+    """The units of each layer, seen through each lens: [start, stop), sorted and apart."""
+    spans: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
     for run in runs:
-        units.setdefault((run.lens, run.model, run.layer), set()).update(range(run.start, run.stop))
-    return units
+        spans.setdefault((run.lens, run.model, run.layer), []).append((run.start, run.stop))
+    return {layer: _joined(some) for layer, some in spans.items()}
 
 
-def _runs(units: Sequence[int], most: int) -> Iterable[tuple[int, int]]:
-    """Consecutive units as [start, stop), cut after every `most`."""
-    start = 0
-    for at in range(1, len(units) + 1):
-        if at == len(units) or units[at] != units[at - 1] + 1 or at - start == most:
-            yield units[start], units[at - 1] + 1
-            start = at
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same numbers, sorted, as few spans as there can be."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def _gaps(spans: Iterable[tuple[int, int]], start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """What of [start, stop) is in none of the spans, which are sorted and apart."""
+    for first, last in spans:
+        if first >= stop:
+            break
+        if start < first:
+            yield start, first
+        start = max(start, last)
+    if start < stop:
+        yield start, stop

@@ -17,7 +17,8 @@ from generate.errors import AtlasDamaged, InvalidKey
 from generate.plan import missing
 from generate.store import Manifest, Root, holding
 
-VERSION = re.compile(r"(20\d\d)\.([1-9]|1[0-2])\.(0|[1-9]\d*)")  # year, month, and a count within the month
+REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # `owner/name`
+VERSION = re.compile(r"(20[0-9]{2})\.([1-9]|1[0-2])\.(0|[1-9][0-9]{0,8})")  # year, month, and a count within the month
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,25 @@ def read(root: Root) -> list[Release]:
     try:
         with holding(root, schema.RELEASES) as folder:
             plain = json.loads((folder / schema.RELEASES).read_text())["releases"]
+        json.dumps(plain, ensure_ascii=False).encode()  # a ValueError for half characters, which nobody could print
         found = [Release(**{**each, "changes": tuple(each["changes"])}) for each in plain]
         for release in found:
-            order(release.version)
+            _refuse_untyped(release)
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, InvalidKey) as error:
+    # RecursionError: lists in lists in lists
+    except (OSError, ValueError, KeyError, TypeError, InvalidKey, RecursionError) as error:
         raise AtlasDamaged(f"{path} is not a list of releases: {error!r}") from error
     return found
+
+
+def _refuse_untyped(release: Release) -> None:
+    """ValueError, or InvalidKey, for a release that does not say what a release says."""
+    if not all(isinstance(text, str) for text in (release.version, release.manifest, *release.changes)):
+        raise ValueError(f"{release} does not hold text")
+    order(release.version)
+    if any(not REPO.fullmatch(name) for name in (release.repo, release.space or release.repo)):
+        raise ValueError(f"{release.repo!r} or {release.space!r} is no repository's name")
 
 
 def to_json(releases: Sequence[Release]) -> str:

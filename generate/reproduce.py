@@ -5,7 +5,6 @@ differs, and grows through hundreds of steps into visible differences: a picture
 So rows are judged by score and likeness, within tolerances stated here.
 """
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from generate import schema, shard
 from generate.columns import Table
-from generate.errors import UnknownName
+from generate.errors import AtlasDamaged, UnknownName
 from generate.keys import Key
 from generate.lenses.lens import Lens, refuse_level, restored
 from generate.lenses.registry import lens
 from generate.models.converted import is_untrained
 from generate.models.weights import WeightsKind
+from generate.pictures.stored import decoded
 from generate.plan import Job, Units
 from generate.source import Source
 from generate.store import Manifest, read_shard
@@ -101,14 +100,27 @@ def _alone(units: Units, unit: int) -> Units:
 
 def _rows(source: Source, units: Units, key: Key) -> list[dict[str, Any]]:
     with source.holding(units.path) as root:
-        rows: list[dict[str, Any]] = read_shard(root / units.path).to_pylist()
-    return [row for row in rows if key.unit is None or row["unit"] == key.unit]
+        content = read_shard(root / units.path)
+    if not content.schema.equals(schema.table(units.lens).arrow):
+        raise AtlasDamaged(f"{source.name}: {units.path} has other columns than schema {schema.SCHEMA_VERSION}")
+    rows = [row for row in content.to_pylist() if key.unit is None or row["unit"] == key.unit]
+    if not rows:
+        raise AtlasDamaged(
+            f"{source.name}: {units.path} has no rows of {key}; microscope-atlas check says what is wrong"
+        )
+    return rows
 
 
 def _job(manifest: Manifest, known: Lens, units: Units, row: Mapping[str, Any]) -> Job:
     """What made a row, from what the row says; of a digest, from what the atlas holds."""
-    like, made = known.recipe("draft"), json.loads(row["recipe"])
-    recipe = restored(like, {field: made[field] for field in like.__dataclass_fields__})
+    like = known.recipe("draft")
+    try:
+        made = json.loads(row["recipe"])
+        recipe = restored(like, {field: made[field] for field in like.__dataclass_fields__})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AtlasDamaged(
+            f"the recipe of {units} is none of {known.name}: {error!r}; it cannot be made again"
+        ) from error
     kind: WeightsKind = "random" if is_untrained(manifest.models[units.model]["provenance"]) else "pretrained"
     return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units))
 
@@ -148,8 +160,7 @@ def compare(row: Mapping[str, Any], again: Mapping[str, Any], table: Table) -> R
 
 
 def _pixels(image: Mapping[str, Any]) -> Values:
-    with Image.open(io.BytesIO(image["bytes"])) as opened:
-        return np.asarray(opened, dtype=np.float64)
+    return np.asarray(decoded(image["bytes"] or b""), dtype=np.float64)
 
 
 def _likeness(a: Values, b: Values) -> float:

@@ -285,7 +285,7 @@ def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int, cos
     for name in names:
         try:
             recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise SettingsDiffer(f"{name} was made by another version, which its rows name: {error}") from error
         planned = [run for run in manifest.planned if run.lens == name]
         for run in cut(planned, present, manifest.lenses, costs, units_per_shard):

@@ -23,6 +23,7 @@ from generate import schema
 from generate.bucket import Bucket
 from generate.columns import Table
 from generate.errors import AtlasBusy, AtlasDamaged, AtlasUnwritable
+from generate.keys import LAYER, MODEL
 from generate.plan import Input, Units, content_id, inputs, union
 
 ROWS_PER_GROUP = 1000
@@ -100,14 +101,24 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
         plain = json.loads(text)
+        json.dumps(plain, ensure_ascii=False).encode()  # a ValueError for half characters, which nobody could print
         if plain["schema"] != schema.SCHEMA_VERSION:
             raise AtlasDamaged(
                 f"has schema {plain['schema']!r}, this version reads {schema.SCHEMA_VERSION!r}; "
                 "use the version of microscope-atlas that its rows name"
             )
         for name, model in plain["models"].items():
-            if "weights_sha256" not in model or not {"source", "license"} <= set(model["provenance"]):
+            origin = model["provenance"]
+            if not all(isinstance(of, str) for of in (model["weights_sha256"], origin["source"], origin["license"])):
                 raise ValueError(f"{name} lacks its provenance")
+        for name in (*plain["models"], *plain["indexes"]):
+            if not MODEL.fullmatch(name):  # it becomes part of paths
+                raise ValueError(f"{name!r} is no model's name")
+        for name, recipe in plain["lenses"].items():
+            if not (LAYER.fullmatch(name) and isinstance(recipe, dict)):
+                raise ValueError(f"{name!r} has no recipe")
+        if not isinstance(plain["software"], str) or not isinstance(plain["cover"], str | None):
+            raise TypeError("software and cover are to be text")
         shards = [_typed(Shard, {**shard, "units": _typed(Units, shard["units"])}) for shard in plain["shards"]]
         return cls(
             **{name: plain[name] for name in ("schema", "software", "models", "lenses")},
@@ -140,7 +151,8 @@ def read_manifest(root: Root) -> Manifest:
         raise AtlasDamaged(f"{root} holds no atlas (no {path}); microscope-atlas render {root} makes one") from error
     except AtlasDamaged as error:
         raise AtlasDamaged(f"{path} {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    # RecursionError: lists in lists in lists
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AtlasDamaged(
             f"{path} is not a manifest: {error!r}; put it back, or render into another folder"
         ) from error
@@ -230,7 +242,7 @@ def unnoted(root: Root, manifest: Manifest) -> Iterator[Shard]:
                 content = read_shard(file)
                 stated = json.loads(content.schema.metadata[OWN_METADATA])
                 units = _typed(Units, stated["units"])
-            except (AtlasDamaged, KeyError, TypeError, ValueError):
+            except (AtlasDamaged, KeyError, TypeError, ValueError, RecursionError):
                 continue  # nobody vouches for it: what it should hold is rendered anew
             if units.path == path:
                 yield Shard(units, stated["id"], file_sha256(file), file.stat().st_size, content.num_rows)
@@ -242,7 +254,9 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     AtlasDamaged where the file is not what was written.
     """
     with reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-        return file.read(columns)
+        table = file.read(columns)
+        table.validate(full=True)  # text that is none, offsets that lead nowhere
+        return table
 
 
 @contextmanager
@@ -250,7 +264,7 @@ def reading(path: Path) -> Iterator[None]:
     """AtlasDamaged where a Parquet file is not what was written."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: columns whose names are no text
         raise AtlasDamaged(f"{path} cannot be read: {error}; delete it and run render again") from error
 
 

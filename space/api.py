@@ -19,6 +19,7 @@ from space.atlas import Atlas
 from space.unit import PER_UNIT
 
 FOREVER = "public, max-age=31536000, immutable"
+NOSNIFF = {"X-Content-Type-Options": "nosniff"}  # what a browser is to take a picture for, we say
 LOCKED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a card loads nothing and runs nothing
 
 
@@ -55,7 +56,7 @@ def endpoints(atlas: Atlas) -> None:
             words: what to look for, for example inceptionv1/mixed4c/447, or racer
 
         """
-        return [{"key": str(found.key), "what": found.what} for found in search.find(atlas, words)]
+        return [{"key": str(found.key), "what": found.what} for found in search.find(atlas, str(words))]
 
     api(unit, api_name="unit")
     api(layer, api_name="layer")
@@ -114,8 +115,8 @@ def plain(atlas: Atlas) -> list[Route]:
                 raise UnknownName(f"there is no table {asked['table']!r}")
             content = atlas.image(**asked)
         except AtlasError as error:
-            return Response(str(error), 404, media_type="text/plain")
-        return Response(content, headers={"Cache-Control": FOREVER}, media_type=kind(content))
+            return Response(str(error), 404, headers=NOSNIFF, media_type="text/plain")
+        return Response(content, headers={"Cache-Control": FOREVER, **NOSNIFF}, media_type=kind(content))
 
     def embed(request: Request) -> Response:
         content, status = shown(atlas, request.path_params)

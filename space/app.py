@@ -11,7 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 import gradio as gr
 
 from generate.source import Source, opened
-from space import api, caricature, page, probe, routes, text, uploads
+from space import api, caricature, offline, page, probe, routes, text, uploads
 from space.atlas import Atlas
 
 HERE = Path(__file__).parent
@@ -48,6 +48,7 @@ def serve(atlas: str | Source, **settings: Any) -> tuple[Any, str]:
 
 def _blocks(atlas: Atlas) -> gr.Blocks:
     """The page, which a visitor's link chooses, the live views below it, and the endpoints."""
+    offline.fetch_nothing()
     app: gr.Blocks
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=ABANDONED) as app:
         main = gr.HTML(apply_default_css=False, js_on_load=None)

@@ -102,9 +102,11 @@ def _endpoint(atlas: Atlas) -> None:
 
         """
         try:
-            yield from plain(atlas, chooser.given(picture), model, layers, quality)
+            # Gradio lets any type through
+            named = [str(layer) for layer in layers] if isinstance(layers, list) else [str(layers)]
+            yield from plain(atlas, chooser.given(picture), str(model), named, str(quality))
         except AtlasError as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
 
     gradio.events.api(caricature, api_name="caricature", concurrency_id=RENDERING, concurrency_limit=1)
 

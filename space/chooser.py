@@ -88,6 +88,8 @@ def take(path: str) -> tuple[Any, ...]:
 
 def given(text: str) -> Picture:
     """A picture as programs give it: the name of one of the package's, or a file in base64. PicturesFailed if not."""
+    if not isinstance(text, str):  # Gradio lets any type through
+        raise PicturesFailed("a picture is to be given as text: an image file in base64, or the name of one of ours")
     return text if text in SOURCES else uploads.from_text(text)
 
 

@@ -68,9 +68,10 @@ def _endpoint(atlas: Atlas) -> None:
 
         """
         try:
-            return plain(atlas, chooser.given(picture), model, min(max(top, 1), 50))
+            most = min(max(top, 1), 50) if isinstance(top, int) else excited.TOP  # Gradio lets any type through
+            return plain(atlas, chooser.given(picture), str(model), most)
         except AtlasError as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
 
     gradio.events.api(probe, api_name="probe", concurrency_id=PROBING, concurrency_limit=1)
 

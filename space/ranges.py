@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from generate.columns import Table
+from generate.errors import AtlasDamaged
 from generate.source import Source
 
 FOOTER = 1 << 16  # bytes asked for first, from the end: as many as pyarrow reads there
@@ -14,7 +15,17 @@ GAP = 1 << 14  # bytes; ranges closer than this are read as one, since a request
 
 
 def read(source: Source, path: str, size: int, table: Table) -> pa.Table:
-    """The rows of the file at `path`, `size` bytes long; for an image there stands its file name."""
+    """The rows of the file at `path`, `size` bytes long; for an image there stands its file name.
+
+    AtlasDamaged where the file is not what was written.
+    """
+    try:
+        return _read(source, path, size, table)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: columns whose names are no text
+        raise AtlasDamaged(f"{path} cannot be read: {error}") from error
+
+
+def _read(source: Source, path: str, size: int, table: Table) -> pa.Table:
     end = max(0, size - FOOTER)
     held = {end: source.slice(path, end, size - end)}
     needed = int.from_bytes(held[end][-8:-4], "little") + 8

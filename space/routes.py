@@ -1,5 +1,6 @@
 """From a link's query to a page: which view, of what, and what is said of a wrong link."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
@@ -13,6 +14,8 @@ from space import about, compare, home, layer, links, model, page, search, text,
 from space.atlas import Atlas
 
 Query = Mapping[str, str]
+
+log = logging.getLogger(__name__)
 
 
 def _live(view: str, atlas: Atlas, asked: Query) -> str:
@@ -29,7 +32,10 @@ VIEWS: dict[str, Callable[[Atlas, Query], str]] = {
 
 
 def show(atlas: Atlas, asked: Query) -> str:
-    """The page at a link with these parameters; of a wrong one, a page that says what is wrong and what is near."""
+    """The page at a link with these parameters.
+
+    Of a wrong one, a page that says what is wrong and what is near; of one whose rows cannot be read, one that says so.
+    """
     too_long = next((name for name, value in asked.items() if len(value) > MAX_LENGTH), None)
     asked = {name: value.strip() for name, value in asked.items() if value.strip() and len(value) <= MAX_LENGTH}
     try:
@@ -38,6 +44,10 @@ def show(atlas: Atlas, asked: Query) -> str:
         return _noted(atlas, asked, _page(atlas, asked))
     except (InvalidKey, UnknownName) as error:
         return _wrong(atlas, asked, error)
+    except AtlasError as error:  # damaged, or the Hub does not answer
+        log.warning("%s: %s", asked, error)
+        body = f'<h1 tabindex="-1">{text.UNREADABLE}</h1><p class="error" role="alert">{text.UNREADABLE_WHY}</p>'
+        return page.frame(atlas, text.UNREADABLE, body)
 
 
 def _page(atlas: Atlas, asked: Query) -> str:

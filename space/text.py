@@ -116,3 +116,5 @@ API = (
     "is read with <code>load_dataset</code>.</p>"
 )
 WRONG = "There is nothing at this link"
+UNREADABLE = "This cannot be read just now"
+UNREADABLE_WHY = "Its rows are damaged, or the Hub does not answer. Other pages may well work; this one may, later."

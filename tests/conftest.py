@@ -1,6 +1,6 @@
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,20 @@ from tests.hub_double import Hub
 
 # as shards are rendered; and as many tests at once as there are cores
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _counted(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """Note how many cases a test generates; the end of the output says the sum."""
+    parameters = getattr(getattr(request.node, "callspec", None), "params", {})
+    if isinstance(cases := parameters.get("cases"), int):
+        record_property("cases", cases)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    passed = [dict(report.user_properties) for report in terminalreporter.stats.get("passed", ())]
+    if total := sum(int(str(about.get("cases", 0))) for about in passed):
+        terminalreporter.write_line(f"{total:,} generated cases of hostile input were read or refused")
 
 
 @pytest.fixture(scope="session", autouse=True)

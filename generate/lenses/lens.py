@@ -110,16 +110,24 @@ def settings(recipe: Any) -> dict[str, Any]:
 
 
 def restored(like: Any, settings: Mapping[str, Any]) -> Any:
-    """A recipe such as `like` from its plain values; ValueError for settings that it does not have, or lacks."""
-    if set(settings) != {field.name for field in fields(like)}:
-        raise ValueError(f"settings {sorted(settings)} are not those of {type(like).__name__}")
-    return replace(like, **{name: _typed(getattr(like, name), value) for name, value in settings.items()})
+    """A recipe such as `like` from its plain values.
+
+    ValueError for settings that it does not have or lacks, or whose values are of another kind.
+    """
+    if not isinstance(settings, Mapping) or set(settings) != {field.name for field in fields(like)}:
+        raise ValueError(f"settings {settings!r} are not those of {type(like).__name__}")
+    return replace(like, **{name: _typed(name, getattr(like, name), value) for name, value in settings.items()})
 
 
-def _typed(like: Any, value: Any) -> Any:
+def _typed(name: str, like: Any, value: Any) -> Any:
     if is_dataclass(like):
         return restored(like, value)
-    return tuple(_typed(like[0], each) if like else each for each in value) if isinstance(like, tuple) else value
+    if isinstance(like, tuple) and isinstance(value, list | tuple):
+        return tuple(_typed(name, like[0] if like else None, each) for each in value)
+    kinds = (int, float) if isinstance(like, float) else (type(like),)
+    if like is not None and value is not None and type(value) not in kinds:
+        raise ValueError(f"{name} is {value!r}, expected {type(like).__name__}")
+    return value
 
 
 def refuse_level(lens: Lens, key: Key) -> None:

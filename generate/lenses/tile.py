@@ -4,14 +4,16 @@ import io
 
 from PIL import Image, ImageOps
 
+from generate.pictures.stored import decoded
+
 
 def tile(file: bytes, size: int) -> Image.Image:
     """The middle of an encoded picture, `size` px on a side, RGB; what is transparent shows white.
 
     Shrunk with Lanczos' filter, which keeps fine texture without folding it into patterns that were not there.
     """
-    with Image.open(io.BytesIO(file)) as opened:
-        picture = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
+    stored = decoded(file)
+    picture = stored.convert("RGBA" if stored.has_transparency_data else "RGB")
     if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)

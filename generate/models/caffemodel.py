@@ -4,7 +4,6 @@ A caffemodel is a protobuf `NetParameter` (https://github.com/BVLC/caffe/blob/ma
 we need the layers' names and blobs: `layer` (field 100) or, in files from before 2015, `layers` (field 2).
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from generate.errors import WeightsError
-from generate.models.protobuf import Malformed, fields, varints
+from generate.models.protobuf import Malformed, fields, refuse_shape, varints
 
 # (field of the net, field of the layer's name, field of its blobs)
 LAYER_FORMS = {100: (1, 7), 2: (4, 6)}
@@ -66,6 +65,5 @@ def _blob(data: memoryview, where: str) -> Tensor:
                 legacy[number] = value
     shape = shape or [legacy.get(n, 1) for n in (1, 2, 3, 4)]
     values = np.concatenate(chunks) if chunks else np.empty(0, np.float32)
-    if math.prod(shape) != values.size:
-        raise Malformed(f"{where} is declared {tuple(shape)} but holds {values.size} numbers")
+    refuse_shape(where, shape, values.size)
     return torch.from_numpy(values.astype(np.float32)).reshape(shape)

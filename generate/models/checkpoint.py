@@ -8,7 +8,6 @@ compressed the table. The checksums within are not verified, which would take mi
 
 import gzip
 import io
-import math
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ import torch
 from torch import Tensor
 
 from generate.errors import WeightsError
-from generate.models.protobuf import Malformed, fields, varint
+from generate.models.protobuf import Malformed, fields, refuse_shape, varint
 
+MAX_BYTES = 1 << 30  # of a checkpoint; InceptionV4's, the largest, has 172 MB. An archive may claim any length
 GZIP = b"\x1f\x8b"  # begins every .gz
 MAGIC = 0xDB4775248B80FB57  # ends every table
 FOOTER_BYTES = 48
@@ -62,14 +62,20 @@ def _content(path: Path) -> bytes:
     if not data.startswith(GZIP):
         return data
     try:
-        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(data))) as archive:  # to the end, where the checksum is
-            names = [name for name in archive.getnames() if name.endswith(".ckpt")]
-            file = archive.extractfile(names[0]) if names else None
-            if file is None:
-                raise WeightsError(f"{path} has no .ckpt in it")
-            return file.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        with gzip.open(io.BytesIO(data)) as compressed:
+            unpacked = compressed.read(MAX_BYTES + 1)  # to the end, where the checksum is
+        if len(unpacked) > MAX_BYTES:
+            raise WeightsError(f"{path} holds more than {MAX_BYTES} bytes; expected a checkpoint of less")
+        with tarfile.open(fileobj=io.BytesIO(unpacked)) as archive:
+            for member in archive:
+                # no link, and no sparse file, which may be of any length
+                if member.name.endswith(".ckpt") and member.isreg() and not member.issparse():
+                    file = archive.extractfile(member)
+                    assert file is not None  # it is a regular one
+                    return file.read()
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         raise WeightsError(f"{path} is a damaged archive: {error}. Is it complete?") from error
+    raise WeightsError(f"{path} has no .ckpt in it")
 
 
 def _values(data: memoryview) -> Iterator[memoryview]:
@@ -79,14 +85,22 @@ def _values(data: memoryview) -> Iterator[memoryview]:
     footer = data[-FOOTER_BYTES:]
     _, at = varint(footer, 0)
     _, at = varint(footer, at)
-    for handle in _entries(_block(data, footer[at:])):
-        yield from _entries(_block(data, handle))
+    read = 0
+    for handle in _entries(_block(data, *_handle(footer[at:]))):
+        offset, size = _handle(handle)
+        if offset < read:  # or a few bytes could make us read the others any number of times
+            raise Malformed(f"the block at byte {offset} begins within the one before, which ends at {read}")
+        read = offset + size
+        yield from _entries(_block(data, offset, size))
 
 
-def _block(data: memoryview, handle: memoryview) -> memoryview:
-    """The block at a handle: two varints, its offset and its size."""
+def _handle(handle: memoryview) -> tuple[int, int]:
+    """Offset and size of a block: two varints."""
     offset, at = varint(handle, 0)
-    size, _ = varint(handle, at)
+    return offset, varint(handle, at)[0]
+
+
+def _block(data: memoryview, offset: int, size: int) -> memoryview:
     if offset + size >= len(data):
         raise Malformed(f"a block of {size} bytes is announced at byte {offset} of {len(data)}")
     if data[offset + size] != PLAIN:
@@ -144,6 +158,5 @@ def _saved(slice_: memoryview) -> tuple[str, np.ndarray]:
 
 
 def _tensor(name: str, numbers: np.ndarray, shape: list[int]) -> Tensor:
-    if math.prod(shape) != numbers.size:
-        raise Malformed(f"{name} is declared {tuple(shape)} but holds {numbers.size} numbers")
+    refuse_shape(name, shape, numbers.size)
     return torch.from_numpy(numbers).reshape(shape)

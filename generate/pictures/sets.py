@@ -10,6 +10,8 @@ A set can have millions of pictures: it is read from disk picture by picture, an
 import hashlib
 import json
 import re
+import struct
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +33,12 @@ SHARES = (1.0, 0.7, 0.45)  # sides of the default set's squares, of the shorter 
 STEP = 0.5  # between neighbouring squares at most, of their side
 
 FILES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # what counts as an image file
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of which they are, whatever their ending
+MAX_PIXELS = 150_000_000  # of a picture, 450 MB decoded; the largest sensors have 150 million
 THREADS = 4  # that read pictures ahead
+
+# what Pillow's decoders raise, led astray by a damaged file; SyntaxError is their word for a broken PNG
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 T = TypeVar("T")
 
@@ -55,8 +62,7 @@ class PictureSet:
             raise IndexError(f"{self.name} has pictures 0 to {self.length - 1}, not {number}")
         try:
             return ImageOps.exif_transpose(self.read(number)).convert("RGB")
-        # SyntaxError: Pillow's word for a broken PNG
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise PicturesFailed(
                 f"{self.describe(number)} cannot be read as a picture: {error}; mend it or take it out of {self.name}"
             ) from error
@@ -143,7 +149,10 @@ def _folder(folder: Path) -> PictureSet:
     files = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths]
 
     def read(number: int) -> Image.Image:
-        with Image.open(paths[number]) as image:
+        # what is tried is what file endings say: some of Pillow's decoders start another program
+        with Image.open(paths[number], formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"it has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are read")
             image.load()
             return image
 

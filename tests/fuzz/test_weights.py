@@ -1,0 +1,201 @@
+"""Hostile files of weights, of every container that is read: each is read, or refused as what it is."""
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+import zipfile
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from generate.models import converted
+from generate.models.caffemodel import read_caffemodel
+from generate.models.checkpoint import MAGIC, read_checkpoint
+from generate.models.converted import Provenance
+from generate.models.graphdef import read_graphdef
+from generate.models.state_dict import read_safetensors, read_state_dict
+from tests.fuzz import cases as generated
+from tests.fuzz.limits import reads
+from tests.fuzz.mutation import LENGTHS, mutated, survived
+from tests.models.test_graphdef import serialized, some_constants
+from tests.references.caffemodel import caffemodel, field, varint
+from tests.references.slim.shared_weights import FOLDER
+
+CAFFE = {
+    "conv1/7x7_s2": [np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2), np.array([1, 2], np.float32)],
+    "fc": [np.ones((4, 5), np.float32)],
+}
+TENSORS = {"conv.weight": torch.arange(24.0).reshape(2, 3, 2, 2), "fc.bias": torch.tensor([1.5, -2.0])}
+ARCHIVE = FOLDER / "checkpoint.tar.gz"
+
+
+def older_caffemodel() -> bytes:
+    """As files were before 2015, its numbers one at a time."""
+    sizes = b"".join(varint(number << 3) + varint(size) for number, size in ((1, 1), (2, 1), (3, 1), (4, 2)))
+    numbers = b"".join(varint(5 << 3 | 5) + np.float32(x).tobytes() for x in (1.5, -2.0))
+    return field(1, b"net") + field(2, field(4, b"ip") + field(6, sizes + numbers))
+
+
+@generated.of("caffemodels")
+def test_caffemodels(tmp_path: Path, cases: int) -> None:
+    found = survived(read_caffemodel, [caffemodel(CAFFE), older_caffemodel()], tmp_path / "net.caffemodel", cases)
+    assert 0 < found < cases
+
+
+# protobufs of any fields, nested, and of those that caffemodels have
+NUMBER = st.sampled_from((0, 1, 2, 4, 5, 6, 7, 100, 2**29 - 1))
+VARINT = st.sampled_from(LENGTHS) | st.integers(0, 2**64 - 1)
+SCALAR = st.builds(lambda number, value: varint(number << 3) + varint(value), NUMBER, VARINT)
+MESSAGE = st.recursive(
+    st.lists(SCALAR, max_size=4).map(b"".join) | st.binary(max_size=16),
+    lambda inner: st.lists(st.builds(field, NUMBER, inner) | SCALAR, max_size=6).map(b"".join),
+    max_leaves=16,
+)
+
+
+@generated.of("protobufs")
+def test_protobufs_of_any_shape(tmp_path: Path, cases: int) -> None:
+    path = tmp_path / "net"
+
+    def one(content: bytes) -> None:
+        path.write_bytes(content)
+        for read in (read_caffemodel, read_graphdef):
+            reads(read, path, f"{read.__name__} of {content!r}")
+
+    generated.each(MESSAGE, cases, one)
+
+
+@cache
+def graph() -> bytes:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    return serialized(some_constants())
+
+
+def zipped(content: bytes, name: str = "net.pb") -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return file.getvalue()
+
+
+@generated.of("graphdefs")
+def test_graphdefs(tmp_path: Path, cases: int) -> None:
+    repeated = filled(1000)
+    assert 0 < survived(read_graphdef, [graph(), repeated], tmp_path / "net.pb", cases) < cases
+
+
+@generated.of("zipped graphdefs")
+def test_zipped_graphdefs(tmp_path: Path, cases: int) -> None:
+    assert survived(read_graphdef, [zipped(graph())], tmp_path / "net.zip", cases) < cases
+
+
+def filled(size: int, nodes: int = 1) -> bytes:
+    """A GraphDef whose constants are one value each, said to be repeated."""
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+    made = GraphDef()
+    for number in range(nodes):
+        tensor = made.node.add(name=str(number), op="Const").attr["value"].tensor
+        tensor.dtype = 1
+        tensor.tensor_shape.dim.add(size=size)
+        tensor.float_val.append(1.5)
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def checkpoint() -> bytes:
+    with tarfile.open(ARCHIVE) as archive:
+        file = archive.extractfile("net.ckpt")
+        assert file
+        return file.read()
+
+
+def ending(content: bytes, random: Random) -> bytes:
+    """With the number that ends a checkpoint in its place, as often as not."""
+    return content if random.random() < 0.3 else content[:-8] + MAGIC.to_bytes(8, "little")
+
+
+@generated.of("checkpoints")
+def test_checkpoints(tmp_path: Path, cases: int) -> None:
+    assert 0 < survived(read_checkpoint, [checkpoint()], tmp_path / "net.ckpt", cases, ending) < cases
+
+
+@generated.of("archived checkpoints")
+def test_archived_checkpoints(tmp_path: Path, cases: int) -> None:
+    """Damage to the compressed file itself, and within it."""
+    path, plain = tmp_path / "net.tar.gz", gzip.decompress(ARCHIVE.read_bytes())
+
+    def within(_: bytes, random: Random) -> bytes:
+        return gzip.compress(mutated([plain], random), 1)
+
+    assert survived(read_checkpoint, [ARCHIVE.read_bytes()], path, cases // 2) < cases // 2
+    assert survived(read_checkpoint, [ARCHIVE.read_bytes()], path, cases // 2, within) < cases // 2
+
+
+def kept() -> bytes:
+    """Converted weights, as the cache and mirrors hold them."""
+    about = Provenance("https://example.org/net.pth", "0" * 64, "CC0-1.0", official=True, ignored=("step",))
+    header = {"sha256": converted.identity(TENSORS), "provenance": json.dumps(asdict(about))}
+    return save(TENSORS, metadata=header)
+
+
+@generated.of("safetensors")
+def test_safetensors(tmp_path: Path, cases: int) -> None:
+    path = tmp_path / "net.safetensors"
+    assert 0 < survived(read_safetensors, [save(TENSORS), kept()], path, cases) < cases
+
+
+@generated.of("kept weights")
+def test_kept_weights(tmp_path: Path, cases: int) -> None:
+    assert survived(converted.read, [kept()], tmp_path / "net.safetensors", cases) < cases
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from((*LENGTHS, -1)) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+TENSOR = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(("F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "F4", "C64", "X"))
+        | JSON,
+        "shape": st.lists(st.sampled_from((0, 1, 2, 4, *LENGTHS)), max_size=3) | JSON,
+        "data_offsets": st.tuples(st.integers(0, 16), st.integers(0, 16)) | JSON,
+    }
+)
+HEADER = st.dictionaries(st.sampled_from(("a", "b", "__metadata__")) | st.text(max_size=4), TENSOR | JSON, max_size=3)
+
+
+@generated.of("safetensors of any header")
+def test_safetensors_of_any_header(tmp_path: Path, cases: int) -> None:
+    path = tmp_path / "net.safetensors"
+
+    def one(header: object) -> None:
+        text = json.dumps(header).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+        for read in (read_safetensors, converted.read):
+            reads(read, path, f"{read.__name__} with {text!r}")
+
+    generated.each(HEADER, cases, one)
+
+
+def state_dict(zipped: bool) -> bytes:
+    file = io.BytesIO()
+    torch.save(TENSORS, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, of what it reads
+@generated.of("state dicts")
+def test_state_dicts(tmp_path: Path, cases: int) -> None:
+    files = [state_dict(zipped=True), state_dict(zipped=False)]
+    assert 0 < survived(read_state_dict, files, tmp_path / "net.pth", cases) < cases
