@@ -1,18 +1,23 @@
 """The Space: pages of HTML made here, inside Gradio's Blocks, with an API and plain routes beside them."""
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
 
+from generate.errors import AtlasError
 from generate.source import Source, opened
-from space import api, caricature, page, probe, routes, text, uploads
+from space import api, caricature, home, networks, page, probe, routes, text, uploads
 from space.atlas import Atlas
+
+log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 QUEUE = 32  # visitors who wait, at most, for something that is rendered
@@ -32,6 +37,7 @@ def serve(atlas: str | Source, **settings: Any) -> tuple[Any, str]:
     `settings` are those of Gradio's launch. Returns the server's application and address.
     """
     known = Atlas(opened(atlas) if isinstance(atlas, str) else atlas)
+    Thread(target=ready, args=(known,), daemon=True).start()
     application, address, _ = _blocks(known).launch(
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css_paths=[HERE / "style.css", HERE / "live.css"],
@@ -44,6 +50,16 @@ def serve(atlas: str | Source, **settings: Any) -> tuple[Any, str]:
         **settings,
     )
     return application, address
+
+
+def ready(atlas: Atlas) -> None:
+    """Read and load what the first visitor would wait for: the tables of layers, the covers, a network."""
+    try:
+        home.home(atlas)
+        for model in networks.choices(atlas)[:1]:  # which the live views begin with
+            networks.ahead(atlas, model).join()
+    except AtlasError as error:  # said where it is asked for
+        log.warning("not ready ahead: %s", error)
 
 
 def _blocks(atlas: Atlas) -> gr.Blocks:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import pickle
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from threading import get_native_id
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from generate.errors import UnknownName, WeightsError
+from generate.errors import AtlasDamaged, UnknownName, WeightsError
 from generate.lenses.caricature import RECIPES, caricatures
 from generate.lenses.lens import restored
 from generate.lenses.rendered import pixels, square
@@ -25,7 +27,7 @@ from generate.models.network import Network
 from generate.pictures.sources import source
 from generate.render.ascend import Ascent, span
 from generate.source import Folder
-from space import live, networks
+from space import app, live, networks
 from space.atlas import Atlas
 from tests import atlases
 
@@ -64,6 +66,36 @@ def test_frames_come_as_they_are_made(atlas: Atlas) -> None:
     assert seen[-1].seconds_left == 0 < seen[0].seconds_left
     assert not any(frame.made for frame in seen[:-1])
     assert all(not np.array_equal(a.pictures[0], b.pictures[0]) for a, b in itertools.pairwise(seen))
+
+
+def test_the_first_step_is_shown_and_changes_nothing(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "draft", replace(RECIPES["draft"], ascent=Ascent(steps=32), max_size=32))
+    seen = list(live.frames(atlas, PHOTO, MODEL, ["stem"]))
+    assert [frame.step for frame in seen] == [1, *range(2, 33, 2)]
+    monkeypatch.setattr(live, "_soon", lambda begun, every: begun(every=every))
+    *_, last = live.frames(atlas, PHOTO, MODEL, ["stem"])
+    assert np.array_equal(last.pictures, seen[-1].pictures)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own here")
+def test_pages_come_before_rendering(atlas: Atlas) -> None:
+    list(live.frames(atlas, PHOTO, MODEL, ["stem"]))
+    rendering = live._WORKER.submit(get_native_id).result()
+    assert os.getpriority(os.PRIO_PROCESS, rendering) == os.getpriority(os.PRIO_PROCESS, 0) + live.NICE
+
+
+def test_what_the_first_visitor_needs_is_made_ready(
+    atlas: Atlas, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(*_: Any) -> None:
+        raise AtlasDamaged("it is gone")
+
+    app.ready(atlas)
+    assert networks._network.cache_info().misses == 1
+    assert not caplog.text
+    monkeypatch.setattr(Atlas, "rows", gone)
+    app.ready(atlas)  # the server goes on
+    assert "not ready ahead: it is gone" in caplog.text
 
 
 def test_the_result_says_how_it_can_be_made_again(atlas: Atlas) -> None:
