@@ -115,4 +115,6 @@ API = (
     "here when its host is replaced by this one: <code>/models/inceptionv1/mixed4c_0/447</code>. The dataset itself "
     "is read with <code>load_dataset</code>.</p>"
 )
+GRAPH = "Layers from the input on; an arrow leads from a layer to those that read it."
+NO_GRAPH = "Layers by name: how they are wired is known of the catalog's networks alone."
 WRONG = "There is nothing at this link"
