@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ATLAS := microscope-atlas
 
-.PHONY: atlas space test lint clean
+.PHONY: atlas space test test-long lint clean
 
 atlas: .venv/core ## Render the default atlas into microscope-atlas/ and check it; again: only what is missing
 	$(BIN)/microscope-atlas render $(ATLAS)
@@ -20,6 +20,9 @@ space: atlas .venv/space ## Serve the Space of the default atlas on this machine
 
 test: .venv/test ## The tests: on a CPU, without network, in a few minutes
 	$(BIN)/python -m pytest -n auto
+
+test-long: .venv/test ## The tests that take longer: many more faults of the same kinds
+	$(BIN)/python -m pytest -n auto -m long
 
 lint: .venv/test ## What the pre-commit hooks run
 	$(BIN)/ruff check .

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 QUEUE = 32  # visitors who wait, at most, for something that is rendered
 ABANDONED = (600, 600)  # seconds between two looks for uploads that nobody read, and their age
+FAINT = {"body_text_color_subdued": "#5a626c", "input_placeholder_color": "#5a626c"}  # Gradio's own are too faint
+FAINT_DARK = {f"{name}_dark": "#a5adb8" for name in FAINT}
+THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 # views of Gradio's components: each builds itself
 LIVE: dict[str, Callable[[Atlas], None]] = {"caricature": caricature.build, "probe": probe.build}
 
@@ -39,7 +42,7 @@ def serve(atlas: str | Source, **settings: Any) -> tuple[Any, str]:
     known = Atlas(opened(atlas) if isinstance(atlas, str) else atlas)
     Thread(target=ready, args=(known,), daemon=True).start()
     application, address, _ = _blocks(known).launch(
-        theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=THEME.set(**FAINT, **FAINT_DARK),
         css_paths=[HERE / "style.css", HERE / "live.css"],
         head=f"<script>{(HERE / 'script.js').read_text()}</script>",
         footer_links=[],
