@@ -22,9 +22,17 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 QUEUE = 32  # visitors who wait, at most, for something that is rendered
 ABANDONED = (600, 600)  # seconds between two looks for uploads that nobody read, and their age
-FAINT = {"body_text_color_subdued": "#5a626c", "input_placeholder_color": "#5a626c"}  # Gradio's own are too faint
-FAINT_DARK = {f"{name}_dark": "#a5adb8" for name in FAINT}
-THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+# Gradio's own greys and blue are too faint to be read; each has a twin for dark pages
+COLOURS = {
+    "body_text_color_subdued": ("#5a626c", "#a5adb8"),
+    "input_placeholder_color": ("#5a626c", "#a5adb8"),
+    "button_primary_background_fill": ("#0b57a4", "#2b6cb0"),
+    "button_primary_background_fill_hover": ("#084782", "#245c97"),
+}
+THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    **{name: light for name, (light, _) in COLOURS.items()},
+    **{f"{name}_dark": dark for name, (_, dark) in COLOURS.items()},
+)
 # views of Gradio's components: each builds itself
 LIVE: dict[str, Callable[[Atlas], None]] = {"caricature": caricature.build, "probe": probe.build}
 
@@ -42,7 +50,7 @@ def serve(atlas: str | Source, **settings: Any) -> tuple[Any, str]:
     known = Atlas(opened(atlas) if isinstance(atlas, str) else atlas)
     Thread(target=ready, args=(known,), daemon=True).start()
     application, address, _ = _blocks(known).launch(
-        theme=THEME.set(**FAINT, **FAINT_DARK),
+        theme=THEME,
         css_paths=[HERE / "style.css", HERE / "live.css"],
         head=f"<script>{(HERE / 'script.js').read_text()}</script>",
         footer_links=[],
