@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 Point = tuple[float, float]  # px from the left and the top
 RADIUS = 6  # px, of an edge's corners
+BESIDE = 5  # px, from one edge to another beside it
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Place(NamedTuple):
     """Where a node's picture stands."""
 
     rank: int
+    lane: int
     x: int  # px, of its left and top
     y: int
 
@@ -73,7 +75,8 @@ def placed(ranks: Sequence[Sequence[str]], lane: Mapping[str, int], form: Form) 
         row = ranks[first : first + form.columns]
         for column, rank in enumerate(row):
             x = form.gap // 2 + 1 + column * form.width
-            at.update({node: Place(first + column, x, top + form.above + lane[node] * form.height) for node in rank})
+            for node in rank:
+                at[node] = Place(first + column, lane[node], x, top + form.above + lane[node] * form.height)
         top += form.height * (1 + max(lane[node] for rank in row for node in rank))
     return at, top
 
@@ -95,7 +98,8 @@ def route(start: Place, end: Place, form: Form) -> list[Point]:
     """The corners of an edge: it leaves a picture to the right and comes to another from the left, past all others."""
     y, to_y = start.y + form.picture / 2, end.y + form.picture / 2
     out, into = start.x + form.picture + 2, end.x - 2
-    beside, before = start.x + form.picture + form.gap / 2, end.x - form.gap / 2
+    aside = min(end.lane * BESIDE, form.gap // 2 - BESIDE)  # so that two lanes are told apart where both go down
+    beside, before = start.x + form.picture + form.gap / 2 - aside, end.x - form.gap / 2 + aside
     if end.rank == start.rank + 1 and end.rank % form.columns:  # the next column of the same row
         return [(out, y), (into, y)] if y == to_y else [(out, y), (beside, y), (beside, to_y), (into, to_y)]
     above = end.y - form.above / 2

@@ -30,16 +30,16 @@ def test_rows_are_filled_from_left_to_right_and_are_as_high_as_their_lanes() -> 
     ranks = graph.ranked(EDGES, "abcdef")
     at, height = graph.placed(ranks, graph.lanes(ranks, EDGES), SMALL)
     assert at == {
-        "a": Place(0, 21, 20), "b": Place(1, 121, 20), "c": Place(1, 121, 220), "d": Place(2, 221, 20),
-        "e": Place(2, 221, 220), "f": Place(3, 21, 420),
+        "a": Place(0, 0, 21, 20), "b": Place(1, 0, 121, 20), "c": Place(1, 1, 121, 220), "d": Place(2, 0, 221, 20),
+        "e": Place(2, 1, 221, 220), "f": Place(3, 0, 21, 420),
     }  # fmt: skip
     assert height == 600
 
 
 def test_edges_go_past_other_pictures() -> None:
-    a, b, c, f = Place(0, 21, 20), Place(1, 121, 20), Place(1, 121, 220), Place(3, 21, 420)
+    a, b, c, f = Place(0, 0, 21, 20), Place(1, 0, 121, 20), Place(1, 1, 121, 220), Place(3, 0, 21, 420)
     assert graph.route(a, b, SMALL) == [(83, 50), (119, 50)]
-    assert graph.route(a, c, SMALL) == [(83, 50), (101, 50), (101, 250), (119, 250)]
+    assert graph.route(a, c, SMALL) == [(83, 50), (96, 50), (96, 250), (119, 250)]
     assert graph.route(a, f, SMALL) == [(83, 50), (101, 50), (101, 410), (1, 410), (1, 450), (19, 450)]
 
 
