@@ -14,7 +14,7 @@ import gradio as gr
 
 from generate.errors import AtlasError
 from generate.source import Source, opened
-from space import api, caricature, home, networks, page, probe, routes, text, uploads
+from space import api, caricature, home, live, networks, page, probe, routes, text, uploads
 from space.atlas import Atlas
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ def serve(atlas: str | Source, **settings: Any) -> tuple[Any, str]:
     `settings` are those of Gradio's launch. Returns the server's application and address.
     """
     known = Atlas(opened(atlas) if isinstance(atlas, str) else atlas)
+    if live.zero_gpu():
+        live.lent()
     Thread(target=ready, args=(known,), daemon=True).start()
     application, address, _ = _blocks(known).launch(
         theme=THEME,
@@ -78,9 +80,9 @@ def _blocks(atlas: Atlas) -> gr.Blocks:
     app: gr.Blocks
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=ABANDONED) as app:
         main = gr.HTML(apply_default_css=False, js_on_load=None)
-        live: dict[str, gr.Column] = {}
+        views: dict[str, gr.Column] = {}
         for view, build in LIVE.items():
-            with gr.Column(visible=False, elem_classes="live") as live[view]:
+            with gr.Column(visible=False, elem_classes="live") as views[view]:
                 build(atlas)
         foot = gr.HTML(apply_default_css=False, js_on_load=None)
 
@@ -88,10 +90,10 @@ def _blocks(atlas: Atlas) -> gr.Blocks:
             view = request.query_params.get("view")
             below = f'<div class="atlas-foot">{page.foot(atlas)}</div>' if view in page.LIVE else ""
             shown = routes.show(atlas, dict(request.query_params))
-            return [shown, below, *(gr.Column(visible=view == name) for name in live)]
+            return [shown, below, *(gr.Column(visible=view == name) for name in views)]
 
         app.load(
-            load, outputs=[main, foot, *live.values()], show_progress="hidden", api_visibility="private", queue=False
+            load, outputs=[main, foot, *views.values()], show_progress="hidden", api_visibility="private", queue=False
         )
         api.endpoints(atlas)
     app.queue(max_size=QUEUE)

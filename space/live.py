@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from importlib.util import find_spec
 from threading import get_native_id
 from typing import Any, get_args
 
@@ -97,7 +96,7 @@ def frames(
     a number of layers that cannot be, WeightsError where the network cannot be had: both before any work.
     """
     job = _job(atlas, picture, model, layers, quality, device())
-    yield from _lent()(job) if zero_gpu() else _in_a_thread(partial(_render, job))
+    yield from lent()(job) if zero_gpu() else _in_a_thread(partial(_render, job))
 
 
 @dataclass(frozen=True)
@@ -247,12 +246,16 @@ def _in_a_thread(start: Callable[[], Generator[Frame, None, None]]) -> Generator
 
 
 def zero_gpu() -> bool:
-    """Whether this is a Space that borrows a GPU for each call."""
-    return find_spec("spaces") is not None
+    """Whether this is a Space that borrows a GPU for each call. Others have the package `spaces`, too."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 @cache
-def _lent() -> Callable[..., Iterator[Frame]]:
-    """`_render` in a process that has a GPU for `GPU_SECONDS`; elsewhere the decorator does nothing."""
+def lent() -> Callable[..., Iterator[Frame]]:
+    """`_render` in a process that has a GPU for `GPU_SECONDS`.
+
+    ZeroGPU asks for it before the server is launched: a Space where nothing was decorated by then is given no GPU.
+    """
+    networks.forked()
     decorated: Callable[..., Iterator[Frame]] = importlib.import_module("spaces").GPU(duration=GPU_SECONDS)(_render)
     return decorated

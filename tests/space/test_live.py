@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import get_native_id
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -246,6 +246,25 @@ def test_the_atlas_own_is_found(atlas: Atlas) -> None:
     assert live.stored(atlas, "temple", MODEL, "stem") is None
 
 
+def test_a_gpu_is_asked_for_before_the_server_is_there(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.setattr(live, "lent", lambda: done.append("lent"))
+    monkeypatch.setattr(app, "ready", lambda _: None)
+    monkeypatch.setattr(app, "_blocks", lambda _: SimpleNamespace(launch=lambda **_: done.append("launch") or [""] * 3))
+    app.serve(atlas.source)
+    assert done == ["lent", "launch"]
+
+
+def test_a_fork_can_load_what_another_thread_was_loading(atlas: Atlas) -> None:
+    networks.forked()
+    with networks._loading:
+        child = os.fork()
+        if not child:
+            os._exit(0 if networks._loading.acquire(timeout=5) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_a_borrowed_gpu_is_asked_for_no_longer_than_it_may(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
@@ -257,8 +276,10 @@ def test_a_borrowed_gpu_is_asked_for_no_longer_than_it_may(atlas: Atlas, monkeyp
     fake = Spaces("spaces")
     fake.__spec__ = ModuleSpec("spaces", None)
     monkeypatch.setitem(sys.modules, "spaces", fake)
-    live._lent.cache_clear()
+    assert not live.zero_gpu()  # the package alone says nothing
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    live.lent.cache_clear()
     *_, last = live.frames(atlas, PHOTO, MODEL, ["stem"])
-    live._lent.cache_clear()
+    live.lent.cache_clear()
     assert asked == [15] and live.BUDGET_SECONDS["cuda"] < 15
     assert last.made
