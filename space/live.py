@@ -242,7 +242,7 @@ def _in_a_thread(start: Callable[[], Generator[Frame, None, None]]) -> Generator
         while (frame := _WORKER.submit(next, work, None).result()) is not None:
             yield frame
     finally:
-        _WORKER.submit(work.close).result()
+        _WORKER.submit(work.close)  # in its turn, before whatever comes next; a server that cancels must not wait
 
 
 def zero_gpu() -> bool:

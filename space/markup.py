@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
@@ -54,8 +55,8 @@ def data_uri(file: bytes, kind: str) -> str:
 
 
 def breakable(name: str) -> str:
-    """A layer's name, which may go on in the next line behind its underscores."""
-    return escape(name).replace("_", "_<wbr>")
+    """A key, which may go on in the next line behind its slashes and underscores."""
+    return re.sub("([_/])", r"\1<wbr>", escape(name))
 
 
 def figure(content: str, caption: str = "", note: str = "") -> str:

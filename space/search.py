@@ -50,7 +50,7 @@ def results(atlas: Atlas, words: str) -> str:
         "such as <code>inceptionv1/mixed4c/447</code>, links to OpenAI Microscope, and names of classes can be "
         f'found.</p><ul class="found">{listed}</ul>'
     )
-    return page.frame(atlas, f"Search {shown}", body)
+    return page.frame(atlas, f"Search {shown}", body, view="search")
 
 
 def exists(atlas: Atlas, key: Key) -> bool:

@@ -19,6 +19,13 @@ SHEETS = {  # that are no feature visualizations, by the method that they state
     "curves": "preferred curves",
     "colours": "preferred colours",
 }
+SHEETS_LONG = {
+    "top": "Each is the natural picture that excites the unit most, cropped to what it sees there.",
+    "gratings": "Each is the grating that the unit responds to most; fine ones look grey when they are this small.",
+    "curves": "Each is the curve that the unit responds to most.",
+    "colours": "Each is the colour that the unit responds to most.",
+}
+SHEETS_MADE = "Each is a picture made to {aim} the unit, its {objective}."
 METHODS_LONG = {
     "fourier": "Fourier: optimised in decorrelated Fourier space, as Lucid did.",
     "maco": "MaCo: only the phases are optimised; the spectrum is held to that of natural pictures.",

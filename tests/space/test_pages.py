@@ -224,7 +224,7 @@ def test_wrong_link_says_what_is_wrong_and_what_is_near(
 ) -> None:
     shown = routes.show(known, asked)
     assert text.WRONG in shown
-    assert said in shown
+    assert f"{said[:1].upper()}{said[1:]}" in shown or said in shown
     assert near in shown
 
 
@@ -252,3 +252,9 @@ def test_link_at_another_revision_is_noted(known: Atlas) -> None:
 def test_same_unit_correlates_with_itself(known: Atlas) -> None:
     key = f"{MODEL}/blocks_4/1"
     assert "correlate by <b>1.00</b>" in routes.show(known, {"view": "compare", "a": key, "b": key})
+
+
+def test_a_layer_says_what_its_tiles_are(known: Atlas) -> None:
+    asked = {"model": MODEL, "layer": "blocks_4", "objective": "neuron"}
+    assert "made to silence the unit, its centre neuron." in routes.show(known, {**asked, "direction": "-1"})
+    assert "Each is the natural picture that" in routes.show(known, {**asked, "method": "top"})
