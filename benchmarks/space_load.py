@@ -7,7 +7,7 @@ Serves the atlas as `microscope-atlas browse` does and visits it over HTTP as br
 visitors' work included: the first page through Gradio, its Blocks and load events, further ones by links, with the
 pictures that are in sight, six at a time; now and then a call of the API through the queue. Whoever has seen enough
 goes, and another one comes. Then the same again while caricatures are made of own pictures, one after the other as the
-queue has it. Prints a table and writes benchmarks/results/space_load.json.
+queue has it. Prints a table, writes benchmarks/results/space_load.json, and ends with 1 where something is not as it has to be.
 """
 
 import argparse
@@ -46,6 +46,8 @@ PAGES = 8  # that a visitor looks at, on average
 PICTURES = 24  # in sight, at most
 DEEPER_SHARE = 0.8  # of the links that a visitor follows lead to units, or towards them
 API_SHARE = 0.1  # of what visitors do is a call of the API
+MOST_SECONDS = {"browsing": 1.0, "browsing and caricaturing": 3.0}  # that 95% of pages take, at most
+MOST_GROWTH = 1.1  # of memory from the first third of a phase to its last
 PATIENCE_SECONDS = 120.0
 RESULTS = Path(__file__).parent / "results" / "space_load.json"
 
@@ -302,6 +304,21 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def missed(results: dict[str, dict[str, Any]], slack: float = 1.0) -> list[str]:
+    """What is not as it has to be; `slack` is how many times slower a machine is that others work on, too."""
+    found = []
+    for name, result in results.items():
+        memory, most = result["rss_mb"], MOST_SECONDS[name] * slack
+        if result["errors"]:
+            found.append(f"{name}: {result['errors']} errors: {result['first_errors']}")
+        if memory["last_third"] > MOST_GROWTH * memory["first_third"]:
+            found.append(f"{name}: memory grew from {memory['first_third']} to {memory['last_third']} MB")
+        for what in ("first page", "page"):
+            if result["seconds"][what]["p95"] > most:
+                found.append(f"{name}: 95% of {what}s within {result['seconds'][what]['p95']} s, expected {most} s")
+    return found
+
+
 def machine() -> dict[str, Any]:
     """Where and with what this was measured."""
     processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
@@ -333,6 +350,7 @@ def main() -> None:
     )
     print(table(results))
     given.out.write_text(json.dumps({"about": about, **results}, indent=1) + "\n")
+    sys.exit("\n".join(missed(results)) or 0)
 
 
 if __name__ == "__main__":
