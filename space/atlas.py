@@ -31,7 +31,7 @@ class Atlas:
         self._opening = Lock()
         self._shard = lru_cache(SHARDS)(self._read)
         self._images = lru_cache(MODELS)(lambda model: Images(source, model))
-        self._units = lru_cache(MODELS)(self._all_units)
+        self._units = lru_cache(MODELS)(self._some_of_units)
 
     @cached_property
     def release(self) -> releases.Release | None:
@@ -88,9 +88,9 @@ class Atlas:
             raise unknown("layer", layer, f"this atlas' {model}", layers)
         return layers[layer]
 
-    def units(self, model: str) -> pa.Table:
-        """The rows of `units` of a model; for an image there stands its file name."""
-        return self._units(model)
+    def units(self, model: str, columns: tuple[str, ...], layer: str | None = None) -> pa.Table:
+        """Some columns of `units` of a model, or of one of its layers, of which alone bytes are read."""
+        return self._units(model, columns, layer)
 
     def table(self, table: str, model: str, layer: str, unit: int | None = None) -> pa.Table:
         """The rows of a layer, or of one unit, in a table; for an image there stands its file name."""
@@ -134,6 +134,9 @@ class Atlas:
         shard = self.manifest.shards[path]
         return ranges.read(self.source, path, shard.bytes, schema.table(shard.units.lens))
 
-    def _all_units(self, model: str) -> pa.Table:
-        found = [self._shard(shard.path) for shard in self._shards("units", model, None)]
-        return pa.concat_tables(found) if found else schema.UNITS.arrow.empty_table()
+    def _some_of_units(self, model: str, columns: tuple[str, ...], layer: str | None) -> pa.Table:
+        found = [
+            ranges.read(self.source, shard.path, shard.bytes, schema.UNITS, columns)
+            for shard in self._shards("units", model, layer)
+        ]
+        return pa.concat_tables(found) if found else schema.UNITS.arrow.empty_table().select(columns)

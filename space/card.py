@@ -48,7 +48,7 @@ def document(title: str, body: str) -> str:
     """A web page of its own."""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style><body>{body}</body></html>"
+        f"<title>{escape(title)}</title><style>{STYLE}</style><body><main>{body}</main></body></html>"
     )
 
 

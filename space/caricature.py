@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from generate.errors import AtlasError
-from space import chooser, links, live, networks
+from space import chooser, links, live, markup, networks
 from space.atlas import Atlas
 from space.chooser import Picture
 from space.live import Frame, Stored
@@ -140,7 +140,7 @@ def plain(atlas: Atlas, picture: Picture, model: str, layers: Sequence[str], qua
                 {
                     "layer": layer,
                     "from_atlas": isinstance(each, Stored),
-                    "image": chooser.data_uri(*_file(each)) if each else None,
+                    "image": markup.data_uri(*_file(each)) if each else None,
                     "made": _made(each),
                 }
                 for layer, each in made.items()
@@ -197,11 +197,11 @@ def _figure(model: str, layer: str, each: Stored | tuple[Frame, int] | None) -> 
     if made and made["flag"]:
         about = f"flag: {made['flag']}"
     origin = f"From the atlas: {made['software']}, on {made['device']}" if made and isinstance(each, Stored) else ""
-    uri = chooser.data_uri(file, kind)
+    uri = markup.data_uri(file, kind)
     below = ""
     if made:
         name = escape(f"caricature-{model}-{layer}")
-        recipe = chooser.data_uri(json.dumps(made, indent=1).encode(), "application/json")
+        recipe = markup.data_uri(json.dumps(made, indent=1).encode(), "application/json")
         ending = kind.removeprefix("image/").replace("jpeg", "jpg")
         below = (
             f'<span class="buttons"><a class="button" href="{uri}" download="{name}.{ending}">Picture</a>'

@@ -1,7 +1,5 @@
 """What the live views ask first: a picture, a visitor's own or one of the package's, and a network."""
 
-import base64
-import io
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -9,14 +7,13 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from generate.errors import AtlasError, PicturesFailed
 from generate.models.catalog import CATALOG
 from generate.pictures.sets import fitted
 from generate.pictures.sources import SOURCES, source
-from space import networks, uploads
+from space import markup, networks, uploads
 from space.atlas import Atlas
 
 Picture = Image.Image | str  # a visitor's own, or the name of one of the package's
@@ -113,7 +110,7 @@ def preview(picture: Picture) -> str:
 
 def seen(picture: Picture) -> str:
     """What the network sees of it."""
-    return image(np.asarray(fitted(opened(picture), SHOWN)), "The picture, as the network sees it", SHOWN)
+    return markup.pixels(np.asarray(fitted(opened(picture), SHOWN)), "The picture, as the network sees it", SHOWN)
 
 
 def refused(message: str) -> str:
@@ -129,14 +126,3 @@ def piece(content: str = "") -> gr.HTML:
 def html(inner: str) -> str:
     """A piece of a view, in the pages' style."""
     return f'<div class="atlas piece">{inner}</div>'
-
-
-def image(pixels: NDArray[np.uint8], alt: str, size: int) -> str:
-    """(height, width, 3) as an image of `size` px; nothing of it is written to disk."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=85, subsampling=0)
-    return f'<img src="{data_uri(file.getvalue(), "image/jpeg")}" alt="{escape(alt)}" width="{size}" height="{size}">'
-
-
-def data_uri(file: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(file).decode()}"

@@ -73,7 +73,7 @@ def _column(atlas: Atlas, name: str, asked: str) -> str:
     ) or markup.absent(text.not_rendered("synthetic_tuning", str(key)))
     return (
         f'<section aria-labelledby="unit-{name}"><h2 id="unit-{name}"><a href="{links.href(model, layer, number)}">'
-        f'{escape(str(key))}</a></h2><div class="figures">{pictures}</div><h3>Strongest samples</h3>'
+        f'{markup.breakable(str(key))}</a></h2><div class="figures">{pictures}</div><h3>Strongest samples</h3>'
         f'<div class="figures small">{samples}</div>{tuning}{_against(atlas, name, key)}</section>'
     )
 

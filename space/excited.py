@@ -21,6 +21,8 @@ from space.atlas import Atlas
 
 TOP = 5  # units shown of each layer
 
+KNOWN = ("layer", "unit", "maximum", "class_name", "thumbnail")  # columns of `units`
+
 CPU = torch.device("cpu")
 
 Pixels = NDArray[np.uint8]
@@ -61,7 +63,7 @@ def probe(atlas: Atlas, picture: Image.Image, model: str, top: int = TOP) -> See
     out. UnknownName and WeightsError as of `networks`.
     """
     organism, kind = networks.runnable(atlas, model), networks.weights_kind(atlas, model)
-    known = _known(atlas.units(model))
+    known = _known(atlas.units(model, KNOWN))
     names = [layer for layer in atlas.layers(model) if layer in known]
     size = organism.input_size
     shown = square(picture, size)
@@ -82,7 +84,7 @@ def probe(atlas: Atlas, picture: Image.Image, model: str, top: int = TOP) -> See
 def _known(units: pa.Table) -> dict[str, list[dict[str, Any]]]:
     """Of each layer the units that have a measure."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in units.select(["layer", "unit", "maximum", "class_name", "thumbnail"]).to_pylist():
+    for row in units.to_pylist():
         if row["maximum"] is not None and row["maximum"] > 0:
             found.setdefault(row["layer"], []).append(row)
     return found

@@ -61,9 +61,10 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = Choice()) -> str
     found = f"{len(rows):,} of {total:,} units are rendered" if len(rows) < total else f"{total:,} units"
     found += f"; {len(shown):,} shown" if len(shown) < len(rows) else ""
     body = (
-        f'<h1 tabindex="-1"><span>{escape(model)}</span> {escape(name)}</h1>{_neighbours(atlas, model, name)}'
+        f'<h1 tabindex="-1"><span>{markup.breakable(model)}</span> {markup.breakable(name)}</h1>'
+        f"{_neighbours(atlas, model, name)}"
         f"{_sheet_switch(model, name, sheets, choice)}{_form(model, name, rows, choice)}"
-        f'<p class="about" aria-live="polite">{found}.</p>'
+        f'<p class="about" aria-live="polite">{found}. {_tiles(choice) if asked in sheets else ""}</p>'
         f"{_grid(model, name, shown, sheets.get(asked), choice)}"
         f"{_whole(atlas, model, name)}"
     )
@@ -162,6 +163,16 @@ def _sheet_switch(model: str, layer: str, sheets: Mapping[tuple[str, str, str], 
         for method, objective, direction in sheets
     ]
     return markup.switch("Pictures", options) if options else ""
+
+
+def _tiles(choice: Choice) -> str:
+    """What the tiles of a sheet are."""
+    if choice.method in text.SHEETS_LONG:
+        return text.SHEETS_LONG[choice.method]
+    return text.SHEETS_MADE.format(
+        objective=text.OBJECTIVES.get(choice.objective, choice.objective),
+        aim={"1": "excite", "-1": "silence"}[choice.direction],
+    )
 
 
 def _form(model: str, layer: str, rows: Sequence[Mapping[str, Any]], choice: Choice) -> str:

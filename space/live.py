@@ -7,12 +7,15 @@ import hashlib
 import importlib
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from importlib.util import find_spec
+from threading import get_native_id
 from typing import Any, get_args
 
 import numpy as np
@@ -43,6 +46,7 @@ MAX_LAYERS = 4  # at once: each costs as much again
 FRAMES = 16  # of a caricature: each costs a quarter of a step
 MOST_STEPS = 8  # between two frames, so that leaving is noticed soon
 GPU_SECONDS = 15  # that ZeroGPU lends; an anonymous visitor has about two minutes a day
+NICE = 10  # of the thread that renders: on busy cores pages come first
 BUDGET_SECONDS = {"cpu": 60.0, "cuda": 12.0}  # then what there is is the result; of what ZeroGPU lends, less its start
 
 Pixels = NDArray[np.uint8]
@@ -92,7 +96,7 @@ def frames(
     a number of layers that cannot be, WeightsError where the network cannot be had: both before any work.
     """
     job = _job(atlas, picture, model, layers, quality, device())
-    yield from _lent()(job) if zero_gpu() else _in_a_thread(partial(_render, job))
+    yield from lent()(job) if zero_gpu() else _in_a_thread(partial(_render, job))
 
 
 @dataclass(frozen=True)
@@ -155,16 +159,9 @@ def _render(job: Job) -> Generator[Frame, None, None]:
     started = time.monotonic()
     first: tuple[int, float] | None = None
     # alone where it is alone: the copy that keeps an atlas' rows from depending on one another would double the time
-    for canvases in caricature.caricatures(
-        network,
-        pictures,
-        job.layers,
-        job.seeds,
-        job.recipe,
-        job.size,
-        every=min(MOST_STEPS, max(1, steps // FRAMES)),
-        batch=count,
-    ):
+    begun = partial(caricature.caricatures, network, pictures, job.layers, job.seeds, job.recipe, job.size, batch=count)
+    every = min(MOST_STEPS, max(1, steps // FRAMES))
+    for canvases in _soon(begun, every):
         seconds = time.monotonic() - started
         pace = seconds / canvases.step if first is None else (seconds - first[1]) / (canvases.step - first[0])
         first = first or (canvases.step, seconds)  # which took longer than those that follow
@@ -180,6 +177,14 @@ def _render(job: Job) -> Generator[Frame, None, None]:
         )
         if last:
             return
+
+
+def _soon(begun: Callable[..., Generator[Canvases, None, None]], every: int) -> Generator[Canvases, None, None]:
+    """A frame after the first step, and then each `every` steps: begun twice, so that no later one costs more."""
+    if every > 1:
+        with closing(begun(every=1)) as look:
+            yield next(look)
+    yield from begun(every=every)
 
 
 def _made(job: Job, network: Network, pictures: Tensor, canvases: Canvases, seconds: float) -> tuple[str, ...]:
@@ -220,7 +225,14 @@ def finite(value: float) -> float | None:
 # PyTorch keeps the number of threads and whether gradients flow by thread, and a server continues a generator on any
 # of its own; so all work is done on this one. With two, threads of a process on a busy machine wait for one another:
 # 4 steps on EfficientNet-Lite0 took 0.3 s with one and 1 to 7 s with two.
-_WORKER = ThreadPoolExecutor(1, "caricature", initializer=torch.set_num_threads, initargs=(1,))
+def _in_the_background() -> None:
+    """Settings of the thread that renders."""
+    torch.set_num_threads(1)
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), NICE)
+
+
+_WORKER = ThreadPoolExecutor(1, "caricature", initializer=_in_the_background)
 
 
 def _in_a_thread(start: Callable[[], Generator[Frame, None, None]]) -> Generator[Frame, None, None]:
@@ -230,16 +242,20 @@ def _in_a_thread(start: Callable[[], Generator[Frame, None, None]]) -> Generator
         while (frame := _WORKER.submit(next, work, None).result()) is not None:
             yield frame
     finally:
-        _WORKER.submit(work.close).result()
+        _WORKER.submit(work.close)  # in its turn, before whatever comes next; a server that cancels must not wait
 
 
 def zero_gpu() -> bool:
-    """Whether this is a Space that borrows a GPU for each call."""
-    return find_spec("spaces") is not None
+    """Whether this is a Space that borrows a GPU for each call. Others have the package `spaces`, too."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 @cache
-def _lent() -> Callable[..., Iterator[Frame]]:
-    """`_render` in a process that has a GPU for `GPU_SECONDS`; elsewhere the decorator does nothing."""
+def lent() -> Callable[..., Iterator[Frame]]:
+    """`_render` in a process that has a GPU for `GPU_SECONDS`.
+
+    ZeroGPU asks for it before the server is launched: a Space where nothing was decorated by then is given no GPU.
+    """
+    networks.forked()
     decorated: Callable[..., Iterator[Frame]] = importlib.import_module("spaces").GPU(duration=GPU_SECONDS)(_render)
     return decorated

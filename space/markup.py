@@ -1,8 +1,15 @@
 """HTML from values: what several pages are made of. Every value is escaped here, or was made by us."""
 
+import base64
+import io
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from space import links, text
 
@@ -34,6 +41,22 @@ def picture(src: str, alt: str, size: int, eager: bool = False) -> str:
     """An image; `src` is a link made by links."""
     loading = "eager" if eager else "lazy"
     return f'<img src="{src}" alt="{escape(alt)}" width="{size}" height="{size}" loading="{loading}" decoding="async">'
+
+
+def pixels(values: NDArray[np.uint8], alt: str, size: int) -> str:
+    """(height, width, 3) as an image of `size` px; nothing of it is written to disk."""
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "JPEG", quality=85, subsampling=0)
+    return f'<img src="{data_uri(file.getvalue(), "image/jpeg")}" alt="{escape(alt)}" width="{size}" height="{size}">'
+
+
+def data_uri(file: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file).decode()}"
+
+
+def breakable(name: str) -> str:
+    """A key, which may go on in the next line behind its slashes and underscores."""
+    return re.sub("([_/])", r"\1<wbr>", escape(name))
 
 
 def figure(content: str, caption: str = "", note: str = "") -> str:

@@ -1,6 +1,7 @@
 """The networks of an atlas, to run on visitors' pictures: with the very weights that its rows were made with."""
 
 import logging
+import os
 from contextlib import suppress
 from functools import lru_cache
 from threading import Lock, Thread
@@ -74,6 +75,16 @@ def ahead(atlas: Atlas, model: str) -> Thread:
     thread = Thread(target=load, daemon=True)
     thread.start()
     return thread
+
+
+def forked() -> None:
+    """Let forks of this process load networks, whatever was being loaded when they were made."""
+
+    def unlock() -> None:
+        global _loading
+        _loading = Lock()  # which another thread may have held, that is not there
+
+    os.register_at_fork(after_in_child=unlock)
 
 
 @lru_cache(KEPT)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from generate.errors import AtlasError
 from generate.models.catalog import CATALOG
-from space import chooser, excited, links
+from space import chooser, excited, links, markup
 from space.atlas import Atlas
 from space.chooser import Picture
 from space.excited import Excited, Seen
@@ -101,7 +101,7 @@ def _layer(model: str, layer: str, units: list[Excited], seen: Seen) -> str:
 
 def _unit(each: Excited, seen: Seen) -> str:
     """A link to a unit: where it fires, how strongly, and what is made to excite it."""
-    where = chooser.image(marked(each, seen), f"Where {each.layer} {each.unit} fires", TILE)
+    where = markup.pixels(marked(each, seen), f"Where {each.layer} {each.unit} fires", TILE)
     made = (
         f'<img class="made" src="{links.image("units", each.model, each.thumbnail, "thumbnail")}" alt="" width="64" '
         'height="64" loading="lazy">'

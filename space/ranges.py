@@ -1,6 +1,7 @@
 """Parquet read by ranges: of a file in an atlas, the columns that are no images, and no other bytes."""
 
 import io
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,41 +15,41 @@ FOOTER = 1 << 16  # bytes asked for first, from the end: as many as pyarrow read
 GAP = 1 << 14  # bytes; ranges closer than this are read as one, since a request costs more
 
 
-def read(source: Source, path: str, size: int, table: Table) -> pa.Table:
-    """The rows of the file at `path`, `size` bytes long; for an image there stands its file name.
+def read(source: Source, path: str, size: int, table: Table, columns: Sequence[str] = ()) -> pa.Table:
+    """The rows of the file at `path`, `size` bytes long: these columns, or all; for an image its file name.
 
     AtlasDamaged where the file is not what was written.
     """
     try:
-        return _read(source, path, size, table)
+        return _read(source, path, size, table, columns)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: columns whose names are no text
         raise AtlasDamaged(f"{path} cannot be read: {error}") from error
 
 
-def _read(source: Source, path: str, size: int, table: Table) -> pa.Table:
+def _read(source: Source, path: str, size: int, table: Table, columns: Sequence[str]) -> pa.Table:
     end = max(0, size - FOOTER)
     held = {end: source.slice(path, end, size - end)}
     needed = int.from_bytes(held[end][-8:-4], "little") + 8
     if needed > size - end:
         held = {size - needed: source.slice(path, size - needed, needed)}
     about = pq.read_metadata(_Ranges(size, held))
-    pixels = {f"{name}.bytes" for name in table.images}
+    names = list(columns) or [column.name for column in table.columns]
+    leaves = tuple(f"{name}.path" if name in table.images else name for name in names)
     wanted = [
         (chunk.dictionary_page_offset or chunk.data_page_offset, chunk.total_compressed_size)
         for group in range(about.num_row_groups)
         for chunk in map(about.row_group(group).column, range(about.num_columns))
-        if chunk.path_in_schema not in pixels
+        if chunk.path_in_schema in leaves or chunk.path_in_schema.startswith(tuple(f"{leaf}." for leaf in leaves))
     ]
     for start, stop in _joined([(start, start + length) for start, length in wanted]):
         held[start] = source.slice(path, start, stop - start)
-    columns = [f"{column.name}.path" if column.name in table.images else column.name for column in table.columns]
     # a reader of its own, and one thread: a pq.ParquetFile that threads share brings the process down
     with pq.ParquetFile(_Ranges(size, held), metadata=about) as file:
-        rows = file.read(columns, use_threads=False)
-    for name in table.images:
+        rows = file.read(list(leaves), use_threads=False)
+    for name in set(table.images) & set(names):
         at = rows.schema.get_field_index(name)
         rows = rows.set_column(at, name, pc.struct_field(rows[name], "path"))
-    return rows
+    return rows.select(names)
 
 
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -97,11 +97,16 @@ def _wrong(atlas: Atlas, asked: Query, error: Exception) -> str:
         for key in nearest(atlas, asked)
     )
     body = (
-        f'<h1 tabindex="-1">{text.WRONG}</h1><p class="error" role="alert">{escape(str(error))}</p>'
+        f'<h1 tabindex="-1">{text.WRONG}</h1><p class="error" role="alert">{escape(sentence(str(error)))}</p>'
         + (f'<p>Nearest in this atlas:</p><ul class="found">{listed}</ul>' if listed else "")
         + '<p><a href="?">All networks</a></p>'
     )
-    return page.frame(atlas, text.WRONG, body)
+    return page.frame(atlas, text.WRONG, body, view="wrong")
+
+
+def sentence(message: str) -> str:
+    """An error's message as a visitor reads it."""
+    return f"{message[:1].upper()}{message[1:]}."
 
 
 def nearest(atlas: Atlas, asked: Query) -> list[Key]:

@@ -1,5 +1,6 @@
 """What a visitor may mean by some words: a key, an old link, a network, a layer, or a class."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from itertools import islice
@@ -49,7 +50,7 @@ def results(atlas: Atlas, words: str) -> str:
         "such as <code>inceptionv1/mixed4c/447</code>, links to OpenAI Microscope, and names of classes can be "
         f'found.</p><ul class="found">{listed}</ul>'
     )
-    return page.frame(atlas, f"Search {shown}", body)
+    return page.frame(atlas, f"Search {shown}", body, view="search")
 
 
 def exists(atlas: Atlas, key: Key) -> bool:
@@ -84,10 +85,17 @@ def _names(atlas: Atlas, words: str) -> list[Found]:
     return found
 
 
-def _classes(atlas: Atlas, words: str) -> list[Found]:
-    found = []
+def _classes(atlas: Atlas, words: str) -> Iterator[Found]:
+    """Logits whose class has a name like this."""
     for model in atlas.models:
-        units = atlas.units(model).select(["layer", "unit", "class_name"]).drop_null()
+        logits = None  # of a model that the catalog does not know: any of its layers
+        if known := atlas.organism(model):
+            classes = known.classes or ()
+            alike = [name for name, layer in known.layers.items() if layer.units == len(classes)]
+            if not alike or not any(words in name.lower() for name in classes):
+                continue  # nothing has to be read of it
+            logits = alike[-1]
+        units = atlas.units(model, ("layer", "unit", "class_name"), logits).drop_null()
         units = units.filter(pc.match_substring(units["class_name"], words, ignore_case=True))
-        found += [Found(Key(model, row["layer"], row["unit"]), row["class_name"]) for row in units.to_pylist()]
-    return found
+        for row in units.to_pylist():
+            yield Found(Key(model, row["layer"], row["unit"]), row["class_name"])

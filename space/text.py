@@ -19,6 +19,13 @@ SHEETS = {  # that are no feature visualizations, by the method that they state
     "curves": "preferred curves",
     "colours": "preferred colours",
 }
+SHEETS_LONG = {
+    "top": "Each is the natural picture that excites the unit most, cropped to what it sees there.",
+    "gratings": "Each is the grating that the unit responds to most; fine ones look grey when they are this small.",
+    "curves": "Each is the curve that the unit responds to most.",
+    "colours": "Each is the colour that the unit responds to most.",
+}
+SHEETS_MADE = "Each is a picture made to {aim} the unit, its {objective}."
 METHODS_LONG = {
     "fourier": "Fourier: optimised in decorrelated Fourier space, as Lucid did.",
     "maco": "MaCo: only the phases are optimised; the spectrum is held to that of natural pictures.",
@@ -115,6 +122,8 @@ API = (
     "here when its host is replaced by this one: <code>/models/inceptionv1/mixed4c_0/447</code>. The dataset itself "
     "is read with <code>load_dataset</code>.</p>"
 )
+GRAPH = "Layers from the input on; an arrow leads from a layer to those that read it."
+NO_GRAPH = "Layers by name: how they are wired is known of the catalog's networks alone."
 WRONG = "There is nothing at this link"
 UNREADABLE = "This cannot be read just now"
 UNREADABLE_WHY = "Its rows are damaged, or the Hub does not answer. Other pages may well work; this one may, later."

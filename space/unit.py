@@ -62,7 +62,7 @@ def _heading(atlas: Atlas, key: Key, about: Row | None, total: int) -> str:
     flag = markup.flagged(about["flag"]) if about else ""
     old = f'<a href="{escape(about["legacy_url"])}">in OpenAI Microscope</a>' if about and about["legacy_url"] else ""
     return (
-        f'<h1 tabindex="-1"><span>{escape(f"{key.model}/{key.layer}")}</span> {key.unit}{named}</h1>'
+        f'<h1 tabindex="-1"><span>{markup.breakable(f"{key.model}/{key.layer}")}</span> {key.unit}{named}</h1>'
         f'<p class="about">{escape(", ".join(said))}. {" · ".join(filter(None, [compare, old]))}</p>'
         f'<p class="steps">{steps}</p>{flag}'
     )

@@ -13,11 +13,12 @@ import pytest
 from generate import schema, store
 from generate.cite import bibtex
 from generate.errors import AtlasDamaged, UnknownName
+from generate.models.classes import imagenet
 from generate.plan import Units
 from generate.releases import Release, identity, to_json
 from generate.schema import Column, Table
 from generate.source import Folder, opened
-from space import ranges
+from space import ranges, search
 from space.atlas import Atlas
 from tests.atlases import MODEL
 from tests.hub_double import Hub
@@ -119,9 +120,14 @@ def test_layers_are_in_the_networks_order(known: Atlas) -> None:
 
 
 def test_units_of_a_model_are_all_that_there_are(known: Atlas) -> None:
-    assert known.units(MODEL).select(["layer", "unit"]).to_pylist() == [
-        {"layer": layer, "unit": unit} for layer, count in (("blocks_4", 4), ("blocks_6", 2)) for unit in range(count)
-    ]
+    there = [(layer, unit) for layer, count in (("blocks_4", 4), ("blocks_6", 2)) for unit in range(count)]
+    asked = known.units(MODEL, ("unit", "thumbnail", "layer"))
+    assert asked.column_names == ["unit", "thumbnail", "layer"]
+    for row in asked.to_pylist():
+        assert row["thumbnail"] == known.thumbnails(MODEL, row["layer"]).get(row["unit"])
+    assert [(row["layer"], row["unit"]) for row in asked.to_pylist()] == there
+    assert known.units(MODEL, ("unit",), "blocks_6").to_pylist() == [{"unit": 0}, {"unit": 1}]
+    assert known.units(MODEL, ("unit",), "blocks_5").to_pylist() == []
 
 
 def test_revision_says_what_is_shown(every: Path, tmp_path: Path) -> None:
@@ -151,6 +157,49 @@ def test_a_revision_on_the_hub_is_read_by_ranges_alone(hub: Hub, every: Path) ->
     atlas.image("sheets", MODEL, row["image"])
     assert len(hub.requests) == made
     assert atlas.revision.startswith("someone/atlas@main, commit ")
+
+
+def test_a_class_is_found_by_few_bytes(hub: Hub, tmp_path: Path) -> None:
+    """Of an atlas on the Hub, the names of its classes are read, no other columns and no other layers."""
+    names, bulk = imagenet(), random.Random(0)
+    counts = {"blocks_4": 320, "head": 1280, "logits": len(names)}
+    nothing = dict.fromkeys(column.name for column in schema.UNITS.columns)
+    made = dict.fromkeys(("kind", "weights_sha256", "software", "device"), "")
+    manifest = store.Manifest(
+        models={MODEL: {"weights_sha256": "", "provenance": {"source": "", "license": ""}}},
+        shards={},
+    )
+    for layer, count in counts.items():
+        rows = [
+            {
+                **nothing,
+                **made,
+                "model": MODEL,
+                "layer": layer,
+                "unit": unit,
+                "nearest": [],
+                "nearest_elsewhere": [],
+                "visualizations": [],
+                "class_name": names[unit] if layer == "logits" else None,
+                "recipe": bulk.randbytes(500).hex(),
+            }
+            for unit in range(count)
+        ]
+        shard = store.write_shard(tmp_path, Units("units", MODEL, layer, 0, count), "id", rows)
+        manifest.shards[shard.path] = shard
+    store.write_manifest(tmp_path, manifest)
+    hub.commit(
+        "datasets/someone/atlas", {path: (tmp_path / path).read_bytes() for path in ("atlas.json", *manifest.shards)}
+    )
+    atlas = Atlas(opened("someone/atlas@main"))
+    assert search.find(atlas, "no such class") == []
+    assert not hub.ranges
+    (found,) = search.find(atlas, "tabby")
+    assert (found.key.layer, found.what) == ("logits", names[found.key.unit or 0])
+    read = sum(
+        int(stop) - int(start) + 1 for start, stop in (each.removeprefix("bytes=").split("-") for each in hub.ranges)
+    )
+    assert read < 100_000 < 500_000 < manifest.shards[shard.path].bytes
 
 
 def test_there_must_be_an_atlas(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.atlases import MODEL
+from tests.space.accessible import problems
 from tests.space.test_pages import HOSTILE, PAGES, PARAMETERS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -26,42 +27,6 @@ pytestmark = [
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 LAYER = f"?model={MODEL}&layer=blocks_4"
 UNIT = f"{LAYER}&unit=2"
-
-# what axe-core would say of contrast, names and targets, in short; WCAG 2.2, AA
-PROBLEMS = """() => {
-  const light = (rgb) => rgb.map((c) => ((c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const colour = (text) => text.match(/[\\d.]+/g).map(Number);
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const found = colour(getComputedStyle(at).backgroundColor);
-      if (found.length < 4 || found[3] > 0) return found.slice(0, 3);
-    }
-    return [255, 255, 255];
-  };
-  const problems = [];
-  for (const element of document.querySelectorAll(".atlas *")) {
-    const told = element.outerHTML.slice(0, 120);
-    const words = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    const seen = element.checkVisibility();
-    if (words && seen && !element.closest("svg, .skip")) {
-      const [a, b] = [light(colour(getComputedStyle(element).color).slice(0, 3)), light(behind(element))];
-      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-      if (ratio < 4.5) problems.push(`contrast ${ratio.toFixed(2)}: ${told}`);
-    }
-    if (element.matches("a, button, summary") && seen && !(element.textContent.trim() || element.ariaLabel))
-      problems.push(`no name: ${told}`);
-    if (element.matches("input:not([type=hidden]), select") && !(element.labels.length || element.ariaLabel))
-      problems.push(`no label: ${told}`);
-    if (element.matches("img") && !element.hasAttribute("alt")) problems.push(`no alt: ${told}`);
-    if (element.matches("pre, .scrolls") && element.scrollWidth > element.clientWidth && element.tabIndex < 0)
-      problems.push(`scrolls without keys: ${told}`);
-  }
-  if (!document.documentElement.lang) problems.push("no language");
-  if (!document.title) problems.push("no title");
-  if (document.querySelectorAll("h1").length !== 1) problems.push("not one h1");
-  return problems;
-}"""
 
 
 @dataclass
@@ -131,15 +96,15 @@ def test_every_page_is_shown_and_accessible(visit: Visit, name: str) -> None:
     visit.go(f"?{urlencode(PAGES[name])}")
     assert "Atlas revision: not published" in visit.page.inner_text("footer")
     assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "scrolls sideways"
-    assert visit.page.evaluate(PROBLEMS) == []
+    assert problems(visit.page) == []
 
 
-@pytest.mark.parametrize("name", ["unit", "layer", "home"])
-def test_dark_pages_have_contrast(desktop: Visit, name: str) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_dark_pages_are_accessible(desktop: Visit, name: str) -> None:
     desktop.page.emulate_media(color_scheme="dark")
     desktop.go(f"?{urlencode({**PAGES[name], '__theme': 'dark'})}")
     assert desktop.page.evaluate("document.body.classList.contains('dark')")
-    assert desktop.page.evaluate(PROBLEMS) == []
+    assert problems(desktop.page) == []
 
 
 def test_images_are_shown(visit: Visit) -> None:
@@ -262,9 +227,10 @@ def test_hostile_link_does_nothing(desktop: Visit, hostile: str) -> None:
 def test_card_is_shown_in_a_frame(desktop: Visit) -> None:
     desktop.go("")
     desktop.page.evaluate(
-        "src => document.body.append(Object.assign(document.createElement('iframe'), { src }))",
+        "src => document.body.append(Object.assign(document.createElement('iframe'), { src, title: 'A unit' }))",
         f"{desktop.address}/embed/{MODEL}/blocks_4/2",
     )
     frame = desktop.page.frame_locator("iframe")
     frame.locator("h1 a").wait_for()
+    assert problems(desktop.page) == []
     assert frame.locator("img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32

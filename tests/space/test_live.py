@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import pickle
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from threading import get_native_id
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from generate.errors import UnknownName, WeightsError
+from generate.errors import AtlasDamaged, UnknownName, WeightsError
 from generate.lenses.caricature import RECIPES, caricatures
 from generate.lenses.lens import restored
 from generate.lenses.rendered import pixels, square
@@ -25,7 +27,7 @@ from generate.models.network import Network
 from generate.pictures.sources import source
 from generate.render.ascend import Ascent, span
 from generate.source import Folder
-from space import live, networks
+from space import app, live, networks
 from space.atlas import Atlas
 from tests import atlases
 
@@ -64,6 +66,36 @@ def test_frames_come_as_they_are_made(atlas: Atlas) -> None:
     assert seen[-1].seconds_left == 0 < seen[0].seconds_left
     assert not any(frame.made for frame in seen[:-1])
     assert all(not np.array_equal(a.pictures[0], b.pictures[0]) for a, b in itertools.pairwise(seen))
+
+
+def test_the_first_step_is_shown_and_changes_nothing(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "draft", replace(RECIPES["draft"], ascent=Ascent(steps=32), max_size=32))
+    seen = list(live.frames(atlas, PHOTO, MODEL, ["stem"]))
+    assert [frame.step for frame in seen] == [1, *range(2, 33, 2)]
+    monkeypatch.setattr(live, "_soon", lambda begun, every: begun(every=every))
+    *_, last = live.frames(atlas, PHOTO, MODEL, ["stem"])
+    assert np.array_equal(last.pictures, seen[-1].pictures)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own here")
+def test_pages_come_before_rendering(atlas: Atlas) -> None:
+    list(live.frames(atlas, PHOTO, MODEL, ["stem"]))
+    rendering = live._WORKER.submit(get_native_id).result()
+    assert os.getpriority(os.PRIO_PROCESS, rendering) == os.getpriority(os.PRIO_PROCESS, 0) + live.NICE
+
+
+def test_what_the_first_visitor_needs_is_made_ready(
+    atlas: Atlas, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(*_: Any) -> None:
+        raise AtlasDamaged("it is gone")
+
+    app.ready(atlas)
+    assert networks._network.cache_info().misses == 1
+    assert not caplog.text
+    monkeypatch.setattr(Atlas, "rows", gone)
+    app.ready(atlas)  # the server goes on
+    assert "not ready ahead: it is gone" in caplog.text
 
 
 def test_the_result_says_how_it_can_be_made_again(atlas: Atlas) -> None:
@@ -214,6 +246,25 @@ def test_the_atlas_own_is_found(atlas: Atlas) -> None:
     assert live.stored(atlas, "temple", MODEL, "stem") is None
 
 
+def test_a_gpu_is_asked_for_before_the_server_is_there(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.setattr(live, "lent", lambda: done.append("lent"))
+    monkeypatch.setattr(app, "ready", lambda _: None)
+    monkeypatch.setattr(app, "_blocks", lambda _: SimpleNamespace(launch=lambda **_: done.append("launch") or [""] * 3))
+    app.serve(atlas.source)
+    assert done == ["lent", "launch"]
+
+
+def test_a_fork_can_load_what_another_thread_was_loading(atlas: Atlas) -> None:
+    networks.forked()
+    with networks._loading:
+        child = os.fork()
+        if not child:
+            os._exit(0 if networks._loading.acquire(timeout=5) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_a_borrowed_gpu_is_asked_for_no_longer_than_it_may(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
@@ -225,8 +276,10 @@ def test_a_borrowed_gpu_is_asked_for_no_longer_than_it_may(atlas: Atlas, monkeyp
     fake = Spaces("spaces")
     fake.__spec__ = ModuleSpec("spaces", None)
     monkeypatch.setitem(sys.modules, "spaces", fake)
-    live._lent.cache_clear()
+    assert not live.zero_gpu()  # the package alone says nothing
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    live.lent.cache_clear()
     *_, last = live.frames(atlas, PHOTO, MODEL, ["stem"])
-    live._lent.cache_clear()
+    live.lent.cache_clear()
     assert asked == [15] and live.BUDGET_SECONDS["cuda"] < 15
     assert last.made

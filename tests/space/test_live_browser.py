@@ -19,6 +19,7 @@ from generate.render.ascend import Ascent
 from space import app, caricature, probe
 from space.atlas import Atlas
 from tests.atlases import MODEL
+from tests.space.accessible import problems
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --disable-background-networking --disable-component-update"
@@ -92,6 +93,7 @@ def test_frames_stream_and_the_result_holds_its_recipe(page: Page, served: tuple
     )
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("Done: 64 steps")).to_be_visible()
+    assert problems(page) == []
     steps = {words for words in page.evaluate("window.told") if words.startswith("Step ")}
     assert len(steps) > 3, steps
     with page.expect_download() as download:
@@ -160,6 +162,7 @@ def test_what_fires_leads_to_its_unit(page: Page, served: tuple[str, Path], phot
     page.get_by_role("button", name="Look").click()
     first = page.locator(".excited a").first
     expect(first).to_be_visible()
+    assert problems(page) == []
     link = first.get_attribute("href")
     assert link and link.startswith(f"?model={MODEL}&layer=blocks_")
     first.click()
@@ -182,6 +185,14 @@ def test_a_phone_shows_it_whole(page: Page, view: str) -> None:
     page.goto(f"/?view={view}")
     expect(page.get_by_role("button", name="Start" if view == "caricature" else "Look")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert problems(page) == []
+
+
+@pytest.mark.parametrize("view", ["caricature", "probe"])
+def test_dark_views_are_accessible(page: Page, view: str) -> None:
+    page.goto(f"/?view={view}&__theme=dark")
+    expect(page.get_by_role("button", name="Start" if view == "caricature" else "Look")).to_be_visible()
+    assert problems(page) == []
 
 
 def test_it_works_by_keyboard(page: Page) -> None:

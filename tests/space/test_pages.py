@@ -15,7 +15,6 @@ from generate.models.legacy import link as old_link
 from generate.source import Folder
 from space import layer, routes, text
 from space.atlas import Atlas
-from space.model import ranked
 from tests import atlases
 from tests.atlases import MODEL
 
@@ -52,7 +51,7 @@ HOSTILE = (
 class Elements(HTMLParser):
     """The elements of a page with their attributes, and whether each end tag fits."""
 
-    VOID = ("img", "input", "br", "rect", "circle", "line")
+    VOID = ("img", "input", "br", "wbr", "rect", "circle", "line")
 
     def __init__(self, html: str):
         super().__init__()
@@ -86,7 +85,7 @@ def test_every_page_is_sound(known: Atlas, name: str) -> None:
     levels = [int(tag[1]) for tag, _ in page.all if re.fullmatch("h[1-6]", tag)]
     assert all(after <= before + 1 for before, after in pairwise(levels))
     assert all("alt" in attrs for attrs in page.of("img"))
-    assert all(attrs.get("aria-label") for attrs in page.of("svg"))
+    assert all(attrs.get("aria-label") or attrs.get("aria-hidden") for attrs in page.of("svg"))
     ids = [attrs["id"] for _, attrs in page.all if "id" in attrs]
     assert len(ids) == len(set(ids))
     for attrs in page.of("section", "nav"):
@@ -111,6 +110,8 @@ def test_links_of_every_page_lead_somewhere(known: Atlas, name: str) -> None:
 def test_images_of_every_page_are_in_the_atlas(known: Atlas, name: str) -> None:
     for attrs in Elements(routes.show(known, PAGES[name])).of("img"):
         asked = dict(parse_qsl((attrs["src"] or "").partition("?")[2]))
+        if (attrs["src"] or "").startswith("data:image/jpeg"):
+            continue  # one of the package's own
         assert known.image(asked["table"], asked["model"], asked["name"], asked["column"])
 
 
@@ -223,7 +224,7 @@ def test_wrong_link_says_what_is_wrong_and_what_is_near(
 ) -> None:
     shown = routes.show(known, asked)
     assert text.WRONG in shown
-    assert said in shown
+    assert f"{said[:1].upper()}{said[1:]}" in shown or said in shown
     assert near in shown
 
 
@@ -253,6 +254,7 @@ def test_same_unit_correlates_with_itself(known: Atlas) -> None:
     assert "correlate by <b>1.00</b>" in routes.show(known, {"view": "compare", "a": key, "b": key})
 
 
-def test_layers_are_ranked_by_their_longest_way() -> None:
-    edges = [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d"), ("a", "d")]
-    assert ranked(edges, "abcd") == [[("a", [])], [("b", ["a"]), ("c", ["a"])], [("d", ["b", "c", "a"])]]
+def test_a_layer_says_what_its_tiles_are(known: Atlas) -> None:
+    asked = {"model": MODEL, "layer": "blocks_4", "objective": "neuron"}
+    assert "made to silence the unit, its centre neuron." in routes.show(known, {**asked, "direction": "-1"})
+    assert "Each is the natural picture that" in routes.show(known, {**asked, "method": "top"})

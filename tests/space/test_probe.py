@@ -58,7 +58,7 @@ def atlas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield SimpleNamespace(
         models=["handmade"],
         layers=lambda model: {"conv1": 3, "conv2": 2, "logits": 2},
-        units=lambda model: pa.Table.from_pylist(rows, schema=pa.schema(list(columns.items()))),
+        units=lambda model, asked: pa.Table.from_pylist(rows, schema=pa.schema(list(columns.items()))),
         manifest=SimpleNamespace(
             models={"handmade": {"weights_sha256": sha256, "provenance": {"source": "here", "license": "CC0"}}}
         ),
@@ -123,7 +123,10 @@ def test_rows_are_json(known: Atlas) -> None:
     rows = probe.plain(known, "cat", atlases.MODEL, top=2)
     assert json.loads(json.dumps(rows)) == rows
     assert [row["layer"] for row in rows] == sorted(row["layer"] for row in rows)
-    table = {(row["layer"], row["unit"]): row["maximum"] for row in known.units(atlases.MODEL).to_pylist()}
+    table = {
+        (row["layer"], row["unit"]): row["maximum"]
+        for row in known.units(atlases.MODEL, ("layer", "unit", "maximum")).to_pylist()
+    }
     for row in rows:
         assert row["maximum"] == table[row["layer"], row["unit"]]
         assert row["ratio"] == pytest.approx(row["activation"] / row["maximum"])

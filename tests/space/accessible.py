@@ -1,0 +1,13 @@
+"""What axe-core finds wrong with a page for those who see it otherwise, or not at all. https://github.com/dequelabs/axe-core"""
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+
+def problems(page: Page) -> list[str]:
+    """By rule, with its impact: every one that axe-core has, of WCAG and of good practice."""
+    return [
+        f"{found['id']} ({found['impact']}): {node['html'][:200]}: {node['failureSummary']}"
+        for found in Axe().run(page).response["violations"]
+        for node in found["nodes"]
+    ]
