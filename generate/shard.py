@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -100,8 +101,21 @@ def rows(job: Job, source: Source, device: torch.device) -> Iterator[list[Row]]:
         "recipe": settings(recipe),
     }
     with _one_thread():
-        for some in lens(table.name).rows(subject, range(job.units.start, job.units.stop), recipe):
-            yield [_finished({**made_by, **row}, table) for row in some]
+        made = lens(table.name).rows(subject, range(job.units.start, job.units.stop), recipe)
+        yield from _beside(lambda some: [_finished({**made_by, **row}, table) for row in some], made)
+
+
+def _beside(finish: Callable[[list[Row]], list[Row]], batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
+    """Each batch finished, in a thread of its own while the next one is made: a device must not wait for files."""
+    with ThreadPoolExecutor(1) as pool:
+        before: Future[list[Row]] | None = None
+        for some in batches:
+            now = pool.submit(finish, some)
+            if before:
+                yield before.result()
+            before = now
+        if before:
+            yield before.result()
 
 
 @contextmanager
