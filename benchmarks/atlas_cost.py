@@ -1,6 +1,6 @@
 """What an atlas of everything costs: hours of this machine for each organism and each lens, at a quality.
 
-    python -m benchmarks.atlas_cost                                              # drafts; five minutes
+    python -m benchmarks.atlas_cost                                              # drafts
     python -m benchmarks.atlas_cost --quality standard --device cuda --minutes 20
     python -m benchmarks.atlas_cost --throughput benchmarks/results/throughput.json
 

@@ -1,6 +1,6 @@
 """Which batch a layer's recipe should have: seconds a unit and step, and memory, by the number of pictures at once.
 
-    python -m benchmarks.batch                                        # three layers; four minutes
+    python -m benchmarks.batch                                        # three layers
     python -m benchmarks.batch vgg19_caffe --device cuda --batches 16 64 256
 
 It proposes the smallest batch that is within 3% of the fastest. It changes nothing: the batch is part of the recipe.

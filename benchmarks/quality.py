@@ -1,7 +1,7 @@
 """How good pictures are after so many steps: the objective on the clean picture, beside that of a much longer ascent.
 
-    python -m benchmarks.quality                                              # four minutes
-    python -m benchmarks.quality --reference 4096 --units 8                   # as quoted; 25 minutes
+    python -m benchmarks.quality                                              # 1,024 steps, 4 units
+    python -m benchmarks.quality --reference 4096 --units 8
     python -m benchmarks.quality --variant "slow: ascent.learning_rate=0.02"  # other settings, as many as named
 
 Ours, ours with the settings of each --variant, which is bfloat16 unless others are named, and Lucent's, where it is

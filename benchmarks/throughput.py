@@ -1,6 +1,6 @@
 """How many units x steps a second, layer by layer, how far that is from the machine's limit, and what it needs.
 
-    python -m benchmarks.throughput                                   # a few layers of a few organisms; five minutes
+    python -m benchmarks.throughput                                   # a few layers of a few organisms
     python -m benchmarks.throughput vgg19_caffe/conv4_2 inceptionv1   # a layer, and all of an organism
     python -m benchmarks.throughput --scaling                         # 10, 100 and 1,000 units: time and memory
     python -m benchmarks.throughput --overhead                        # what encoding and writing take

@@ -1,8 +1,8 @@
 """A unit's picture by Lucent, one at a time as it does, and by us, many at once: seconds a unit and step.
 
     pip install -e '.[lucent]'
-    python -m benchmarks.vs_lucent                  # one layer; a minute
-    python -m benchmarks.vs_lucent --every-layer    # and all convolutional ones; five minutes
+    python -m benchmarks.vs_lucent                  # one layer
+    python -m benchmarks.vs_lucent --every-layer    # and all convolutional ones
 
 The same InceptionV1 with the same random weights, the same layer, canvas and number of steps, each with its own random
 views; see peers.py. Whoever does not measure waits: they take turns, and a ratio is that of two neighbouring turns.

@@ -1,6 +1,8 @@
 """Running out of memory: what it looks like, and recipes that need less of it."""
 
+import ctypes
 import gc
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +45,10 @@ def smaller(recipe: Any, device: torch.device) -> int | None:
 def release(device: torch.device) -> None:
     """Give back what is held for nobody, so that another attempt has all the memory there is."""
     gc.collect()
-    if device.type == "cuda":
+    if device.type == "cpu":
+        with suppress(OSError, AttributeError):  # a C library other than glibc
+            ctypes.CDLL(None).malloc_trim(0)
+    elif device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()

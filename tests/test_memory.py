@@ -160,7 +160,7 @@ def test_recipe_without_a_batch_is_left_as_it_is() -> None:
 
 
 # With a real limit: sixteen pictures of 224 px do not fit into it, two do
-LARGE = f"--model {MODEL} --layer blocks_6 --units 0:16 --quality standard --workers 1 --device cpu".split()
+LARGE = f"--model {MODEL} --layer blocks_6 --units 0:16 --quality standard --precision float32 --workers 1 --device cpu".split()
 
 
 def limited(commands: Commands, root: Path, limit: int) -> Result:
