@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -97,6 +98,17 @@ def test_gpu_is_the_one_that_ray_gave() -> None:
     assert gpu(["2"], None) == torch.device("cuda", 2)
     assert gpu(["5"], "4,5") == torch.device("cuda", 1)
     assert gpu(["GPU-b"], "GPU-a,GPU-b") == torch.device("cuda", 1)
+
+
+def test_shares_are_those_that_fit_on_each_machine() -> None:
+    def machine(alive: bool = True, **resources: float) -> dict[str, object]:
+        return {"Alive": alive, "Resources": {"memory": 1e9, **resources}}
+
+    machines = [machine(CPU=16, GPU=8), machine(CPU=3), machine(False, CPU=16, GPU=8), machine(CPU=1.5, GPU=2)]
+    cluster = types.SimpleNamespace(nodes=lambda: machines)
+    assert RayEngine(CPU)._shares(cluster) == 16 + 3 + 1
+    assert RayEngine(CPU, gpus=1)._shares(cluster) == 8 + 1
+    assert RayEngine(CPU, cpus=0.5, gpus=0.5)._shares(cluster) == 16 + 3
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +296,13 @@ class Node:
 
     def __init__(self, log: Path, address: str, head: bool = False):
         where = ["--head", f"--port={address.partition(':')[2]}"] if head else [f"--address={address}"]
-        options = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
+        options = [
+            "--num-cpus=1",
+            "--num-gpus=1",
+            "--object-store-memory=100000000",
+            "--disable-usage-stats",
+            "--block",
+        ]
         own = ["--include-dashboard=false"] if head else []
         with log.open("w") as told:
             self.process = subprocess.Popen(
@@ -355,7 +373,7 @@ JOINS = """
     with joined(sys.argv[1]):
         while sum(node["Alive"] for node in ray.nodes()) < 2:
             time.sleep(0.1)
-        render(Path(sys.argv[2]), range(UNITS), LONGER, per_shard=1, engine=RayEngine(CPU, workers=2))
+        render(Path(sys.argv[2]), range(UNITS), LONGER, per_shard=1, engine=RayEngine(CPU, gpus=0.5))
     """
 
 
