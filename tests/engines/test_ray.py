@@ -303,7 +303,7 @@ class Node:
             "--disable-usage-stats",
             "--block",
         ]
-        own = ["--include-dashboard=false"] if head else []
+        own = ["--include-dashboard=false", "--disable-usage-stats"] if head else []
         with log.open("w") as told:
             self.process = subprocess.Popen(
                 [*START, *where, *own, *options],
