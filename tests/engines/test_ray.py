@@ -357,7 +357,7 @@ def test_nodes_killed_at_random_moments_change_nothing(
             driver = start(script, address, root)
             stack.callback(driver.kill)
             until(lambda root=root, driver=driver: driver.poll() or any(root.rglob("*.parquet")))
-            time.sleep(moments.uniform(0, 1))
+            time.sleep(moments.uniform(0, 0.4))
             killed.append(len(list(root.rglob("*.parquet"))))
             os.kill(lost.raylet, signal.SIGKILL)
             assert driver.wait(180) == 0
