@@ -15,7 +15,7 @@ from typing import Any
 from generate import schema
 from generate.errors import AtlasDamaged, InvalidKey
 from generate.plan import missing
-from generate.store import Manifest, Root, holding
+from generate.store import Manifest, Root, holding, size
 
 REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # `owner/name`
 VERSION = re.compile(r"(20[0-9]{2})\.([1-9]|1[0-2])\.(0|[1-9][0-9]{0,8})")  # year, month, and a count within the month
@@ -59,6 +59,8 @@ def current(releases: Sequence[Release], manifest: Manifest) -> Release | None:
 
 def read(root: Root) -> list[Release]:
     """The releases that the atlas at `root` knows of, oldest first; none where it was not published."""
+    if size(root, schema.RELEASES) is None:
+        return []
     path = f"{root}/{schema.RELEASES}"
     try:
         with holding(root, schema.RELEASES) as folder:
@@ -67,8 +69,6 @@ def read(root: Root) -> list[Release]:
         found = [Release(**{**each, "changes": tuple(each["changes"])}) for each in plain]
         for release in found:
             _refuse_untyped(release)
-    except FileNotFoundError:
-        return []
     # RecursionError: lists in lists in lists
     except (OSError, ValueError, KeyError, TypeError, InvalidKey, RecursionError) as error:
         raise AtlasDamaged(f"{path} is not a list of releases: {error!r}") from error

@@ -75,7 +75,7 @@ class RayEngine:
                     job = working.pop(stream)
                     losses[job] += 1
                     if losses[job] < ATTEMPTS:
-                        waiting.append(job)
+                        waiting.appendleft(job)  # not to be the last of all, alone
                         continue
                     event = Failed(job, f"its worker was lost {ATTEMPTS} times, at last with {event.reason}")
                 elif isinstance(event, Finished | Failed):
@@ -162,6 +162,7 @@ def _work(job: Job, root: Root, device: torch.device) -> Iterator[Event]:
     if device.type == "cuda":
         own = imported().get_runtime_context().get_accelerator_ids()["GPU"]
         device = gpu(own, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        torch.cuda.set_device(device)
     yield from attempt(job, root, device)
 
 

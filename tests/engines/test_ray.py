@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -75,7 +76,7 @@ def lives(process: int) -> bool:
     return bool(state) and not state.startswith("Z")
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} seconds in vain"
@@ -97,6 +98,17 @@ def test_gpu_is_the_one_that_ray_gave() -> None:
     assert gpu(["2"], None) == torch.device("cuda", 2)
     assert gpu(["5"], "4,5") == torch.device("cuda", 1)
     assert gpu(["GPU-b"], "GPU-a,GPU-b") == torch.device("cuda", 1)
+
+
+def test_shares_are_those_that_fit_on_each_machine() -> None:
+    def machine(alive: bool = True, **resources: float) -> dict[str, object]:
+        return {"Alive": alive, "Resources": {"memory": 1e9, **resources}}
+
+    machines = [machine(CPU=16, GPU=8), machine(CPU=3), machine(False, CPU=16, GPU=8), machine(CPU=1.5, GPU=2)]
+    cluster = types.SimpleNamespace(nodes=lambda: machines)
+    assert RayEngine(CPU)._shares(cluster) == 16 + 3 + 1
+    assert RayEngine(CPU, gpus=1)._shares(cluster) == 8 + 1
+    assert RayEngine(CPU, cpus=0.5, gpus=0.5)._shares(cluster) == 16 + 3
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +243,7 @@ def test_cluster_of_ones_own_is_kept_to_this_machine(tmp_path: Path) -> None:
     assert not home.exists()  # and keeps no token there
 
 
+@pytest.mark.long
 def test_command_stops_on_interrupt_and_goes_on(commands: Commands, tmp_path: Path) -> None:
     def command(root: Path, engine: str) -> list[str]:
         rest = f"--model {MODEL} --layer {LAYER} --units 0:6 --shard-units 1 --workers 2 --device cpu --engine {engine}"
@@ -250,6 +263,7 @@ def test_command_stops_on_interrupt_and_goes_on(commands: Commands, tmp_path: Pa
     assert not list(check(root))
 
 
+@pytest.mark.long
 def test_killed_run_takes_its_workers_along_and_the_next_completes_it(
     undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -284,8 +298,14 @@ class Node:
 
     def __init__(self, log: Path, address: str, head: bool = False):
         where = ["--head", f"--port={address.partition(':')[2]}"] if head else [f"--address={address}"]
-        options = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
-        own = ["--include-dashboard=false"] if head else []
+        options = [
+            "--num-cpus=1",
+            "--num-gpus=1",
+            "--object-store-memory=100000000",
+            "--disable-usage-stats",
+            "--block",
+        ]
+        own = ["--include-dashboard=false", "--disable-usage-stats"] if head else []
         with log.open("w") as told:
             self.process = subprocess.Popen(
                 [*START, *where, *own, *options],
@@ -337,10 +357,10 @@ def test_nodes_killed_at_random_moments_change_nothing(
             driver = start(script, address, root)
             stack.callback(driver.kill)
             until(lambda root=root, driver=driver: driver.poll() or any(root.rglob("*.parquet")))
-            time.sleep(moments.uniform(0, 1))
+            time.sleep(moments.uniform(0, 0.4))
             killed.append(len(list(root.rglob("*.parquet"))))
             os.kill(lost.raylet, signal.SIGKILL)
-            assert driver.wait(120) == 0
+            assert driver.wait(180) == 0
             assert content(root) == undisturbed
     assert min(killed) < UNITS  # or nothing was put to the test
 
@@ -355,7 +375,7 @@ JOINS = """
     with joined(sys.argv[1]):
         while sum(node["Alive"] for node in ray.nodes()) < 2:
             time.sleep(0.1)
-        render(Path(sys.argv[2]), range(UNITS), LONGER, per_shard=1, engine=RayEngine(CPU, workers=2))
+        render(Path(sys.argv[2]), range(UNITS), LONGER, per_shard=1, engine=RayEngine(CPU, gpus=0.5))
     """
 
 
