@@ -176,12 +176,12 @@ def render(
         list[MethodName] | None,
         typer.Option(help="Of feature_visualization, again for several. Default: fourier; all but for drafts."),
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Pictures at once, at most, where memory is short. Default: the recipe's.")
-    ] = None,
     precision: Annotated[
         PrecisionName | None,
         typer.Option(help="Of networks while pictures are made. Default: float32; bfloat16 for standard quality."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pictures at once, at most, where memory is short. Default: the recipe's.")
     ] = None,
     engine: Annotated[EngineName, typer.Option()] = EngineName.local,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core on a CPU, else 1.")] = None,
