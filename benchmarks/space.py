@@ -8,25 +8,21 @@ benchmarks/results/space.json. The browser starts each page with an empty cache;
 there and every image in sight is decoded.
 """
 
-import json
-import os
-import platform
 import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from benchmarks import report
 from generate.source import opened
 from space import routes
 from space.app import serve
 from space.atlas import Atlas
 
 RUNS = 7
-RESULTS = Path(__file__).parent / "results" / "space.json"
 SHOWN = """() => {
   if (!document.querySelector(".atlas h1")) return 0;
   const near = [...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight);
@@ -57,24 +53,22 @@ def main(name: str) -> None:
         for page, asked in pages.items():
             link = "?" + "&".join(f"{key}={value}" for key, value in asked.items())
             results[page] = {
-                "server_first_seconds": timed(lambda asked=asked: routes.show(Atlas(opened(name)), asked)),
-                "server_seconds": timed(lambda asked=asked: routes.show(atlas, asked)),
+                "server_first_seconds": timed(lambda asked: routes.show(Atlas(opened(name)), asked), asked),
+                "server_seconds": timed(lambda asked: routes.show(atlas, asked), asked),
                 "shown_seconds": summed([shown(chromium, address + link) for _ in range(RUNS)]),
             }
             print(page, results[page])
         chromium.close()
-    units = len(atlas.thumbnails(model, layer))
-    about = {"units": units, "cores": os.cpu_count(), "machine": platform.processor() or platform.machine()}
-    about["load"] = round(os.getloadavg()[0], 1)
-    RESULTS.write_text(json.dumps({"about": about, "pages": results}, indent=1) + "\n")
+    about = {"units": len(atlas.thumbnails(model, layer)), **report.about()}
+    report.write(report.FOLDER / "space.json", about, pages=results)
 
 
-def timed(call: Callable[[], object]) -> dict[str, float]:
+def timed(call: Callable[[dict[str, str]], object], asked: dict[str, str]) -> dict[str, float]:
     """Of several calls."""
     times = []
     for _ in range(RUNS):
         start = time.perf_counter()
-        call()
+        call(asked)
         times.append(time.perf_counter() - start)
     return summed(times)
 

@@ -35,6 +35,7 @@ from generate.errors import AtlasError, ExtraMissing, UnknownName, WrongLevel
 from generate.hub import Listen, Repo
 from generate.keys import parse_key, parse_units
 from generate.lenses.registry import LENSES, lens
+from generate.lenses.rendered import in_precision
 from generate.models import mirror
 from generate.models import weights as trained
 from generate.models.catalog import CATALOG, organism
@@ -64,6 +65,11 @@ class QualityName(StrEnum):
     draft = "draft"
     standard = "standard"
     microscope = "microscope"
+
+
+class PrecisionName(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 class MethodName(StrEnum):
@@ -159,6 +165,10 @@ def render(
         list[MethodName] | None,
         typer.Option(help="Of feature_visualization, again for several. Default: fourier; all but for drafts."),
     ] = None,
+    precision: Annotated[
+        PrecisionName | None,
+        typer.Option(help="Of networks while pictures are made. Default: float32; bfloat16 for standard quality."),
+    ] = None,
     engine: Annotated[EngineName, typer.Option()] = EngineName.local,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core on a CPU, else 1.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
@@ -174,6 +184,8 @@ def render(
         if units and lens(name).level == "layer":
             raise WrongLevel(f"{name} looks at a layer; --units {units} are units")
     recipes = {name: _recipe(name, quality, pictures, pointers) for name in lens_names or LENSES}
+    if precision:
+        recipes = {name: in_precision(recipe, precision.value) for name, recipe in recipes.items()}
     if method:
         if "feature_visualization" not in recipes:
             raise UnknownName("--method is one of feature_visualization's; --lens does not name that")

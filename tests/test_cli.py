@@ -97,6 +97,16 @@ def test_render_says_what_it_made(commands: Commands, tmp_path: Path) -> None:
     assert "4 rows made, 4 were there" in commands("render", tmp_path / "atlas", *one, "--units", "2:4").out
 
 
+def test_precision_asked_for_is_in_the_rows(commands: Commands, tmp_path: Path) -> None:
+    one = ["--model", MODEL, "--layer", LAYER, "--units", "0:1", "--device", "cpu"]
+    ended = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--precision", "bfloat16")
+    assert ended.status == 0, ended.err
+    assert {json.loads(row["recipe"])["ascent"]["precision"] for row in rows(tmp_path / "atlas")} == {"bfloat16"}
+    again = commands("render", tmp_path / "atlas", *one, "--lens", LENS)
+    assert again.status == 2
+    assert "ascent.precision is 'bfloat16' in the atlas, 'float32' asked" in again.err
+
+
 def test_methods_asked_for_are_those_rendered(commands: Commands, tmp_path: Path) -> None:
     one = ["--model", MODEL, "--layer", LAYER, "--units", "0:2", "--device", "cpu", "--workers", "1"]
     methods = ["--lens", LENS, "--method", "transparent", "--method", "maco"]

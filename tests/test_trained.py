@@ -1,6 +1,8 @@
 """What only real trained weights can show."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from generate.models import weights
 from generate.models.googlenet_caffe import INCEPTIONV1_CAFFE
 from generate.models.graph import Graph
 from generate.pictures.sets import with_pictures
-from generate.render.ascend import Ascent
+from generate.render.ascend import Ascent, Precision
 from tests import shared
 
 pytestmark = shared.needed
@@ -62,8 +64,10 @@ def test_the_best_sample_of_most_classes_is_of_that_class(graph: Graph, tmp_path
     assert sum(unit in found[:5] for unit, found in tops.items()) >= 0.95 * len(paths)
 
 
-def test_drafts_of_inception_4c_excite_their_units(graph: Graph) -> None:
-    first_batch = next(FeatureVisualization().rows(subject(graph), range(16), RECIPES["draft"]))
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_drafts_of_inception_4c_excite_their_units(graph: Graph, precision: Precision) -> None:
+    recipe = replace(RECIPES["draft"], ascent=replace(RECIPES["draft"].ascent, precision=precision))
+    first_batch = next(FeatureVisualization().rows(subject(graph), range(16), recipe))
     scores = [row["score"] for row in first_batch if (row["objective"], row["direction"]) == ("channel", 1)]
     assert len(scores) == 16
     assert np.mean(scores) >= 430

@@ -127,7 +127,7 @@ def _uninterrupted() -> Iterator[None]:
 def _work(connection: Connection, root: Path, device: torch.device) -> None:
     """A worker's life: jobs in, events out, until the pipe or the parent's life ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _keep_freed_memory()
+    keep_freed_memory()
     try:
         while True:
             for event in _attempt(connection.recv(), root, device):
@@ -136,7 +136,7 @@ def _work(connection: Connection, root: Path, device: torch.device) -> None:
         return
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep what a step frees for the next one, instead of giving it back and faulting it in again.
 
     Measured on EfficientNet-Lite0: system time from 2.9 ms to 0.4 ms, of 14 ms a unit and step.

@@ -39,7 +39,7 @@ DRAFT_SOURCES = ("astronaut", "cat", "temple", "flower", "raccoon", "coffee")
 RECIPES: dict[Quality, Recipe] = {
     # fewer steps that are longer: with 0.05, 64 leave the picture pale
     "draft": Recipe(Ascent(steps=64, learning_rate=0.08, views=GENTLE), max_size=144, sources=DRAFT_SOURCES),
-    "standard": Recipe(Ascent(steps=256, views=GENTLE), max_size=None),
+    "standard": Recipe(Ascent(steps=256, views=GENTLE, precision="bfloat16"), max_size=None),
     "microscope": Recipe(Ascent(steps=512, views=GENTLE), max_size=None),  # as many steps as Lucid's
 }
 

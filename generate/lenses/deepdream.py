@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from generate.lenses.lens import Level, Quality, Row, Scope, Subject, seed, settings
-from generate.lenses.rendered import fill, layer_size, squares
+from generate.lenses.rendered import fill, in_precision, layer_size, squares
 from generate.render.ascend import Ascent, ascend, span
 from generate.render.canvas import Fourier
 from generate.render.objectives import DeepDream as MeanSquare
@@ -35,7 +35,7 @@ PICTURES = ("temple", "astronaut", "galaxies")
 
 RECIPES: dict[Quality, Recipe] = {
     "draft": Recipe(Ascent(steps=128), max_size=144),
-    "standard": Recipe(Ascent(steps=512), None, (NOISE, *PICTURES)),
+    "standard": in_precision(Recipe(Ascent(steps=512), None, (NOISE, *PICTURES)), "bfloat16"),
     "microscope": Recipe(Ascent(steps=4096), None, (NOISE, *PICTURES)),
 }
 

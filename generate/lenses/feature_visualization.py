@@ -70,7 +70,9 @@ class Recipe:
 
 RECIPES: dict[Quality, Recipe] = {
     "draft": Recipe(Ascent(steps=128), max_size=112, variants=0),
-    "standard": Recipe(Ascent(steps=512), None, variants=4, methods=tuple(METHODS), maco=Maco(steps=256)),
+    "standard": Recipe(
+        Ascent(steps=512, precision="bfloat16"), None, variants=4, methods=tuple(METHODS), maco=Maco(steps=256)
+    ),
     "microscope": Recipe(Ascent(steps=4096), None, variants=4, methods=tuple(METHODS), maco=Maco(steps=1024)),
 }
 

@@ -1,6 +1,7 @@
 """The operations that torch.nn lacks, or has only in slower or other forms."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +99,8 @@ class LocalResponseNorm(nn.Module):
     The window is centred and cut at the first and last channel; alpha is divided by the window's size, as in Caffe and
     torch.nn.LocalResponseNorm, with which it agrees. That one builds the sum from a 3-D pool and took 45% of a
     rendering step; here the sum over channels is a 1x1 convolution with a banded matrix, and the gradient is closed:
-    `dx = g s^-beta - 2 alpha beta / size * x * sum(g x s^(-beta-1))`.
+    `dx = g s^-beta - 2 alpha beta / size * x * sum(g x s^(-beta-1))`. In float32 whatever is around it: alpha is small,
+    and bfloat16 would round the sum away.
     """
 
     def __init__(self, size: int, alpha: float, beta: float, k: float):
@@ -109,10 +111,18 @@ class LocalResponseNorm(nn.Module):
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = torch.arange(x.shape[1], device=x.device)
-        window = ((channels[:, None] - channels[None, :]).abs() <= self.size // 2).to(x.dtype)
-        result: Tensor = _Lrn.apply(x, window[:, :, None, None], self.alpha / self.size, self.beta, self.k)  # type: ignore[no-untyped-call]
+        x = x.float() if x.dtype == torch.bfloat16 else x
+        window = _band(x.shape[1], self.size, x.dtype, x.device)
+        with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
+            result: Tensor = _Lrn.apply(x, window, self.alpha / self.size, self.beta, self.k)  # type: ignore[no-untyped-call]
         return result
+
+
+@lru_cache(maxsize=8)
+def _band(channels: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Which channels stand within each one's window, as a 1x1 kernel: (channels, channels, 1, 1), ones and zeros."""
+    at = torch.arange(channels, device=device)
+    return ((at[:, None] - at[None, :]).abs() <= size // 2).to(dtype)[:, :, None, None]
 
 
 def _sum_over_window(x: Tensor, window: Tensor) -> Tensor:
@@ -132,7 +142,7 @@ class _Lrn(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[no-untyped-def]
         x, window, s, scale = ctx.saved_tensors
         direct = grad * scale
-        through_sum = _sum_over_window(direct * x / s, window)
+        through_sum = _sum_over_window((direct * x).div_(s), window)
         return direct.addcmul_(x, through_sum, value=-2 * ctx.alpha * ctx.beta), None, None, None, None
 
 

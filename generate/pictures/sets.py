@@ -70,11 +70,14 @@ class PictureSet:
     def batches(self, size: int, batch: int, device: torch.device) -> Iterator[Tensor]:
         """All pictures in order, (at most `batch`, 3, size, size), RGB in [0, 1]; see fitted.
 
-        Some threads read ahead, two batches at most.
+        Some threads read ahead, two batches at most, and nothing waits until a batch has arrived on the device.
         """
+        on_cuda = device.type == "cuda"
         pixels = _ahead(lambda number: np.asarray(fitted(self[number], size)), range(self.length), 2 * batch)
         while some := list(islice(pixels, batch)):
-            yield torch.from_numpy(np.stack(some)).to(device).permute(0, 3, 1, 2) / 255
+            read = torch.from_numpy(np.stack(some))
+            read = read.pin_memory() if on_cuda else read
+            yield read.to(device, non_blocking=on_cuda).permute(0, 3, 1, 2) / 255
 
 
 def picture_set(name: str, revision: str | None = None) -> PictureSet:

@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from generate.render.canvas import Fourier, Stretch
 from generate.render.relu import RedirectedReLU
+from generate.render.replay import Replay
 from generate.render.views import Views, centre, margin
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Ascent:
     spectrum_std: float = 0.01  # of the spectra to start from; Lucid's param/spatial.py
     redirect_steps: int = 16  # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
     views: Views = field(default_factory=Views)
+    precision: Precision = "float32"  # of the network's matrix products, while pictures are made
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def ascend(
     `activations` maps (batch, 3, size, size), RGB in [0, 1], to what `objective` reads: of a canvas that shows several
     views of each picture, those of one picture in a row. Yields a frame after each `every` steps, if given, and always
     the last one; asking for frames changes nothing else. A frame's scores are `score`'s, which is the objective unless
-    another is given. The canvas is Fourier unless `stretch` makes another.
+    another is given, and the network's in float32, whatever the precision of the ascent. The canvas is Fourier unless
+    `stretch` makes another.
 
     `beside` are pictures to compare with, the size of the canvas, (batch, 3, span, span): see `span`. At each step they
     are shown in the views of the canvases, and what the network makes of them is the objective's second argument; no
@@ -71,30 +76,40 @@ def ascend(
     stretch = stretch or partial(Fourier, std=settings.spectrum_std, views=settings.views)
     canvas = stretch(streams, settings.steps, size, device)
     others = () if beside is None else (beside[torch.arange(len(streams)) % count].to(device),)
-    adam = torch.optim.Adam([canvas.parameters], lr=settings.learning_rate, fused=device.type != "mps")
+    on_cuda = device.type == "cuda"
+    adam = torch.optim.Adam(
+        [canvas.parameters], lr=settings.learning_rate, fused=device.type != "mps", capturable=on_cuda
+    )
+    step = torch.zeros((), dtype=torch.int64, device=device)
 
-    def seen(shown: Tensor) -> Any:
+    def seen(shown: Tensor, precision: Precision) -> Any:
         own = count * len(shown) // len(streams)
-        return activations(shown.contiguous(memory_format=torch.channels_last))[:own]
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            acts = activations(shown.contiguous(memory_format=torch.channels_last))[:own]
+        return acts.float() if isinstance(acts, Tensor) else [each.float() for each in acts]
 
-    def judged(shown: Tensor, by: Callable[..., Tensor], *compared: Tensor) -> Tensor:
+    def judged(by: Callable[..., Tensor], precision: Precision, shown: Tensor, *compared: Tensor) -> Tensor:
         with torch.no_grad():
-            others = [seen(other) for other in compared]
-        return by(seen(shown), *others)
+            others = [seen(other, precision) for other in compared]
+        return by(seen(shown, precision), *others)
 
-    for step in range(settings.steps):
+    def climb() -> None:
         adam.zero_grad()
         shown, price = canvas.views(step)
-        with RedirectedReLU() if step < settings.redirect_steps else nullcontext():
-            scores = judged(shown, objective, *(canvas.through(other, step) for other in others))
-            loss = -(scores - price[: len(scores)] * scores.clamp(min=0)).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+        scores = judged(objective, settings.precision, shown, *(canvas.through(other, step) for other in others))
+        loss = -(scores - price[: len(scores)] * scores.clamp(min=0)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
-        done = step + 1
+        step.add_(1)
+
+    advance = Replay(climb, settings.redirect_steps, canvas.streams) if on_cuda else climb
+    for done in range(1, settings.steps + 1):
+        with RedirectedReLU() if done <= settings.redirect_steps else nullcontext():
+            advance()
         if done == settings.steps or (every and done % every == 0):
             with torch.no_grad():
                 pictures, opacity = canvas.pictures(), canvas.opacity()
-                scores = judged(pictures, score or objective, *(centre(other, size) for other in others))
+                scores = judged(score or objective, "float32", pictures, *(centre(other, size) for other in others))
             yield Frame(done, pictures[:count], scores, None if opacity is None else opacity[:count])
 
 

@@ -5,13 +5,14 @@ What the loop asks of this canvas and of others stands in `Canvas`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from generate.render.colour import from_rgb, to_rgb
-from generate.render.views import Views, centre, draw, look, margin
+from generate.render.views import Views, at, centre, draw, look, margin
 
 CONTRAST = 4.0  # Lucid's divisor: at standard deviation 0.01 the first picture is nearly grey
 
@@ -20,15 +21,16 @@ class Canvas(Protocol):
     """Pictures in the making. Each has a random stream of its own, and depends on no other."""
 
     parameters: Tensor  # (batch, ...), what the optimiser moves
+    streams: Sequence[torch.Generator]  # on the device, of what is drawn anew at every step; empty: nothing is
 
-    def views(self, step: int) -> tuple[Tensor, Tensor]:
-        """What the network is shown at a step, and its price.
+    def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network is shown at a step, whose number is on the device, and its price.
 
         Views are (batch * n, 3, size, size), RGB, n of each picture in a row. The price is the share of a score that
         they cost, (batch * n,); scores below zero pay nothing.
         """
 
-    def through(self, pictures: Tensor, step: int) -> Tensor:
+    def through(self, pictures: Tensor, step: Tensor) -> Tensor:
         """Other pictures, as large as the canvas, in the views of a step."""
 
     def pictures(self) -> Tensor:
@@ -56,6 +58,7 @@ class Fourier:
         begin: Tensor | None = None,  # pictures to start from, as large as the canvas; None: from noise
     ):
         self._size = size
+        self.streams: Sequence[torch.Generator] = ()  # views are drawn beforehand
         if begin is None:
             spectra = start(streams, size + 2 * margin(views, size), std)
         else:
@@ -64,13 +67,13 @@ class Fourier:
         self._views = draw(streams, steps, views).to(device)
         self._free = torch.zeros(len(streams), device=device)
 
-    def views(self, step: int) -> tuple[Tensor, Tensor]:
+    def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """See Canvas."""
         return self.through(pictures(self.parameters), step), self._free
 
-    def through(self, pictures: Tensor, step: int) -> Tensor:
+    def through(self, pictures: Tensor, step: Tensor) -> Tensor:
         """See Canvas."""
-        return look(pictures, self._views[step], self._size)
+        return look(pictures, at(self._views, step), self._size)
 
     def pictures(self) -> Tensor:
         """See Canvas."""
@@ -109,6 +112,7 @@ def from_pictures(pictures: Tensor) -> Tensor:
     return torch.view_as_real(scaled / falloff(pictures.shape[-1], pictures.device))
 
 
+@lru_cache(maxsize=4)
 def falloff(size: int, device: torch.device) -> Tensor:
     """1 / max(f, 1 / size) for the frequencies of a real 2-D transform, (size, size // 2 + 1)."""
     vertical = torch.fft.fftfreq(size, device=device)[:, None]

@@ -20,7 +20,8 @@ def to_rgb(decorrelated: Tensor) -> Tensor:
     Written out: a matrix product would round differently with the number of pictures.
     """
     first, second, third = decorrelated.unbind(1)
-    rgb = [a / LARGEST * first + b / LARGEST * second + c / LARGEST * third for a, b, c in SQRT_COVARIANCE]
+    mixed = [[share / LARGEST for share in row] for row in SQRT_COVARIANCE]
+    rgb = [(a * first).add(second, alpha=b).add(third, alpha=c) for a, b, c in mixed]
     return torch.stack(rgb, 1).sigmoid()
 
 

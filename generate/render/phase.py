@@ -14,7 +14,7 @@ from torch import Tensor
 
 from generate.render.canvas import continued, start
 from generate.render.colour import from_rgb, to_rgb
-from generate.render.views import look
+from generate.render.views import at, look
 
 CENTRES = 0.15  # standard deviation of the crops' centres about the middle, a share of the picture's side; Xplique's
 OPAQUE = 0.9  # quantile of a gradient from which on a place is wholly opaque; Horama plots with 0.8
@@ -46,23 +46,23 @@ class Phase:
         self.parameters = start(streams, size, std=1.0).to(device).requires_grad_(True)
         self._amplitudes = amplitudes.to(device)
         self._boxes = draw_boxes(streams, steps, crops, size).to(device)
-        self._streams = continued(streams, device)
+        self.streams: Sequence[torch.Generator] = continued(streams, device)
         self._free = torch.zeros(len(streams) * crops.count, device=device)
         self._gradient = torch.zeros(len(streams), size, size, device=device)
 
-    def views(self, step: int) -> tuple[Tensor, Tensor]:
+    def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """See Canvas."""
         shown = self.pictures()
         shown.register_hook(self._gather)  # type: ignore[no-untyped-call]
         seen = self.through(shown, step)
         shape = (self._crops.count, *seen.shape[1:])
-        noise = torch.cat([torch.randn(shape, generator=s, device=s.device) for s in self._streams])
+        noise = torch.cat([torch.randn(shape, generator=s, device=s.device) for s in self.streams])
         return seen + self._crops.noise * noise, self._free
 
-    def through(self, pictures: Tensor, step: int) -> Tensor:
+    def through(self, pictures: Tensor, step: Tensor) -> Tensor:
         """See Canvas."""
         each = pictures[:, None].expand(-1, self._crops.count, -1, -1, -1).flatten(0, 1)
-        return look(each, self._boxes[step].flatten(0, 1), self._size)
+        return look(each, at(self._boxes, step).flatten(0, 1), self._size)
 
     def pictures(self) -> Tensor:
         """See Canvas."""

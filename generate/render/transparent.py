@@ -12,7 +12,7 @@ from torch import Tensor
 
 from generate.render import canvas
 from generate.render.colour import to_rgb
-from generate.render.views import Views, centre, draw, look, margin
+from generate.render.views import Views, at, centre, draw, look, margin
 
 
 class Transparent:
@@ -32,18 +32,18 @@ class Transparent:
         spectra = canvas.start(streams, size + 2 * margin(views, size), std, channels=4)
         self.parameters = spectra.to(device).requires_grad_(True)
         self._views = draw(streams, steps, views).to(device)
-        self._streams = canvas.continued(streams, device)
+        self.streams: Sequence[torch.Generator] = canvas.continued(streams, device)
 
-    def views(self, step: int) -> tuple[Tensor, Tensor]:
+    def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """See Canvas."""
         seen = self.through(self._painted(), step)
         colours, opacity = seen[:, :3], seen[:, 3:]
-        behind = canvas.pictures(canvas.start(self._streams, self._size, self._background_std))
+        behind = canvas.pictures(canvas.start(self.streams, self._size, self._background_std))
         return behind + opacity * (colours - behind), opacity.flatten(1).mean(1)
 
-    def through(self, pictures: Tensor, step: int) -> Tensor:
+    def through(self, pictures: Tensor, step: Tensor) -> Tensor:
         """See Canvas."""
-        return look(pictures, self._views[step], self._size)
+        return look(pictures, at(self._views, step), self._size)
 
     def pictures(self) -> Tensor:
         """See Canvas."""

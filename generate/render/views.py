@@ -43,6 +43,11 @@ def draw(streams: Sequence[torch.Generator], steps: int, views: Views) -> Tensor
     return torch.stack([angle.cos() / scale, angle.sin() / scale, *(uniform[..., 2:] * views.shift).unbind(-1)], -1)
 
 
+def at(views: Tensor, step: Tensor) -> Tensor:
+    """Of what was drawn for all steps, (steps, ...), that of one; `step` is on the device, and is not waited for."""
+    return views.index_select(0, step.reshape(1))[0]
+
+
 def look(canvas: Tensor, view: Tensor, size: int) -> Tensor:
     """Views (batch, 4) of canvases (batch, 3, h, w): (batch, 3, size, size), bilinear, mirrored past the border.
 

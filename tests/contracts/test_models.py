@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import torch
@@ -13,8 +14,7 @@ from generate.lenses.lens import Subject
 from generate.models import weights
 from generate.models.catalog import CATALOG
 from generate.models.graph import Graph
-from generate.models.network import Network
-from generate.render.ascend import Ascent
+from generate.render.ascend import Ascent, Precision
 
 NAMES = sorted(CATALOG)
 SIZE = 96  # px of the pictures; large enough for the auxiliary heads' pools
@@ -29,39 +29,43 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def shown(graph: Network, pictures: Tensor, nodes: list[str]) -> list[Tensor]:
+def shown(graph: Graph, pictures: Tensor, nodes: list[str], precision: Precision) -> list[Tensor]:
     """Of the first picture: activations at all nodes, and the gradient of the last."""
     pictures = pictures.contiguous(memory_format=torch.channels_last).requires_grad_(True)
-    values = graph(pictures, nodes)
-    gradient = torch.autograd.grad(values[-1].square().sum(), pictures)[0]
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        values = graph(pictures, nodes)
+    gradient = torch.autograd.grad(values[-1].float().square().sum(), pictures)[0]
     return [value[0].detach().clone() for value in values] + [gradient[0]]
 
 
+@pytest.mark.parametrize("precision", get_args(Precision))
 @pytest.mark.parametrize("name", NAMES)
-def test_sample_does_not_depend_on_companions(name: str) -> None:
+def test_sample_does_not_depend_on_companions(name: str, precision: Precision) -> None:
     organism = CATALOG[name]
     graph = weights.network(organism, weights.random(organism))
     maps = [layer.name for layer in organism.layers.values() if layer.kind == "conv" and layer.name[:4] != "head"]
     assert isinstance(graph, Graph)
     nodes = graph.order(tuple(maps))
     pictures = torch.rand(16, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    among_others = shown(graph, pictures, nodes)
+    among_others = shown(graph, pictures, nodes, precision)
     for count in (2, 5):
-        both = zip([*nodes, "gradient"], shown(graph, pictures[:count], nodes), among_others, strict=True)
+        both = zip([*nodes, "gradient"], shown(graph, pictures[:count], nodes, precision), among_others, strict=True)
         assert not [node for node, alone, together in both if not torch.equal(alone, together)]
 
 
+@pytest.mark.parametrize("precision", get_args(Precision))
 @pytest.mark.parametrize("name", NAMES)
-def test_dense_unit_does_not_depend_on_companions(name: str) -> None:
+def test_dense_unit_does_not_depend_on_companions(name: str, precision: Precision) -> None:
     organism = CATALOG[name]
     graph = weights.network(organism, weights.random(organism))
     products = [op for op in graph.children() if isinstance(op, nn.Linear)]
     assert products
     for product in products:
         inputs = torch.rand(16, product.in_features, generator=torch.Generator().manual_seed(0))
-        among_others = product(inputs)
-        for count in (2, 5):
-            assert torch.equal(product(inputs[:count]), among_others[:count])
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            among_others = product(inputs)
+            for count in (2, 5):
+                assert torch.equal(product(inputs[:count]), among_others[:count])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -165,3 +165,12 @@ def test_atlas_holds_both_tables_and_keeps_its_promises(folder: Path, tmp_path: 
     assert shards["responses"].num_rows == 3
     images = shards["dataset_samples"]["image"].to_pylist()
     assert all(image["bytes"].startswith(b"\xff\xd8") for image in images)
+
+
+def test_every_picture_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = responses(folder, "conv1")
+    read = []
+    monkeypatch.setattr("generate.lenses.dataset_samples.fitted", lambda image, size: read.append(1) or image)
+    recipe = with_pictures(LENS.recipe("draft"), str(folder))
+    rows = [row for some in LENS.rows(subject("conv1", table), range(3), recipe) for row in some]
+    assert len(read) == len({row["picture"] for row in rows}) < len(rows)

@@ -50,6 +50,18 @@ def test_response_norm_of_a_sample_does_not_depend_on_companions() -> None:
         assert torch.equal(torch.autograd.grad(alone.square().sum(), x)[0][:count], gradient[:count])
 
 
+def test_response_norm_is_in_float32_within_lower_precision() -> None:
+    norm = LocalResponseNorm(5, 1e-4, 0.75, 1.0)
+    x = torch.randn(2, 16, 5, 5, generator=torch.Generator().manual_seed(1)).mul(300).requires_grad_(True)
+    expected = norm(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        lower, from_lower = norm(x), norm(x.bfloat16())
+    assert torch.equal(lower, expected)
+    assert from_lower.dtype == torch.float32
+    gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (lower, expected)]
+    assert torch.equal(*gradients)
+
+
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "expected"),
     [

@@ -1,11 +1,13 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from generate.render.ascend import Ascent, Frame, ascend, span
+from generate.render.ascend import Ascent, Frame, Precision, ascend, span
 from generate.render.canvas import Fourier
 from generate.render.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from generate.render.views import centre
@@ -48,19 +50,38 @@ def test_scores_rise() -> None:
     assert (frames[-1].scores > 2 * frames[0].scores + 0.1).all()
 
 
-def test_score_is_the_objective_on_exactly_the_frames_pictures() -> None:
-    frame = last(channel([3, 4]), [1, 2])
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_score_is_the_objective_in_float32_on_exactly_the_frames_pictures(precision: Precision) -> None:
+    frame = last(channel([3, 4]), [1, 2], settings=replace(SETTINGS, precision=precision))
     shown = frame.pictures.contiguous(memory_format=torch.channels_last)
     assert torch.equal(frame.scores, channel([3, 4])(activations("mixed")(shown)))
 
 
-def test_unit_alone_equals_unit_in_batch() -> None:
-    units = list(range(16))
-    together = last(channel(units), units)
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_unit_alone_equals_unit_in_batch(precision: Precision) -> None:
+    units, settings = list(range(16)), replace(SETTINGS, precision=precision)
+    together = last(channel(units), units, settings=settings)
     for count in (1, 2, 3, 5, 8):
-        alone = last(channel(units[:count]), units[:count])
+        alone = last(channel(units[:count]), units[:count], settings=settings)
         assert torch.equal(alone.pictures, together.pictures[:count])
         assert torch.equal(alone.scores, together.scores[:count])
+
+
+def test_lower_precision_is_the_networks_and_not_the_objectives() -> None:
+    products, objectives = [], []
+
+    def looked(pictures: Tensor) -> Tensor:
+        products.append(torch.nn.functional.conv2d(pictures, torch.ones(2, 3, 1, 1)))
+        return products[-1]
+
+    def judged(acts: Tensor) -> Tensor:
+        objectives.append(acts @ acts.transpose(-1, -2))
+        return acts.flatten(1).mean(1)
+
+    *_, frame = ascend(looked, judged, [1, 2], Ascent(steps=2, precision="bfloat16"), 16, CPU)
+    assert [product.dtype for product in products] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    assert {product.dtype for product in objectives} == {torch.float32}
+    assert frame.pictures.dtype == frame.scores.dtype == torch.float32
 
 
 def test_place_in_the_batch_does_not_matter() -> None:

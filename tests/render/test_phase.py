@@ -97,7 +97,7 @@ def test_crops_shrink_about_the_middle() -> None:
 
 def test_views_are_noisy_crops_that_differ_at_every_step() -> None:
     canvas = Phase(streams(1, 2), 3, 32, CPU, torch.zeros(3, 32, 17), Crops(count=4, noise=0.1))
-    first, second = (canvas.views(step)[0].detach() - 0.5 for step in range(2))
+    first, second = (canvas.views(torch.tensor(step))[0].detach() - 0.5 for step in range(2))
     assert first.shape == (8, 3, 32, 32)
     for noise in (*first, *second):
         assert noise.std() == pytest.approx(0.1, rel=0.1)
@@ -108,7 +108,7 @@ def test_views_are_noisy_crops_that_differ_at_every_step() -> None:
 def test_picture_is_seen_only_in_its_own_crops() -> None:
     crops = Crops(count=3, largest=0.5, smallest=0.5, noise=0.0)
     canvas = Phase(streams(1, 2), 2, 32, CPU, NATURAL, crops)
-    seen, price = canvas.views(0)
+    seen, price = canvas.views(torch.tensor(0))
     (gradient,) = torch.autograd.grad(seen[3:].square().sum(), canvas.parameters)
     assert (gradient[0] == 0).all()
     assert gradient[1].abs().max() > 0
@@ -119,7 +119,7 @@ def test_opacity_is_where_the_gradient_was() -> None:
     crops = Crops(count=4, largest=1.0, smallest=1.0)
     canvas = Phase(streams(1, 2), 20, 32, CPU, NATURAL, crops)
     for step in range(20):
-        seen, _ = canvas.views(step)
+        seen, _ = canvas.views(torch.tensor(step))
         seen[..., :8].square().sum().backward()
     opacity = canvas.opacity()
     assert opacity.shape == (2, 32, 32)

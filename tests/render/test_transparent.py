@@ -46,7 +46,7 @@ def red(objective: type[Channel] | type[Neuron], steps: int = 300) -> Frame:
 
 def test_opaque_picture_hides_its_background() -> None:
     made = stretched([1, 2], opacity=30.0)
-    seen, price = made.views(0)
+    seen, price = made.views(torch.tensor(0))
     own = streams(1, 2)
     first = canvas.start(own, made.parameters.shape[2], 0.5, channels=4)
     expected = look(canvas.pictures(first[:, :3].contiguous()), draw(own, 4, VIEWS)[0], 24)
@@ -56,7 +56,7 @@ def test_opaque_picture_hides_its_background() -> None:
 
 def test_behind_a_transparent_picture_stands_another_background_at_every_step() -> None:
     made = stretched([1, 2], opacity=-30.0)
-    seen = torch.cat([made.views(step)[0] for step in range(3)]).flatten(1).detach()
+    seen = torch.cat([made.views(torch.tensor(step))[0] for step in range(3)]).flatten(1).detach()
     assert (seen.std(1) > 0.05).all()
     assert (torch.corrcoef(seen) - torch.eye(6)).abs().max() < 0.9
     assert (made.opacity() < 1e-6).all()
@@ -65,10 +65,10 @@ def test_behind_a_transparent_picture_stands_another_background_at_every_step() 
 
 def test_between_them_view_is_the_mean_and_the_price_the_opacity() -> None:
     def seen(opacity: float) -> torch.Tensor:
-        return stretched([1, 2], opacity).views(0)[0]
+        return stretched([1, 2], opacity).views(torch.tensor(0))[0]
 
     torch.testing.assert_close(seen(0.0), (seen(30.0) + seen(-30.0)) / 2)
-    torch.testing.assert_close(stretched([1, 2], 0.0).views(0)[1], torch.full((2,), 0.5))
+    torch.testing.assert_close(stretched([1, 2], 0.0).views(torch.tensor(0))[1], torch.full((2,), 0.5))
 
 
 def test_centre_neuron_that_likes_red_leaves_red_at_the_centre_and_nothing_elsewhere() -> None:

@@ -1,0 +1,238 @@
+"""What lenses cost on a layer: measured in short renders, and interpolated between layers by their arithmetic."""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.ours import LENS, changed
+from benchmarks.workers import Workers
+from generate import run
+from generate.engines.engine import Event
+from generate.engines.local import LocalEngine, keep_freed_memory
+from generate.lenses import deepdream
+from generate.lenses.feature_visualization import METHODS, size
+from generate.lenses.lens import Quality
+from generate.lenses.registry import LENSES, lens
+from generate.lenses.rendered import layer_size
+from generate.models import weights
+from generate.models.catalog import organism
+from generate.models.network import Layer, Network
+from generate.plan import Job, Units
+from generate.shard import rows
+from generate.source import Folder
+
+STEPS = ("ascent.steps", "picture_ascent.steps", "maco.steps")  # of recipes: where they say how long they ascend
+FEW = 2  # steps of the shorter of two renders
+STIMULI = 32  # of synthetic tuning that count as a step: a batch of its recipe
+PASS = "pass"
+WHOLE = (PASS, "stimuli")  # parts that are done for all units of a layer at once
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a lens does alike for all layers: pictures that ascend, or a pass over a layer."""
+
+    name: str
+    pictures: int  # of a unit, or of a layer where the lens is about layers; of a pass 1
+    steps: int  # of each; of a pass 0; of stimuli batches
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Seconds of the machine for a picture of a part: one for each of its steps, and whatever these are."""
+
+    flop: float  # of the layer
+    step: float
+    picture: float
+
+
+Rates = dict[str, Rate]  # by the name of the part
+
+
+def parts(name: str, recipe: Any) -> list[Part]:
+    """What a lens does with a recipe."""
+    if name == "feature_visualization":
+        steps = {"maco": recipe.maco.steps}
+        found = {method: (len(METHODS[method]), steps.get(method, recipe.ascent.steps)) for method in recipe.methods}
+        if recipe.variants and "fourier" in recipe.methods:
+            found["variants"] = (recipe.variants, recipe.ascent.steps)
+    elif name == "deepdream":
+        found = {"noise": (1, recipe.ascent.steps)}
+        if len(recipe.starts) > 1:
+            found["pictures"] = (len(recipe.starts) - 1, recipe.picture_ascent.steps)
+    elif name == "caricature":
+        found = {"sources": (len(recipe.sources), recipe.ascent.steps)}
+    elif name == "synthetic_tuning":
+        found = {"stimuli": (1, -(-stimuli(recipe) // STIMULI))}
+    else:
+        found = {PASS: (1, 0)}
+    return [Part(part, *counts) for part, counts in found.items()]
+
+
+def stimuli(recipe: Any) -> int:
+    """Of synthetic tuning, how many pictures a layer is shown."""
+    gratings = recipe.orientations * recipe.frequencies * recipe.phases
+    return int(gratings + recipe.directions * recipe.curvatures * recipe.offsets + recipe.hues * recipe.lightnesses)
+
+
+def part_of(row: Mapping[str, Any]) -> str:
+    """The name of the part that made a row."""
+    if "method" in row:
+        return "variants" if row["variant"] else str(row["method"])
+    if "start" in row:
+        return "noise" if row["start"] == deepdream.NOISE else "pictures"
+    return "stimuli" if "family" in row else "sources" if "source" in row else PASS
+
+
+def shortened(recipe: Any, steps: int) -> Any:
+    """A recipe that ascends so many steps and no more."""
+    known = {field.name for field in fields(recipe)}
+    if "hues" in known:  # one grating and one curve, and the rest colours
+        few = dict.fromkeys(("orientations", "frequencies", "phases", "directions", "curvatures", "offsets"), 1)
+        return replace(recipe, **few, lightnesses=1, hues=STIMULI * steps - 2)
+    asked = {path: steps for path in STEPS if path.split(".")[0] in known}
+    redirected = {path.replace("steps", "redirect_steps"): 1 for path in asked if "ascent" in path}  # as most are not
+    return changed(recipe, {**asked, **redirected})
+
+
+def arithmetic(lens_name: str, recipe: Any, model: str, layer: Layer) -> float:
+    """FLOP that the cost of a layer is taken to grow with: of a picture; of connections, of a kernel for each unit."""
+    px = organism(model).input_size
+    most = getattr(recipe, "max_size", None)
+    if lens_name in ("feature_visualization", "synthetic_tuning"):
+        px = size(layer, px, most)
+    elif lens_name in ("deepdream", "caricature"):
+        px = layer_size(layer, px, most)
+    found = float(_flops(model, layer.name, px))
+    return found * layer.units if lens_name == "connections" else found
+
+
+@cache
+def _flops(model: str, layer: str, px: int) -> int:
+    """As models/flops.py counts them, but forward and taken twice: back to the picture it is the same arithmetic."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+        _blank(model)(torch.empty(1, 3, px, px), [layer])
+    return 2 * int(counter.get_total_flops())
+
+
+@cache
+def _blank(model: str) -> Network:
+    with torch.device("meta"):
+        return organism(model).build()
+
+
+def measured(us: Workers, name: str, recipe: Any, model: str, layer: Layer, steps: int, units: int | None) -> Rates:
+    """One layer through one lens, by workers that are `ready`: the rate of each of its parts, all of them together.
+
+    Units are a batch of the recipe's where no number is given; all, where the lens makes them in one pass.
+    """
+    count = min(units or recipe.batch, layer.units) if lens(name).divisible else layer.units
+    known = parts(name, recipe)
+
+    def seconds(recipe: Any) -> dict[str, float]:
+        _, answers = us.together((Units(name, model, layer.name, 0, count), recipe))
+        return {part.name: sum(each[part.name] for each in answers) / len(answers) ** 2 for part in known}
+
+    flop = arithmetic(name, recipe, model, layer)
+    if not any(part.steps for part in known):
+        return {part: Rate(flop, 0.0, taken) for part, taken in seconds(recipe).items()}
+    seconds(shortened(recipe, 1))  # finds kernels
+    few, many = (seconds(shortened(recipe, number)) for number in (FEW, FEW + steps))
+    slope = {part: max(many[part] - few[part], 0.0) / steps for part in few}
+    return {part: Rate(flop, slope[part], max(few[part] - FEW * slope[part], 0.0)) for part in few}
+
+
+def ready(device: str) -> Callable[[tuple[Units, Any]], dict[str, float]]:
+    """A worker's task: the rows of a shard, as they are stored, with random weights; seconds a picture, or a pass."""
+    keep_freed_memory()
+
+    @lru_cache(maxsize=1)
+    def loaded(model: str, layer: str) -> str:
+        """The hash of the model's weights, once the network is there."""
+        sha256 = weights.load(organism(model), "random").sha256
+        tiny = changed(shortened(lens(LENS).recipe("draft"), 1), {"max_size": 32})
+        made(Units(LENS, model, layer, 0, 1), tiny, sha256)
+        return sha256
+
+    def made(units: Units, recipe: Any, sha256: str) -> dict[str, float]:
+        seconds: dict[str, float] = defaultdict(float)
+        pictures: dict[str, int] = defaultdict(int)
+        start = time.perf_counter()
+        with TemporaryDirectory() as folder:
+            for some in rows(Job(units, recipe, "random", sha256), Folder(Path(folder)), torch.device(device)):
+                now = time.perf_counter()
+                seconds[part_of(some[0])] += now - start
+                pictures[part_of(some[0])] += len(some)
+                start = now
+        return {part: taken / (1 if part in WHOLE else pictures[part]) for part, taken in seconds.items()}
+
+    def do(task: tuple[Units, Any]) -> dict[str, float]:
+        units, recipe = task
+        return made(units, recipe, loaded(units.model, units.layer))
+
+    return do
+
+
+def digested(place: str, quality: Quality, device: str, workers: int) -> dict[str, float]:
+    """Seconds for a unit of each lens that digests rows, all processes together: of an atlas of one layer."""
+    with Workers(workers, partial(_digests, quality, device)) as us:
+        _, answers = us.together(place)
+    return {name: sum(each[name] for each in answers) / len(answers) ** 2 for name in answers[0]}
+
+
+class _Clock:
+    """An engine that notes how long the jobs of each lens take."""
+
+    def __init__(self, device: torch.device):
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._engine = LocalEngine(device)
+
+    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+        """See Engine."""
+        for job in jobs:
+            start = time.perf_counter()
+            yield from self._engine.run([job], root)
+            self.seconds[job.units.lens] += time.perf_counter() - start
+
+
+def _digests(quality: Quality, device: str) -> Callable[[str], dict[str, float]]:
+    keep_freed_memory()
+
+    def make(place: str) -> dict[str, float]:
+        model, _, layer = place.partition("/")
+        known = organism(model)
+        units = range(known.layer(layer).units)
+        request = run.Request(known, weights.load(known, "random"), "random", {layer: units})
+        recipes = {name: shortened(one.recipe(quality), 1) for name, one in LENSES.items()}
+        clock = _Clock(torch.device(device))
+        with TemporaryDirectory() as folder:
+            run.render(Path(folder) / "atlas", [request], recipes, clock, len(units), lambda *_: None)
+        return {name: clock.seconds[name] / len(units) for name, one in LENSES.items() if one.reads}
+
+    return make
+
+
+def interpolated(known: Sequence[Rate], flop: float) -> Rate:
+    """The rate at some arithmetic, from those known: between two on logarithmic scales, outside in proportion."""
+    known = sorted(known, key=lambda rate: rate.flop)
+    below = [rate for rate in known if rate.flop <= flop]
+    above = [rate for rate in known if rate.flop >= flop]
+    if not below or not above:
+        near = below[-1] if below else above[0]
+        return Rate(flop, near.step * flop / near.flop, near.picture * flop / near.flop)
+    low, high = below[-1], above[0]
+    share = math.log(flop / low.flop) / math.log(high.flop / low.flop) if high.flop > low.flop else 0.0
+
+    def between(a: float, b: float) -> float:
+        return a ** (1 - share) * b**share if a > 0 and b > 0 else a + share * (b - a)
+
+    return Rate(flop, between(low.step, high.step), between(low.picture, high.picture))

@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import early_stop, report
+from benchmarks.atlas_cost import _shares
+from benchmarks.batch import proposed
+from benchmarks.ours import changed, first, settings
+from benchmarks.peers import LUCENT_NORM, MODEL, lucent_inceptionv1, with_lucents_norms
+from benchmarks.quality import compared, spaced
+from benchmarks.rates import Rate, arithmetic, interpolated, parts, shortened, stimuli
+from benchmarks.vs_lucent import averaged
+from generate.errors import UnknownName
+from generate.lenses.lens import settings as plain
+from generate.lenses.registry import lens
+from generate.models import weights
+from generate.models.catalog import organism
+from generate.models.flops import flops
+from tests.benchmarks import lucent
+
+RECIPE = lens("feature_visualization").recipe("draft")
+
+
+def test_settings_are_changed_by_path() -> None:
+    recipe = changed(RECIPE, settings("ascent.steps=7, batch=3,methods=('maco',)"))
+    assert (recipe.ascent.steps, recipe.batch, recipe.methods) == (7, 3, ("maco",))
+    assert recipe.ascent.views == RECIPE.ascent.views
+    assert settings("a.b=bfloat16") == {"a.b": "bfloat16"}
+    with pytest.raises(UnknownName, match="ascent"):
+        changed(RECIPE, {"ascend.steps": 7})
+    with pytest.raises(ValueError, match="PATH=VALUE"):
+        settings("steps")
+
+
+def test_rate_between_two_is_on_the_line_through_them_on_logarithmic_scales() -> None:
+    known = [Rate(100.0, 8.0, 4.0), Rate(1.0, 2.0, 0.0)]
+    assert interpolated(known, 10.0) == Rate(10.0, pytest.approx(4.0), pytest.approx(2.0))
+    assert interpolated(known, 100.0) == known[0]
+
+
+def test_rate_outside_is_in_proportion() -> None:
+    known = [Rate(100.0, 8.0, 4.0), Rate(1.0, 2.0, 0.5)]
+    assert interpolated(known, 200.0) == Rate(200.0, 16.0, 8.0)
+    assert interpolated(known, 0.5) == Rate(0.5, 1.0, 0.25)
+
+
+def test_shares_halve_what_is_between() -> None:
+    assert list(_shares(7)) == [1 / 2, 1 / 4, 3 / 4, 1 / 8, 3 / 8, 5 / 8, 7 / 8]
+
+
+@pytest.mark.parametrize("quality", ["draft", "standard"])
+@pytest.mark.parametrize("name", ["feature_visualization", "deepdream", "caricature"])
+def test_parts_are_all_pictures_that_the_lens_makes(name: str, quality: str) -> None:
+    recipe = lens(name).recipe(quality)  # type: ignore[arg-type]
+    assert sum(part.pictures for part in parts(name, recipe)) == lens(name).count(plain(recipe))
+
+
+def test_shortened_recipes_ascend_so_many_steps() -> None:
+    recipe = shortened(lens("feature_visualization").recipe("standard"), 3)
+    assert (recipe.ascent.steps, recipe.maco.steps) == (3, 3)
+    assert stimuli(shortened(lens("synthetic_tuning").recipe("draft"), 3)) == 3 * 32
+
+
+def test_arithmetic_is_that_of_the_network_cut_at_the_layer() -> None:
+    known = organism("inceptionv1")
+    with torch.device("meta"):
+        network = known.build()
+    found = arithmetic("deepdream", lens("deepdream").recipe("standard"), "inceptionv1", known.layer("mixed3a"))
+    assert found == flops(network, "mixed3a", 224)
+
+
+def test_smallest_batch_that_is_about_as_fast_is_proposed() -> None:
+    tried = [{"batch": batch, "seconds_per_step": s} for batch, s in [(4, 2.0), (8, 1.02), (16, 1.0), (32, 1.5)]]
+    assert proposed(tried) == 8
+
+
+def test_layers_count_by_their_units() -> None:
+    layers = [
+        {
+            "units": units,
+            "ours": {"median": ours},
+            "peers": {"Lucent": {"seconds": {"median": 6.0}, "ratio": {"median": 6.0 / ours}}},
+        }
+        for units, ours in [(1, 1.0), (3, 3.0)]
+    ]
+    assert averaged(layers) == {"mean_ratio_of_a_unit": 3.0, "ratio_of_all_units_together": 2.4}
+
+
+def test_quality_is_compared_unit_by_unit() -> None:
+    scores = {("ours", 8): {0: 2.0, 5: 4.0, 9: 0.0}, ("Lucent", 4): {0: 1.0, 5: 4.0, 9: 3.0}}
+    reference, other = compared([0, 5, 9], scores, 8)
+    assert reference["ratio"]["median"] == 1
+    assert (other["ratio"]["median"], other["ratio"]["count"]) == (0.75, 2)  # the unit that stays silent has none
+    assert other["scores"] == [1.0, 4.0, 3.0]
+
+
+def test_units_are_spread_over_the_layer() -> None:
+    assert spaced(4, 512) == [0, 128, 256, 384]
+    assert spaced(4, 3) == [0, 1, 2]
+    assert first(5, 3) == [0, 1, 2, 0, 1]
+
+
+def test_what_was_not_measured_is_empty(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    report.show("Title", [{"name": "a", "ms": 1.23456}, {"name": "b", "ms": None}, {"name": "long", "ms": 12345.6}])
+    assert capsys.readouterr().out == "\nTitle\nname      ms\na      1.235\nb\nlong  12,346\n"
+
+
+def test_quartiles() -> None:
+    assert report.summed([4.0, 1.0, 3.0, 2.0, 5.0]) == {"median": 3.0, "lower": 2.0, "upper": 4.0, "count": 5}
+    assert report.summed([7.0])["median"] == 7.0
+
+
+@lucent.needed
+@pytest.mark.filterwarnings("ignore")  # Lucent's, and kornia's
+@pytest.mark.parametrize("layer", ["conv2d2", "mixed4c", "mixed5b"])
+def test_inceptionv1_is_lucents_but_for_the_norms(layer: str) -> None:
+    theirs = lucent_inceptionv1(weights.random(organism(MODEL)).tensors)
+    ours = with_lucents_norms(MODEL, "random", torch.device("cpu"))
+    seen: list[torch.Tensor] = []
+    dict(theirs.named_modules())[layer].register_forward_hook(lambda *given: seen.append(given[2]))
+    pictures = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs(pictures * 255 - 117)
+        (acts,) = ours(pictures, [layer])
+    torch.testing.assert_close(acts, seen[-1], rtol=1e-4, atol=1e-4 * seen[-1].abs().max().item())
+    assert LUCENT_NORM.size == 9
+
+
+def test_unit_has_settled_when_its_score_no_longer_rises() -> None:
+    rising = [1.0] * 4 + [2.0] * 4 + [2.01] * 4 + [4.0] * 4
+    never = [1.0] * 4 + [2.0] * 4 + [3.0] * 4 + [4.0] * 4
+    scores = torch.tensor([rising, never]).T
+    assert early_stop.settled(scores, window=4, tolerance=0.02) == [12, 16]
+    assert early_stop.settled(scores, window=4, tolerance=0.001) == [16, 16]

@@ -1,0 +1,113 @@
+"""Every benchmark runs, as small as it can be, and writes what it says."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import atlas_cost, batch, early_stop, quality, throughput, vs_lucent
+from benchmarks.ours import Case
+from benchmarks.peers import MODEL
+from generate.lenses.registry import LENSES
+from generate.models.catalog import organism
+from tests.benchmarks import lucent
+
+PLACE = "efficientnet_lite0/blocks_0"
+SMALL = ("--workers", "1")
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a benchmark with these arguments: its results."""
+
+    def run(main: Callable[[Sequence[str]], None], *arguments: str) -> dict[str, Any]:
+        out = tmp_path / "out.json"
+        main([*arguments, *SMALL, "--out", str(out)])
+        results: dict[str, Any] = json.loads(out.read_text())
+        assert {"machine", "software", "commit", "device"} <= results["about"].keys()
+        return results
+
+    return run
+
+
+def test_throughput(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--turns", "1", "--steps", "4", "--matrix", "256", "--set", "batch=2,max_size=32")
+    (layer,) = run(throughput.main, PLACE, *asked)["layers"]
+    assert (layer["model"], layer["layer"], layer["size"], layer["batch"]) == ("efficientnet_lite0", "blocks_0", 32, 2)
+    assert layer["units_x_steps_per_second"] * layer["seconds_per_step"] == pytest.approx(1, rel=1e-3)
+    assert layer["flop_per_step"] > 0
+    assert set(layer["of_matrix_rate"]) == {"float32", "bfloat16"}
+    assert layer["peak_memory_bytes"] > 1e8
+    assert PLACE in capsys.readouterr().out
+
+
+def test_scaling(run: Run) -> None:
+    asked = ("--scaling", "--units", "1", "3", "--steps", "1", "--scaling-layer", PLACE, "--matrix", "256")
+    few, many = run(throughput.main, *asked)["scaling"]
+    assert (few["pictures"], many["pictures"]) == (4, 12)
+    assert "seconds_per_further_unit" in many
+
+
+def test_overhead(run: Run) -> None:
+    asked = ("--overhead", "--shard-units", "1", "--quality", "draft", "--matrix", "256")
+    (row,) = run(throughput.main, PLACE, *asked, "--set", "ascent.steps=2,max_size=32")["overhead"]
+    assert row["pictures"] == 4
+    assert row["share"] == pytest.approx((row["encoding_seconds"] + row["writing_seconds"]) / row["seconds"], rel=0.01)
+
+
+def test_batch(run: Run) -> None:
+    asked = ("--batches", "2", "3", "--turns", "1", "--steps", "1", "--set", "max_size=32")
+    (layer,) = run(batch.main, PLACE, *asked)["layers"]
+    assert [each["batch"] for each in layer["batches"]] == [2, 3]
+    assert layer["proposed"] in (2, 3)
+
+
+def test_quality(run: Run, tmp_path: Path) -> None:
+    asked = ("--units", "2", "--steps", "1", "--reference", "6", "--size", "32", "--no-lucent")
+    results = run(
+        quality.main, PLACE, *asked, "--variant", "still: ascent.learning_rate=1e-9", "--pictures", str(tmp_path)
+    )
+    assert results["settings"] == {"ours": {}, "still": {"ascent.learning_rate": 1e-9}}
+    (layer,) = results["layers"]
+    found = {(row["who"], row["steps"]): row for row in layer["of"]}
+    assert set(found) == {("ours", 1), ("ours", 6), ("still", 1)}
+    assert found["ours", 6]["ratio"]["median"] == 1
+    assert all(a < b for a, b in zip(found["still", 1]["scores"], found["ours", 6]["scores"], strict=True))
+    assert (tmp_path / "efficientnet_lite0-blocks_0.png").is_file()
+
+
+def test_early_stop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_stop, "WINDOWS", (32,))
+    (layer,) = run(early_stop.main, PLACE, "--units", "2", "--steps", "96")["layers"]
+    assert [rule["tolerance"] for rule in layer["rules"]] == list(early_stop.TOLERANCES)
+    assert all(rule["mean steps"] in range(64, 97) for rule in layer["rules"])
+    assert all(0 < rule["lowest"] <= rule["settled"] < 1.5 for rule in layer["rules"])
+
+
+def test_atlas_cost(run: Run) -> None:
+    asked = ("--models", "efficientnet_lite0", "--minutes", "0", "--units", "1", "--steps", "1", "--digest", PLACE)
+    results = run(atlas_cost.main, *asked)
+    own, total = results["hours"]
+    assert {**own, "model": "all"} == total
+    assert sum(total[name] for name in LENSES) == pytest.approx(total["all"], rel=1e-2)
+    assert all(total[name] > 0 for name in LENSES)
+    layers = organism("efficientnet_lite0").layers
+    assert len(results["rates"]) == len(layers) * len(LENSES)
+    measured = [rate["lens"] for rate in results["rates"] if rate["how"] == "measured"]
+    assert sorted(measured) == sorted(atlas_cost.NETWORK_LENSES)
+    assert {rate["how"] for rate in results["rates"]} == {"measured", "interpolated", f"as of {PLACE}"}
+
+
+@lucent.needed
+def test_vs_lucent(run: Run) -> None:
+    asked = ("--layer", "conv2d0", "--steps", "1", "--turns", "1", "--batch", "2", "--threads", "1")
+    results = run(vs_lucent.main, *asked, "--every-layer", "--only", "conv2d0")
+    peers = results["one_layer"]["peers"]
+    assert {"Lucent", "Lucent without views"} <= set(peers)
+    (layer,) = results["every_layer"]["layers"]
+    assert (layer["size"], results["one_layer"]["size"]) == (48, 224)
+    assert results["every_layer"]["mean_ratio_of_a_unit"] == layer["peers"]["Lucent"]["ratio"]["median"]
+    assert Case(MODEL, "conv2d0").subject.layer.units == layer["units"]
