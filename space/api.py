@@ -36,7 +36,7 @@ def endpoints(atlas: Atlas) -> None:
 
         """
         with saying():
-            return of_unit(atlas, model, layer, unit)
+            return of_unit(atlas, str(model), str(layer), unit)  # Gradio lets any type through
 
     def layer(model: str, layer: str) -> dict[str, Any]:
         """The units of a layer of a vision network with their statistics, and its deepdreams and caricatures.
@@ -47,7 +47,7 @@ def endpoints(atlas: Atlas) -> None:
 
         """
         with saying():
-            return of_layer(atlas, model, layer)
+            return of_layer(atlas, str(model), str(layer))
 
     def find(words: str) -> list[dict[str, str]]:
         """Networks, layers and units that some words may mean: a key, a class, or a link to OpenAI Microscope.
@@ -81,7 +81,7 @@ def of_unit(atlas: Atlas, model: str, layer: str, unit: int) -> dict[str, Any]:
             str(each) for each in routes.nearest(atlas, {"model": model, "layer": layer, "unit": str(unit)})
         )
         raise UnknownName(f"{key} is not in this atlas; nearest: {near}")
-    rows = {table: atlas.rows(table, model, layer, unit) for table in PER_UNIT}
+    rows = {table: atlas.rows(table, model, layer, key.unit) for table in PER_UNIT}
     return {**_about(atlas, key), **rows}
 
 

@@ -140,7 +140,11 @@ def _default() -> PictureSet:
 
 def _folder(folder: Path) -> PictureSet:
     """Its revision is a hash of the files' names and sizes: to hash what is in them would mean to read them all."""
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError:  # a name longer than any file's
+        there = False
+    if not there:
         raise PicturesFailed(
             f"pictures {str(folder)!r} are not to be had: there is no such folder; expected {DEFAULT!r}, a folder with "
             "image files, or a dataset and its split: OWNER/NAME#SPLIT"
