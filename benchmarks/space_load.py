@@ -7,7 +7,7 @@ Serves the atlas as `microscope-atlas browse` does and visits it over HTTP as br
 visitors' work included: the first page through Gradio, its Blocks and load events, further ones by links, with the
 pictures that are in sight, six at a time; now and then a call of the API through the queue. Whoever has seen enough
 goes, and another one comes. Then the same again while caricatures are made of own pictures, one after the other as the
-queue has it. Prints a table, writes benchmarks/results/space_load.json, and ends with 1 where something is not as it has to be.
+queue has it. Prints a table, writes benchmarks/results/space_load.json, and ends with 1 where a limit is not kept.
 """
 
 import argparse

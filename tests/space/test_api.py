@@ -11,7 +11,7 @@ import pytest
 
 from generate.errors import InvalidKey, UnknownName
 from generate.keys import Key
-from space import api, search
+from space import api, app, search
 from space.atlas import Atlas
 from tests.atlases import MODEL
 
@@ -136,3 +136,16 @@ def test_old_paths_lead_to_the_page(client: httpx.Client) -> None:
 
 def test_page_is_the_one_of_the_link(client: httpx.Client) -> None:
     assert f'data-title="{KEY} ' in client.get("/page", params={"model": MODEL, "layer": "blocks_4", "unit": 2}).text
+
+
+def test_no_more_visitors_are_remembered_than_memory_is_for(known: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "SESSIONS", 3)
+    monkeypatch.setattr(app, "ready", lambda _: None)
+    application, address = app.serve(known.source, prevent_thread_lock=True, quiet=True)
+    blocks = application.get_blocks()
+    number = next(each for each, event in blocks.fns.items() if event.api_name == "load")
+    for visitor in range(6):
+        asked = {"data": [], "fn_index": number, "session_hash": f"visitor-{visitor}"}
+        assert httpx.post(f"{address}gradio_api/run/predict", json=asked).is_success
+    assert list(blocks.state_holder.session_data) == ["visitor-3", "visitor-4", "visitor-5"]
+    blocks.close()
