@@ -7,7 +7,7 @@ Serves the atlas as `microscope-atlas browse` does and visits it over HTTP as br
 visitors' work included: the first page through Gradio, its Blocks and load events, further ones by links, with the
 pictures that are in sight, six at a time; now and then a call of the API through the queue. Whoever has seen enough
 goes, and another one comes. Then the same again while caricatures are made of own pictures, one after the other as the
-queue has it. Prints a table, writes benchmarks/results/space_load.json, and ends with 1 where something is amiss.
+queue has it. Prints a table, writes benchmarks/results/space_load.json, and ends with 1 where a limit is not kept.
 """
 
 import argparse
@@ -111,7 +111,8 @@ class Visitor:
                     if [target[1] for target in each["targets"]] == ["load"]
                 )
             )
-        return next(part for answer in answers for part in json.loads(answer)["data"] if 'class="atlas"' in str(part))
+        parts = (str(part) for answer in answers for part in json.loads(answer)["data"])
+        return next(part for part in parts if 'class="atlas"' in part)
 
     async def browse(self, query: str = "?") -> None:
         """Look at pages as long as it pleases."""

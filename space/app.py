@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 QUEUE = 32  # visitors who wait, at most, for something that is rendered
+SESSIONS = 1000  # visitors that Gradio remembers, some 0.3 MB each; it forgets none by itself
 ABANDONED = (600, 600)  # seconds between two looks for uploads that nobody read, and their age
 # Gradio's own greys and blue are too faint to be read; each has a twin for dark pages
 COLOURS = {
@@ -56,6 +57,7 @@ def serve(atlas: str | Source, **settings: Any) -> tuple[Any, str]:
         css_paths=[HERE / "style.css", HERE / "live.css"],
         head=f"<script>{(HERE / 'script.js').read_text()}</script>",
         footer_links=[],
+        state_session_capacity=SESSIONS,
         ssr_mode=False,
         max_file_size=uploads.MAX_BYTES,
         mcp_server=importlib.util.find_spec("mcp") is not None,

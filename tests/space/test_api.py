@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,7 +12,7 @@ import pytest
 
 from generate.errors import InvalidKey, UnknownName
 from generate.keys import Key
-from space import api, search
+from space import api, app, search
 from space.atlas import Atlas
 from tests.atlases import MODEL
 
@@ -136,3 +137,13 @@ def test_old_paths_lead_to_the_page(client: httpx.Client) -> None:
 
 def test_page_is_the_one_of_the_link(client: httpx.Client) -> None:
     assert f'data-title="{KEY} ' in client.get("/page", params={"model": MODEL, "layer": "blocks_4", "unit": 2}).text
+
+
+def test_no_more_visitors_are_remembered_than_memory_is_for(known: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(app, "ready", lambda _: None)
+    monkeypatch.setattr(
+        app, "_blocks", lambda _: SimpleNamespace(launch=lambda **settings: given.update(settings) or "abc")
+    )
+    app.serve(known.source)
+    assert given["state_session_capacity"] == app.SESSIONS <= 1000  # Gradio's own limit is 3 GB of them
