@@ -17,7 +17,6 @@ import html
 import io
 import json
 import os
-import platform
 import random
 import re
 import signal
@@ -28,8 +27,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +34,7 @@ import aiohttp
 import numpy as np
 from PIL import Image
 
+from benchmarks import report
 from generate.pictures.sources import SOURCES, source
 
 CORES = 2
@@ -320,20 +318,6 @@ def missed(results: dict[str, dict[str, Any]], slack: float = 1.0) -> list[str]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """Where and with what this was measured."""
-    processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "processor": processor[1] if processor else platform.machine(),
-        "cores": CORES,
-        "load_before": round(os.getloadavg()[0], 1),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("gradio", "torch")}},
-    }
-
-
 def main() -> None:
     asked = argparse.ArgumentParser(description="Load on the Space")
     asked.add_argument("atlas")
@@ -345,12 +329,17 @@ def main() -> None:
     asked.add_argument("--out", type=Path, default=RESULTS)
     given = asked.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    about = {**machine(), "visitors": given.visitors, "caricaturing": given.caricaturing, "seconds": given.seconds}
+    about = {
+        **report.about("cpu", ("gradio",)),
+        "visitors": given.visitors,
+        "caricaturing": given.caricaturing,
+        "seconds": given.seconds,
+    }
     results = asyncio.run(
         measure(given.atlas, (given.model, given.layer), given.visitors, given.caricaturing, given.seconds)
     )
     print(table(results))
-    given.out.write_text(json.dumps({"about": about, **results}, indent=1) + "\n")
+    report.write(given.out, about, **results)
     sys.exit("\n".join(missed(results)) or 0)
 
 

@@ -14,20 +14,9 @@ import torch
 import typer
 from rich import filesize
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
+from generate import progress, run, store
 from generate import publish as publishing
-from generate import run, store
 from generate.check import check as problems
 from generate.cite import cite as citation
 from generate.costs import Costs, load
@@ -35,7 +24,7 @@ from generate.engines.local import LocalEngine, num_cores
 from generate.engines.ray import RayEngine, has_gpus, joined
 from generate.errors import AtlasError, ExtraMissing, UnknownName, WrongLevel
 from generate.forecast import forecast
-from generate.hub import Listen, Repo
+from generate.hub import Repo
 from generate.keys import parse_key, parse_units
 from generate.lenses.lens import settings
 from generate.lenses.registry import LENSES, lens
@@ -248,24 +237,10 @@ def render(
         for name, layers in (asked or DEFAULT_UNITS).items()
     ]
     where = place(atlas)
-    with _engine(engine, device, workers, address, cpus_per_task, gpus_per_task) as rendering, _progress() as bars:
-        tasks: dict[str, TaskID] = {}
-        batches: dict[str, int | None] = {}
-
-        def listen(progress: run.Progress) -> None:
-            if progress.lens not in tasks:
-                what = f"{progress.lens}, {lens(progress.lens).level}s"
-                tasks[progress.lens] = bars.add_task(what, total=progress.todo)
-            bars.update(tasks[progress.lens], completed=progress.done)
-            if progress.batch != batches.get(progress.lens):
-                batches[progress.lens] = progress.batch
-                err.print(
-                    f"{progress.lens}: no memory left; going on with a batch of {progress.batch}, which its rows say. "
-                    f"--batch {progress.batch} begins with that; fewer --workers leave more to each.",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-
+    with (
+        _engine(engine, device, workers, address, cpus_per_task, gpus_per_task) as rendering,
+        progress.rendering(err) as listen,
+    ):
         per_shard = shard_units or (16 if rendering.device.type == "cpu" else 64)
         outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch, costs)
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
@@ -345,12 +320,12 @@ def publish(
             for path in sorted(paths):
                 out.print(f"{sign} {path}", soft_wrap=True, markup=False, highlight=False)
         return
-    with _sending("files") as listen:
+    with progress.sending(err, "files") as listen:
         commit = publishing.publish(plan, private, listen)
     done = "was published before; there is nothing to do" if plan.published else "is published"
     out.print(f"{plan.repo.url}/tree/{plan.release.tag} {done}: commit {commit}, verified.", soft_wrap=True)
     if space and files:
-        with _sending("Space") as listen:
+        with progress.sending(err, "Space") as listen:
             commit = publishing.deploy(files, space, f"Show {repo} {plan.release.tag}", private, listen)
         out.print(f"{Repo(space, 'space').url}: commit {commit}, verified.", soft_wrap=True)
 
@@ -466,41 +441,6 @@ def _device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UnknownName(f"device {name!r} is not to be had here; the best there is: {best}") from error
     return device
-
-
-class _Rate(ProgressColumn):
-    """Units, or layers, a second."""
-
-    def render(self, task: Task) -> str:
-        return f"{task.speed:.2f}/s" if task.speed else ""
-
-
-class _Count(ProgressColumn):
-    """Units, or layers, finished and to do."""
-
-    def render(self, task: Task) -> str:
-        return f"{int(task.completed)}/{int(task.total or 0)}"
-
-
-@contextmanager
-def _sending(what: str) -> Iterator[Listen]:
-    """A bar of bytes sent, their rate, and the time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err, refresh_per_second=2) as bars:
-        tasks: list[TaskID] = []
-
-        def listen(sent: int, total: int) -> None:
-            if not tasks:
-                tasks.append(bars.add_task(what))
-            bars.update(tasks[0], completed=sent, total=total)
-
-        yield listen
-
-
-def _progress() -> Progress:
-    """A bar for each lens, its rate, and the time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), _Count(), _Rate(), TimeRemainingColumn())
-    return Progress(*columns, console=err, refresh_per_second=2, speed_estimate_period=120)
 
 
 if __name__ == "__main__":

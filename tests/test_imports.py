@@ -25,6 +25,7 @@ LAYERS = (
     ("shard", "status", "index", "cite", "card", "cover"),
     ("engines", "check", "reproduce"),
     ("run", "publish"),
+    ("progress",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
