@@ -79,6 +79,7 @@ def test_makespan_lies_between_its_bounds(jobs: list[int], workers: int) -> None
     assert 0 <= schedule.tail <= max(jobs)
 
 
+@pytest.mark.long
 def test_engine_takes_as_long_as_its_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = organism(NAME)
     (layer,) = known.layers

@@ -11,7 +11,7 @@ from generate.models.own import Trained
 
 NAME = "own:tests.engines.sleeping.network"
 TOGETHER = "MICROSCOPE_ATLAS_TEST_TOGETHER"  # in the environment: how many processes begin at once, and a folder
-SECONDS = 0.02  # for a picture
+SECONDS = 0.06  # for a picture
 
 
 class Sleeping(nn.Module):
