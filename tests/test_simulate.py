@@ -106,4 +106,5 @@ def test_engine_takes_as_long_as_its_simulation(tmp_path: Path, monkeypatch: pyt
     finished += sum(isinstance(event, Finished) for event in events)
     assert finished == len(jobs)
     took = max(file.stat().st_mtime for file in tmp_path.glob("atlas/**/*.parquet")) - began
-    assert took == pytest.approx(simulate([seconds], 2).makespan, rel=0.25)
+    # one after the other they would take twice as long; what runs beside these tests may slow their workers down
+    assert 0.9 < took / simulate([seconds], 2).makespan < 1.5
