@@ -10,6 +10,7 @@ number of its units. More keys may be there.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -109,8 +110,11 @@ def load(path: Path) -> Costs:
 
 
 def longest_first(jobs: Iterable[J], units: Callable[[J], Units], lenses: Lenses, costs: Costs) -> list[J]:
-    """Jobs in the order to begin them in: whatever is short fills the end. Those alike stay as they come."""
-    return sorted(jobs, key=lambda job: -costs.seconds(units(job), lenses))
+    """Jobs in the order to begin them in: whatever is short fills the end.
+
+    Those within a power of two stay as they come, one network after the other: a worker keeps one loaded.
+    """
+    return sorted(jobs, key=lambda job: -math.frexp(costs.seconds(units(job), lenses))[1])
 
 
 def cut(wanted: Iterable[Units], present: Sequence[Units], lenses: Lenses, costs: Costs, limit: int) -> list[Units]:

@@ -78,6 +78,13 @@ def test_deeper_layers_begin_first_without_any_rate() -> None:
     assert jobs == [LAST, FIRST]
 
 
+def test_jobs_of_one_network_stay_together_where_they_take_alike() -> None:
+    """A worker keeps one network loaded."""
+    several = [Units(LENS, model, layer, 0, 4) for model in ("alexnet", MODEL) for layer in ("conv1", "conv2")]
+    costs = Costs({(LENS, u.model, u.layer): seconds for u, seconds in zip(several, (17, 30, 18, 9), strict=True)})
+    assert longest_first(several, lambda units: units, LENSES_DRAFT, costs) == several
+
+
 class Shuffled:
     """An engine that takes jobs in whatever order, and remembers the one that they were given in."""
 
