@@ -62,6 +62,7 @@ def page(chromium: Browser, served: tuple[str, Path]) -> Iterator[Page]:
     page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: wrong.append(str(e)))
     page.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
     yield page
     page.close()
     assert not wrong
