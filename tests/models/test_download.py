@@ -5,9 +5,7 @@ import io
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
@@ -18,6 +16,7 @@ from generate.models import weights
 from generate.models.organism import Organism, Source
 from generate.models.state_dict import read_state_dict
 from tests.models.test_mirror import TOY
+from tests.serving import Quiet, serving
 
 TENSORS = weights.random(TOY).tensors
 
@@ -33,8 +32,8 @@ CHANGING = {0: WHOLE}  # what /changing.pth holds
 SHA1 = hashlib.sha1(WHOLE).hexdigest()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
+class _Handler(Quiet):
+    def do_GET(self) -> None:  # noqa: N802
         content = {
             "/whole.pth": WHOLE,
             "/short.pth": WHOLE[:-100],
@@ -51,18 +50,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         return None
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: the tests' output is for the tests."""
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), _Handler) as running:
-        thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
+    with serving(_Handler) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -16,12 +14,13 @@ from generate.models.organism import Source
 from generate.models.state_dict import read_state_dict
 from space import offline
 from tests.security.conftest import Space
+from tests.serving import Quiet, serving
 
 SEEN: list[str] = []  # paths that the server of these tests was asked for
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
+class _Handler(Quiet):
+    def do_GET(self) -> None:  # noqa: N802
         SEEN.append(self.path)
         where, _, to = self.path.partition("?to=")
         if where == "/moved":
@@ -33,19 +32,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"content")
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: the tests' output is for the tests."""
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Its address: another server of this machine, as there are in every network."""
-    with HTTPServer(("127.0.0.1", 0), _Handler) as running:
-        thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
+    with serving(_Handler) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
