@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import aclosing
 from html import escape
 from typing import Any
 
@@ -66,9 +67,11 @@ def build(atlas: Atlas) -> None:
         networks.ahead(atlas, networks.runnable(atlas, name).name)
         return gr.Dropdown(list(atlas.layers(name)), value=chooser.asked(atlas, {"model": name})[1])
 
-    def on_start(picture: Picture, model: str, layers: list[str], quality: str) -> Iterator[tuple[Any, ...]]:
-        for at, (words, figures) in enumerate(shown(atlas, picture, model, layers, quality)):
-            yield (words, figures, gr.skip()) if at else (gr.HTML(words, visible=True), figures, "")
+    async def on_start(picture: Picture, model: str, layers: list[str], quality: str) -> AsyncIterator[tuple[Any, ...]]:
+        yield gr.HTML(status(""), visible=True), "", ""
+        async with aclosing(live.awaited(shown(atlas, picture, model, layers, quality))) as frames:
+            async for words, figures in frames:
+                yield words, figures, gr.skip()
 
     def on_cancel() -> tuple[Any, str]:
         return gr.HTML(visible=False), status("Cancelled.")
@@ -148,7 +151,9 @@ def plain(atlas: Atlas, picture: Picture, model: str, layers: Sequence[str], qua
         }
 
 
-def shown(atlas: Atlas, picture: Picture, model: str, layers: Sequence[str], quality: str) -> Iterator[tuple[str, str]]:
+def shown(
+    atlas: Atlas, picture: Picture, model: str, layers: Sequence[str], quality: str
+) -> Generator[tuple[str, str], None, None]:
     """The same as HTML: how far it is, in words, and the pictures."""
     try:
         seen = f"<figure>{chooser.seen(picture)}<figcaption>The picture</figcaption></figure>"

@@ -3,6 +3,7 @@
 One is rendered at a time, in a thread of its own, so that pages are answered meanwhile; who is next, the caller says.
 """
 
+import asyncio
 import hashlib
 import importlib
 import json
@@ -10,13 +11,13 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from threading import get_native_id
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ NICE = 10  # of the thread that renders: on busy cores pages come first
 BUDGET_SECONDS = {"cpu": 60.0, "cuda": 12.0}  # then what there is is the result; of what ZeroGPU lends, less its start
 
 Pixels = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,20 @@ def _in_a_thread(start: Callable[[], Generator[Frame, None, None]]) -> Generator
             yield frame
     finally:
         _WORKER.submit(work.close)  # in its turn, before whatever comes next; a server that cancels must not wait
+
+
+async def awaited(work: Generator[T, None, None]) -> AsyncGenerator[T, None]:
+    """The same, but whoever waits for the next may leave at once: the work is closed when that one is made.
+
+    Gradio holds a page's Start button back until its cancelled work has ended, and drops what is clicked meanwhile.
+    """
+    thread = ThreadPoolExecutor(1)
+    try:
+        while (each := await asyncio.get_running_loop().run_in_executor(thread, next, work, None)) is not None:
+            yield each
+    finally:
+        thread.submit(work.close)
+        thread.shutdown(wait=False)
 
 
 def zero_gpu() -> bool:

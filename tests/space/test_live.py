@@ -1,16 +1,17 @@
 """Live caricatures, of an atlas of EfficientNet-Lite0 that is quickly made."""
 
+import asyncio
 import itertools
 import json
 import os
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from threading import get_native_id
+from threading import Event, get_native_id
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -55,6 +56,37 @@ def atlas(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Atlas]:
 
 
 PHOTO = source("cat").rotate(90)
+
+
+def test_whoever_waits_for_a_frame_may_leave() -> None:
+    asked, go_on, closed = Event(), Event(), Event()
+
+    def work() -> Generator[int, None, None]:
+        try:
+            yield 1
+            asked.set()
+            go_on.wait()
+            yield 2
+        finally:
+            closed.set()
+
+    async def leave() -> list[int]:
+        seen = []
+
+        async def watch() -> None:
+            async for each in live.awaited(work()):
+                seen.append(each)
+
+        watching = asyncio.create_task(watch())
+        await asyncio.to_thread(asked.wait)
+        watching.cancel()
+        await asyncio.wait([watching], timeout=60)
+        assert watching.cancelled() and not closed.is_set()
+        return seen
+
+    assert asyncio.run(leave()) == [1]
+    go_on.set()
+    assert closed.wait(60)
 
 
 def test_frames_come_as_they_are_made(atlas: Atlas) -> None:

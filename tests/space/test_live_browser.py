@@ -16,7 +16,7 @@ from generate.lenses.caricature import RECIPES
 from generate.lenses.rendered import GENTLE
 from generate.pictures.sources import source
 from generate.render.ascend import Ascent
-from space import app, caricature, probe
+from space import app, caricature, live, probe
 from space.atlas import Atlas
 from tests.atlases import MODEL
 from tests.space.accessible import problems
@@ -39,7 +39,8 @@ def served(known: Atlas, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         patch.setitem(app.LIVE, "caricature", caricature.build)
         patch.setitem(app.LIVE, "probe", probe.build)
         patch.setitem(RECIPES, "draft", replace(RECIPES["draft"], ascent=Ascent(steps=64, views=GENTLE), max_size=48))
-        patch.setitem(RECIPES, "standard", replace(RECIPES["standard"], ascent=Ascent(steps=4000), max_size=48))
+        patch.setitem(RECIPES, "standard", replace(RECIPES["standard"], ascent=Ascent(steps=10**6), max_size=48))
+        patch.setitem(live.BUDGET_SECONDS, "cpu", 3600.0)
         application, address = app.serve(known.source, prevent_thread_lock=True, quiet=True)
         yield address, folder
         application.get_blocks().close()
@@ -61,8 +62,8 @@ def page(chromium: Browser, served: tuple[str, Path]) -> Iterator[Page]:
     page.on("request", lambda r: None if r.url.startswith((served[0], "data:", "blob:")) else wrong.append(r.url))
     page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: wrong.append(str(e)))
-    page.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)
+    page.set_default_timeout(120_000)
+    expect.set_options(timeout=120_000)
     yield page
     page.close()
     assert not wrong
@@ -111,12 +112,12 @@ def test_cancel_ends_the_rendering(page: Page, photo: Path) -> None:
     upload(page, photo)
     page.get_by_text("Standard").click()
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("of 4000")).to_be_visible()
+    expect(page.get_by_text("of 1000000")).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled.")).to_be_visible()
     time.sleep(1)
     expect(page.get_by_text("Cancelled.")).to_be_visible()
-    # the renderer is free: the next is shown long before those 4000 steps could be done
+    # the renderer is free: the next is shown long before those steps could be done
     page.get_by_text("Draft").click()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("Done: 64 steps")).to_be_visible()
@@ -130,7 +131,7 @@ def test_two_visitors_are_served_in_turn(chromium: Browser, served: tuple[str, P
     for page in pages:
         page.get_by_role("button", name="Start").click()
     for page in pages:
-        expect(page.get_by_text("Done: 64 steps")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Done: 64 steps")).to_be_visible(timeout=120_000)
         page.close()
 
 
@@ -150,7 +151,7 @@ def test_browsing_goes_on_while_something_is_rendered(page: Page, chromium: Brow
     upload(page, photo)
     page.get_by_text("Standard").click()
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("of 4000")).to_be_visible()
+    expect(page.get_by_text("of 1000000")).to_be_visible()
     answer = page.request.get(f"/page?model={MODEL}&layer=blocks_4", timeout=3000)
     assert answer.ok
     page.get_by_role("button", name="Cancel").click()
