@@ -1,13 +1,18 @@
-"""Which batch a layer's recipe should have: seconds a unit and step, and memory, by the number of pictures at once.
+"""How many pictures at once: seconds a unit and step, and memory, by the batch; and the pixels that it should have.
 
     python -m benchmarks.batch                                        # three layers
     python -m benchmarks.batch vgg19_caffe --device cuda --batches 16 64 256
 
-It proposes the smallest batch that is within 3% of the fastest. It changes nothing: the batch is part of the recipe.
+For each layer it proposes the smallest batch that is within 3% of the fastest; for the recipe, which has as many
+pictures in a batch as `batch_pixels` hold, the number of pixels that costs the layers least, as shares of what each
+takes in its slowest batch. It changes nothing: `render --batch-pixels` does.
 """
 
 import argparse
+import statistics
+import sys
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +36,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for place in each_layer(asked.places or PLACES):
         tried = []
         for batch in asked.batches:
-            one = case(place, asked, {**settings(asked.set), "batch": batch})
-            tried.append(measured(one, asked.steps, asked.turns, workers, {}))
+            one = case(place, asked, {**settings(asked.set), "batch": batch, "batch_pixels": sys.maxsize})
+            tried.append(measured(one, batch, asked.steps, asked.turns, workers, {}))
         layers.append({"layer": place, "size": tried[0]["size"], "proposed": proposed(tried), "batches": tried})
         print(place, layers[-1]["proposed"], flush=True)
     report.show(
         "milliseconds a unit and step, by pictures at once; and the most memory of a process, GB", _told(layers)
     )
+    pixels = proposed_pixels(layers)
+    print(f"--batch-pixels {pixels}")
     about = {**report.about(asked.device), "workers": workers}
-    report.write(asked.out, about, settings=settings(asked.set), layers=layers)
+    report.write(asked.out, about, settings=settings(asked.set), proposed_pixels=pixels, layers=layers)
 
 
 def proposed(tried: Sequence[Mapping[str, Any]]) -> int:
     """The smallest batch that is about as fast as the fastest."""
     best = min(each["seconds_per_step"] for each in tried)
     return min(int(each["batch"]) for each in tried if each["seconds_per_step"] <= NEAR * best)
+
+
+def proposed_pixels(layers: Sequence[Mapping[str, Any]]) -> int:
+    """The fewest pixels of a batch that cost the layers least, each at the largest batch tried that has no more."""
+    sizes: list[int] = sorted(each["batch"] * layer["size"] ** 2 for layer in layers for each in layer["batches"])
+    return min(sizes, key=lambda pixels: statistics.fmean(_share(layer, pixels) for layer in layers))
+
+
+def _share(layer: Mapping[str, Any], pixels: int) -> float:
+    """Of the slowest batch's time, what a layer takes in batches of so many pixels."""
+    least, *more = sorted(layer["batches"], key=itemgetter("batch"))
+    chosen = [least, *(each for each in more if each["batch"] * layer["size"] ** 2 <= pixels)][-1]
+    slowest = max(each["seconds_per_step"] for each in layer["batches"])
+    return float(chosen["seconds_per_step"] / slowest) if slowest else 1.0
 
 
 def _told(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

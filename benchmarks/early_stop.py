@@ -100,7 +100,7 @@ def _ready(case: Case, steps: int) -> Any:
 
         seeds = [seed(subject.key(unit), "channel", 1, 0) for unit in units]
         *_, _last = ascend(
-            subject.activations(node), told, seeds, ascent, px, subject.device, channel, subject.least(recipe.batch)
+            subject.activations(node), told, seeds, ascent, px, subject.device, channel, subject.least(case.batch)
         )
         return torch.stack(scores).cpu()
 

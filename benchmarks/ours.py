@@ -11,11 +11,13 @@ import torch
 from benchmarks.workers import peak_memory
 from generate.engines.local import keep_freed_memory
 from generate.errors import unknown
+from generate.lenses.feature_visualization import at_once, size
 from generate.lenses.lens import Quality, Row, Subject
 from generate.lenses.registry import lens
 from generate.models import weights
 from generate.models.catalog import organism
 from generate.models.network import Network
+from generate.plan import units_per_shard
 
 LENS = "feature_visualization"
 REDIRECTED = 16 / 512  # of a render's steps, in standard quality: the share that short measurements have as well
@@ -46,6 +48,13 @@ class Case:
     def recipe(self) -> Any:
         """Its settings: those of the quality, with the changes."""
         return changed(lens(LENS).recipe(self.quality), {"methods": ("fourier",), "variants": 0, **self.changes})
+
+    @property
+    def batch(self) -> int:
+        """How many of its pictures are made at once: no more than units in a shard."""
+        known, recipe = self.subject, self.recipe
+        px = size(known.layer, known.organism.input_size, recipe.max_size)
+        return min(at_once(recipe, px), units_per_shard(known.device.type))
 
     @property
     def subject(self) -> Subject:
@@ -82,8 +91,8 @@ def prepare(case: Case) -> Callable[[Render], tuple[list[Row], int]]:
 
 def rendered(subject: Subject, units: Sequence[int], recipe: Any) -> list[Row]:
     """The best pictures of one batch of units by the `channel` objective: the first rows that the lens makes."""
-    assert len(units) <= recipe.batch, f"{len(units)} units are more than a batch of {recipe.batch}"
     rows = next(iter(lens(LENS).rows(subject, units, recipe)))
+    assert len(rows) == len(units), f"{len(units)} units are more than a batch of {len(rows)}"
     if subject.device.type == "cuda":
         torch.cuda.synchronize()
     return rows

@@ -132,8 +132,8 @@ def measured(
 ) -> Rates:
     """One layer through one lens, by workers that are `ready`: the rate of each of its parts, all of them together.
 
-    Pictures ascend `fewest` steps, and `steps` more. Units are a batch of the recipe's where no number is given; all,
-    where the lens makes them in one pass.
+    Pictures ascend `fewest` steps, and `steps` more. Units are as many as the recipe has at once at most where no
+    number is given; all, where the lens makes them in one pass.
     """
     count = min(units or recipe.batch, layer.units) if lens(name).divisible else layer.units
     known = parts(name, recipe)

@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     rows = []
     for place in each_layer(asked.places or PLACES):
-        rows.append(measured(case(place, asked, changes), asked.steps, asked.turns, asked.workers, limits))
+        one = case(place, asked, changes)
+        rows.append(measured(one, one.batch, asked.steps, asked.turns, asked.workers, limits))
         print(report.rounded(rows[-1]["units_x_steps_per_second"]), place, flush=True)
     report.show(f"{asked.quality} quality, {asked.workers} processes", [told(row) for row in rows])
     report.write(asked.out or report.FOLDER / "throughput.json", about, settings=changes, layers=rows)
@@ -91,10 +92,9 @@ def each_layer(places: Iterable[str]) -> list[str]:
     return found
 
 
-def measured(case: Case, steps: int, turns: int, workers: int, limits: dict[str, float]) -> dict[str, Any]:
+def measured(case: Case, batch: int, steps: int, turns: int, workers: int, limits: dict[str, float]) -> dict[str, Any]:
     """One layer: seconds of the machine for a unit and step, and for a unit whatever its steps; memory of a process."""
-    known, batch = case.subject, case.recipe.batch
-    units = first(batch, known.layer.units)
+    units = first(batch, case.subject.layer.units)
     fewest = few(case.device)
     times: dict[int, list[float]] = {fewest: [], fewest + steps: []}
     with Workers(workers, partial(prepare, case)) as us:

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for layer in asked.only or LAYERS:
                 every.append({"layer": layer, **compare(asked, layer, None, workers, {"Lucent": them["Lucent"]})})
     about = report.about(asked.device, ("torch-lucent", "kornia", "horama"))
-    setting = {"steps": asked.steps, "batch": asked.batch, "workers": workers, "threads": threads, "set": asked.set}
+    setting = {"steps": asked.steps, "workers": workers, "threads": threads, "set": asked.set}
     report.show(
         f"inceptionv1/{asked.layer}, canvas {asked.canvas} px, milliseconds a unit and step",
         [
@@ -113,7 +113,7 @@ def compare(
 ) -> dict[str, Any]:
     """One layer by us and by others, in turns: seconds a unit and step, and each one's over ours."""
     case = _case(asked, layer, size)
-    units = first(asked.batch, case.subject.layer.units)
+    units = first(asked.batch or case.batch, case.subject.layer.units)
     ours: list[float] = []
     others: dict[str, list[float]] = {}
     with ExitStack() as stack:
@@ -133,6 +133,7 @@ def compare(
     # the first turn of each warms up: it loads the network, and finds kernels
     return {
         "units": case.subject.layer.units,
+        "batch": len(units),
         "size": answers[0][0][0]["recipe"]["size"],
         "precision": case.recipe.ascent.precision,
         "ours": report.summed(ours[1:]),
@@ -147,7 +148,7 @@ def compare(
 
 
 def _case(asked: argparse.Namespace, layer: str, size: int | None, precision: str | None = None) -> Case:
-    changes = {"batch": asked.batch, **settings(asked.set), **({"ascent.precision": precision} if precision else {})}
+    changes = {**settings(asked.set), **({"ascent.precision": precision} if precision else {})}
     return Case(MODEL, layer, asked.device, size=size, changes=changes, load=with_lucents_norms)
 
 
@@ -184,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--layer", default="mixed4c", choices=LAYERS)
     parser.add_argument("--canvas", type=int, default=224, help="px on a side")
     parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=16, help="units at once, of ours; of the recipe")
+    parser.add_argument("--batch", type=int, help="units at once, of ours; as the recipe has them")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, help="processes, of ours; one a core on a CPU, else 1")

@@ -34,7 +34,7 @@ from generate.models import weights as trained
 from generate.models.catalog import CATALOG, organism
 from generate.models.legacy import resolve
 from generate.pictures.sets import with_pictures
-from generate.plan import DEFAULT_UNITS, select
+from generate.plan import DEFAULT_UNITS, select, units_per_shard
 from generate.reproduce import reproduce as again
 from generate.source import Folder, opened, place
 from generate.status import coverage
@@ -179,6 +179,12 @@ def render(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures at once, at most, where memory is short. Default: the recipe's.")
     ] = None,
+    batch_pixels: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of a batch of feature_visualization together. Default: 802816, 16 pictures of 224 px."
+        ),
+    ] = None,
     engine: Annotated[EngineName, typer.Option(help="ray: many machines.")] = EngineName.local,
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster, HOST:PORT or auto. Default: one on this machine.")
@@ -214,20 +220,24 @@ def render(
     recipes = {name: _recipe(name, quality, pictures, pointers) for name in lens_names or LENSES}
     if precision:
         recipes = {name: in_precision(recipe, precision.value) for name, recipe in recipes.items()}
+    changes: dict[str, Any] = {}
     if method:
+        changes["methods"] = tuple(name.value for name in MethodName if name in method)
+    if batch_pixels:
+        changes["batch_pixels"] = batch_pixels
+    if changes:
         if "feature_visualization" not in recipes:
-            raise UnknownName("--method is one of feature_visualization's; --lens does not name that")
-        methods = tuple(name.value for name in MethodName if name in method)
-        recipes["feature_visualization"] = replace(recipes["feature_visualization"], methods=methods)
+            raise UnknownName("--method and --batch-pixels are feature_visualization's; --lens does not name that")
+        recipes["feature_visualization"] = replace(recipes["feature_visualization"], **changes)
     asked = {name: select(organism(name), layer or [], parse_units(units) if units else None) for name in model or []}
     costs = run.UNMEASURED if rates is None else _costs(rates, quality)
     if plan:
         if rates is None:
             raise UnknownName("--plan needs --rates FILE, as python -m benchmarks.atlas_cost writes it")
-        on_cpu = costs.device == "cpu" if device is None else torch.device(device).type == "cpu"
+        kind = torch.device(costs.device if device is None else device).type
         wanted = [run.Wanted(organism(name), layers) for name, layers in (asked or DEFAULT_UNITS).items()]
         manifest = store.manifest_or_new(place(atlas))
-        stages = run.stages(manifest, wanted, recipes, shard_units or (16 if on_cpu else 64), costs)
+        stages = run.stages(manifest, wanted, recipes, shard_units or units_per_shard(kind), costs)
         lenses = {**manifest.lenses, **{name: settings(recipe) for name, recipe in recipes.items()}}
         for line in forecast(stages, lenses, costs, workers or num_cores(), price):
             out.print(line, soft_wrap=True, highlight=False)
@@ -241,7 +251,7 @@ def render(
         _engine(engine, device, workers, address, cpus_per_task, gpus_per_task) as rendering,
         progress.rendering(err) as listen,
     ):
-        per_shard = shard_units or (16 if rendering.device.type == "cpu" else 64)
+        per_shard = shard_units or units_per_shard(rendering.device.type)
         outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch, costs)
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
 

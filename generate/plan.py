@@ -27,6 +27,11 @@ DEFAULT_UNITS = {
 }
 
 
+def units_per_shard(device: str) -> int:
+    """Units of a shard, at most, by the kind of device: on a CPU it should not take long, others want many at once."""
+    return 16 if device == "cpu" else 64
+
+
 @dataclass(frozen=True, order=True)
 class Units:
     """A run of units of one layer, seen through one lens. A lens that looks at layers sees all of a layer's units."""

@@ -19,7 +19,7 @@ from generate.pictures.sets import with_pictures
 from generate.render.ascend import Ascent
 
 MODEL, LAYER, LENS = "efficientnet_lite0", "stem", "feature_visualization"
-RECIPE = Recipe(Ascent(steps=2), max_size=32, variants=0)
+RECIPE = Recipe(Ascent(steps=2), max_size=32, variants=0, batch=16)
 IMAGES = 4  # of a unit, with this recipe
 PICTURES = Path(__file__).parent / "pictures" / "few"
 HERE = LocalEngine(torch.device("cpu"))

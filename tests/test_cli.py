@@ -107,6 +107,18 @@ def test_precision_asked_for_is_in_the_rows(commands: Commands, tmp_path: Path) 
     assert "ascent.precision is 'bfloat16' in the atlas, 'float32' asked" in again.err
 
 
+def test_pixels_of_a_batch_are_of_the_recipe_and_rows_say_what_they_make(commands: Commands, tmp_path: Path) -> None:
+    one = ["--model", MODEL, "--layer", LAYER, "--units", "0:4", "--device", "cpu", "--workers", "1"]
+    ended = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--batch-pixels", "5000")
+    assert ended.status == 0, ended.err
+    recipes = [json.loads(row["recipe"]) for row in rows(tmp_path / "atlas")]
+    assert {(each["batch_pixels"], each["batch"] * each["size"] ** 2 <= 5000) for each in recipes} == {(5000, True)}
+    assert {each["batch"] for each in recipes} == {5000 // recipes[0]["size"] ** 2}
+    assert commands("check", tmp_path / "atlas").status == 0
+    refused = commands("render", tmp_path / "atlas", *one, "--lens", LENS)
+    assert "batch_pixels is 5000 in the atlas, 802816 asked" in refused.err
+
+
 def test_methods_asked_for_are_those_rendered(commands: Commands, tmp_path: Path) -> None:
     one = ["--model", MODEL, "--layer", LAYER, "--units", "0:2", "--device", "cpu", "--workers", "1"]
     methods = ["--lens", LENS, "--method", "transparent", "--method", "maco"]

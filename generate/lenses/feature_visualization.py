@@ -62,7 +62,8 @@ class Recipe:
     max_size: int | None  # px on a side; None: up to the network's input
     variants: int  # pictures in the diversity set of `fourier`; 0: none
     diversity_weight: float = 1.0  # of likeness to the other variants, a share of the score; see Diverse
-    batch: int = 16  # pictures at once
+    batch: int = 64  # pictures at once, at most
+    batch_pixels: int = 16 * 224**2  # of all pictures at once; benchmarks/batch.py
     methods: tuple[str, ...] = ("fourier",)  # of METHODS
     maco: Maco = field(default_factory=Maco)
     background_std: float = 0.5  # of the spectra behind transparent pictures; Lucid's collapse_alpha_random
@@ -93,6 +94,8 @@ class FeatureVisualization:
         return sum(len(METHODS[method]) for method in settings["methods"]) + variants
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
+        px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+        recipe = replace(recipe, batch=at_once(recipe, px))
         for method in recipe.methods:
             for objective, direction in METHODS[method]:
                 for some in _chunks(units, recipe.batch):
@@ -111,6 +114,11 @@ def size(layer: Layer, input_size: int, max_size: int | None) -> int:
         return input_size
     wanted = -(-(layer.receptive_field + 16) // 16) * 16
     return min(max(wanted, 48), max_size or input_size, input_size)
+
+
+def at_once(recipe: Recipe, px: int) -> int:
+    """How many pictures of `px` on a side make a batch."""
+    return max(1, min(recipe.batch, recipe.batch_pixels // px**2))
 
 
 def shift(layer: Layer, most: float) -> float:

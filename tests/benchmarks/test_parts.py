@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import atlas_cost, early_stop, report
 from benchmarks.atlas_cost import _shares
-from benchmarks.batch import proposed
+from benchmarks.batch import proposed, proposed_pixels
 from benchmarks.ours import changed, first, settings
 from benchmarks.peers import LUCENT_NORM, MODEL, lucent_inceptionv1, with_lucents_norms
 from benchmarks.quality import compared, spaced
@@ -99,6 +99,14 @@ def test_cost_of_a_layer_whose_lens_makes_all_units_at_once_does_not_grow_with_t
 def test_smallest_batch_that_is_about_as_fast_is_proposed() -> None:
     tried = [{"batch": batch, "seconds_per_step": s} for batch, s in [(4, 2.0), (8, 1.02), (16, 1.0), (32, 1.5)]]
     assert proposed(tried) == 8
+
+
+def test_pixels_of_a_batch_that_cost_all_layers_least_are_proposed() -> None:
+    small = {"size": 10, "batches": [{"batch": b, "seconds_per_step": s} for b, s in [(4, 3.0), (8, 2.0), (16, 1.0)]]}
+    large = {"size": 20, "batches": [{"batch": b, "seconds_per_step": s} for b, s in [(4, 3.0), (8, 4.0), (16, 6.0)]]}
+    assert proposed_pixels([small]) == 16 * 10**2
+    assert proposed_pixels([large]) == 4 * 20**2
+    assert proposed_pixels([small, large]) == 4 * 20**2
 
 
 def test_layers_count_by_their_units() -> None:

@@ -13,6 +13,7 @@ from generate.lenses.feature_visualization import (
     FeatureVisualization,
     Maco,
     Recipe,
+    at_once,
     natural_amplitudes,
     shift,
     size,
@@ -75,6 +76,17 @@ def test_batch_size_does_not_change_a_row_on_a_cpu() -> None:
     small, large = (identified(rows("mixed", range(5), replace(EVERY, batch=b))) for b in (2, 16))
     for key, row in small.items():
         assert torch.equal(row["image"], large[key]["image"])
+
+
+def test_as_many_pictures_are_made_at_once_as_the_pixels_of_a_batch_hold() -> None:
+    recipe = RECIPES["standard"]
+    assert [at_once(recipe, px) for px in (48, 112, 224, 299)] == [64, 64, 16, 8]
+    assert at_once(replace(recipe, batch_pixels=100), 48) == 1
+    lens_batches = list(
+        LENS.rows(subject("mixed"), range(5), replace(QUICK, methods=("maco",), batch_pixels=2 * 32**2))
+    )
+    assert [len(each) for each in lens_batches] == [2, 2, 1]
+    assert {row["recipe"]["batch"] for each in lens_batches for row in each} == {2}
 
 
 def test_each_method_shows_what_it_can_show() -> None:
