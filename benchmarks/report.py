@@ -17,6 +17,7 @@ from generate.engines.local import num_cores
 from generate.shard import device_name, software
 
 FOLDER = Path(__file__).parent / "results"
+CODE = (":(top)generate", ":(top)space", ":(top,glob)benchmarks/*.py")  # that results depend on
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -27,6 +28,7 @@ def about(device: str = "cpu", libraries: Iterable[str] = ()) -> dict[str, Any]:
         "cores": num_cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "device": device_name(torch.device(device)),
+        **({} if torch.cuda.is_available() else {"cuda": "nothing was measured: no device at hand"}),
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "software": software_here(),
@@ -60,11 +62,11 @@ def installed(library: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Of the code that runs, with `+` where files differ from it; None outside of a repository."""
+    """Of the code that runs, with `+` where it differs from that; None outside of a repository."""
     try:
         found, changed = (
             subprocess.run(["git", *asked], cwd=FOLDER.parent, capture_output=True, text=True, check=True).stdout
-            for asked in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for asked in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", *CODE])
         )
     except (OSError, subprocess.CalledProcessError):
         return None
