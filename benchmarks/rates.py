@@ -159,8 +159,7 @@ def ready(device: str) -> Callable[[tuple[Units, Any]], dict[str, float]]:
     def loaded(model: str, layer: str) -> str:
         """The hash of the model's weights, once the network is there."""
         sha256 = weights.load(organism(model), "random").sha256
-        tiny = changed(shortened(lens(LENS).recipe("draft"), 1), {"max_size": 32})
-        made(Units(LENS, model, layer, 0, 1), tiny, sha256)
+        made(Units(LENS, model, layer, 0, 1), shortened(lens(LENS).recipe("draft"), 1), sha256)
         return sha256
 
     def made(units: Units, recipe: Any, sha256: str) -> dict[str, float]:
