@@ -2,7 +2,7 @@
 
     python -m benchmarks.throughput                                   # a few layers of a few organisms
     python -m benchmarks.throughput vgg19_caffe/conv4_2 inceptionv1   # a layer, and all of an organism
-    python -m benchmarks.throughput --scaling                         # 10, 100 and 1,000 units: time and memory
+    python -m benchmarks.throughput --scaling                         # time and memory as units, and steps, grow
     python -m benchmarks.throughput --overhead                        # what encoding and writing take
 
 The floor is the arithmetic of convolutions and matrix products, forward and back to the picture, at the rate at which
@@ -33,6 +33,7 @@ from generate.models.catalog import organism
 from generate.models.flops import flops
 
 UNITS = (10, 100, 1000)  # of the runs that show how cost grows
+STEPS = (1, 10, 100)  # times as many, with the units in the middle
 PLACES = (  # an early, a middle and a late layer, and the middle ones of the largest networks
     *("inceptionv1/mixed3a", "inceptionv1/mixed4c", "inceptionv1/mixed5b"),
     *("vgg19_caffe/conv4_2", "inceptionv4_slim/Mixed_5d", "efficientnet_lite0/blocks_6"),
@@ -52,13 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.scaling:
         small = {"ascent.steps": asked.steps, "max_size": 32, "methods": ("fourier",), "variants": 0}
         recipe = changed(lens(LENS).recipe(asked.quality), {**small, **changes})
-        rows = [scaled(asked.scaling_layer, units, recipe, asked.device, asked.workers) for units in asked.units]
-        for before, row in pairwise(rows):
-            row["seconds_per_further_unit"] = report.rounded(
-                (row["seconds"] - before["seconds"]) / (row["units"] - before["units"])
-            )
-        report.show(f"{asked.scaling_layer}, {asked.workers} processes", rows)
-        report.write(asked.out or report.FOLDER / "scaling.json", about, settings=changes, scaling=rows)
+        grown = partial(scaled, asked.scaling_layer, device=asked.device, workers=asked.workers)
+        by_units = [{"steps": asked.steps, **grown(units, recipe)} for units in asked.units]
+        by_steps = [
+            {"steps": steps, **grown(asked.units[len(asked.units) // 2], changed(recipe, {"ascent.steps": steps}))}
+            for steps in (asked.steps * times for times in STEPS)
+        ]
+        for what, rows in (("unit", by_units), ("step", by_steps)):
+            for before, row in pairwise(rows):
+                further = row[f"{what}s"] - before[f"{what}s"]
+                row[f"seconds_per_further_{what}"] = report.rounded((row["seconds"] - before["seconds"]) / further)
+            report.show(f"{asked.scaling_layer}, {asked.workers} processes", rows)
+        path = asked.out or report.FOLDER / "scaling.json"
+        report.write(path, about, settings=changes, by_units=by_units, by_steps=by_steps)
         return
     if asked.overhead:
         places = asked.places or ("efficientnet_lite0/blocks_2", "inceptionv1/mixed4c")

@@ -47,9 +47,13 @@ def test_throughput(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_scaling(run: Run) -> None:
     asked = ("--scaling", "--units", "1", "3", "--steps", "1", "--scaling-layer", PLACE, "--matrix", "256")
-    few, many = run(throughput.main, *asked)["scaling"]
+    results = run(throughput.main, *asked)
+    few, many = results["by_units"]
     assert (few["pictures"], many["pictures"]) == (4, 12)
     assert "seconds_per_further_unit" in many
+    assert [row["steps"] for row in results["by_steps"]] == [1, 10, 100]
+    assert all(row["pictures"] == 12 for row in results["by_steps"])
+    assert "seconds_per_further_step" in results["by_steps"][-1]
 
 
 def test_overhead(run: Run) -> None:
