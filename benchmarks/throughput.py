@@ -33,7 +33,7 @@ from generate.models.catalog import organism
 from generate.models.flops import flops
 
 UNITS = (10, 100, 1000)  # of the runs that show how cost grows
-STEPS = (1, 10, 100)  # times as many, with the units in the middle
+STEPS = (1, 4, 16)  # times as many, with the units in the middle
 PLACES = (  # an early, a middle and a late layer, and the middle ones of the largest networks
     *("inceptionv1/mixed3a", "inceptionv1/mixed4c", "inceptionv1/mixed5b"),
     *("vgg19_caffe/conv4_2", "inceptionv4_slim/Mixed_5d", "efficientnet_lite0/blocks_6"),

@@ -51,7 +51,7 @@ def test_scaling(run: Run) -> None:
     few, many = results["by_units"]
     assert (few["pictures"], many["pictures"]) == (4, 12)
     assert "seconds_per_further_unit" in many
-    assert [row["steps"] for row in results["by_steps"]] == [1, 10, 100]
+    assert [row["steps"] for row in results["by_steps"]] == [1, 4, 16]
     assert all(row["pictures"] == 12 for row in results["by_steps"])
     assert "seconds_per_further_step" in results["by_steps"][-1]
 
