@@ -33,7 +33,7 @@ from generate.models.catalog import organism
 from generate.models.flops import flops
 
 UNITS = (10, 100, 1000)  # of the runs that show how cost grows
-STEPS = (1, 4, 16)  # times as many, with the units in the middle
+STEPS = (4, 16)  # times as many, with the units in the middle
 PLACES = (  # an early, a middle and a late layer, and the middle ones of the largest networks
     *("inceptionv1/mixed3a", "inceptionv1/mixed4c", "inceptionv1/mixed5b"),
     *("vgg19_caffe/conv4_2", "inceptionv4_slim/Mixed_5d", "efficientnet_lite0/blocks_6"),
@@ -55,9 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         recipe = changed(lens(LENS).recipe(asked.quality), {**small, **changes})
         grown = partial(scaled, asked.scaling_layer, device=asked.device, workers=asked.workers)
         by_units = [{"steps": asked.steps, **grown(units, recipe)} for units in asked.units]
+        middle = by_units[len(by_units) // 2]
+        longer = (asked.steps * times for times in STEPS)
         by_steps = [
-            {"steps": steps, **grown(asked.units[len(asked.units) // 2], changed(recipe, {"ascent.steps": steps}))}
-            for steps in (asked.steps * times for times in STEPS)
+            dict(middle),
+            *({"steps": n, **grown(middle["units"], changed(recipe, {"ascent.steps": n}))} for n in longer),
         ]
         for what, rows in (("unit", by_units), ("step", by_steps)):
             for before, row in pairwise(rows):

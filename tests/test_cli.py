@@ -304,4 +304,7 @@ def test_plan_is_printed_and_nothing_is_rendered(commands: Commands, tmp_path: P
     assert not root.exists()
     other = commands(*asked, "--rates", rates, "--quality", "standard")
     assert (other.status, "rates of draft quality" in other.err) == (2, True)
+    elsewhere = {"workers": 2, "quality": "draft", "device": "NVIDIA H200"}  # a name, as rows have it
+    rates.write_text(json.dumps({"about": elsewhere, "rates": [known]}))
+    assert commands(*asked, "--rates", rates).status == 0
     assert "--plan needs --rates" in commands(*asked).err
