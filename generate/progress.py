@@ -46,7 +46,7 @@ def rendering(console: Console) -> Iterator[run.Listen]:
             if progress.lens not in tasks:
                 what = f"{progress.lens}, {lens(progress.lens).level}s"
                 tasks[progress.lens] = bars.add_task(what, total=progress.todo)
-            bars.update(tasks[progress.lens], completed=progress.done)
+            bars.update(tasks[progress.lens], completed=float(progress.done))
             if progress.batch != batches.get(progress.lens):
                 batches[progress.lens] = progress.batch
                 console.print(

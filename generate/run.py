@@ -1,11 +1,11 @@
 """Render what an atlas lacks of a plan: the run around an engine. It can be stopped at any moment and run again."""
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from generate import index, releases, schema, store
@@ -62,7 +62,7 @@ class Progress:
 
     lens: str
     todo: int  # units, or layers where the lens looks at layers
-    done: float = 0.0
+    done: Fraction = Fraction(0)
     batch: int | None = None  # at once at most, where memory ran out with more
 
 
@@ -148,11 +148,11 @@ def _make(jobs: Sequence[Job], root: Root, manifest: Manifest, engine: Engine, l
                 case Failed(job, reason):
                     failures.append(f"\n  {job.units}: {reason}")
                 case Lowered(name, rows, batch):
-                    progress[name].done -= rows / (_rows_each(manifest, name) or math.inf)
+                    progress[name].done -= _share(manifest, name, rows)
                     progress[name].batch = batch
                     listen(progress[name])
                 case Made(name, rows):
-                    progress[name].done += rows / (_rows_each(manifest, name) or math.inf)
+                    progress[name].done += _share(manifest, name, rows)
                     listen(progress[name])
     finally:
         store.remove_unfinished(root)  # of workers that were ended
@@ -163,6 +163,12 @@ def _make(jobs: Sequence[Job], root: Root, manifest: Manifest, engine: Engine, l
 def _amount(units: Units) -> int:
     """What a shard adds to a lens' progress: its units, or the one layer it is about."""
     return 1 if lens(units.lens).level == "layer" else units.stop - units.start
+
+
+def _share(manifest: Manifest, name: str, rows: int) -> Fraction:
+    """What some rows add to a lens' progress; nothing where it depends how many there will be."""
+    each = _rows_each(manifest, name)
+    return Fraction(rows, each) if each else Fraction(0)
 
 
 def _rows_each(manifest: Manifest, name: str) -> int | None:

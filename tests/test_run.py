@@ -3,6 +3,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -198,12 +199,13 @@ def test_nan_in_the_middle_becomes_a_flagged_row_without_a_picture_and_leaves_th
 
 
 def test_progress_is_told_of_every_lens_as_its_rows_come(tmp_path: Path) -> None:
-    told: list[tuple[str, float, int]] = []
+    told: list[tuple[str, Fraction, int]] = []
 
     def listen(progress: run.Progress) -> None:
         told.append((progress.lens, progress.done, progress.todo))
 
-    run.render(tmp_path, [request({LAYER: range(3)})], {LENS: RECIPE}, HERE, 2, listen)
+    sevenths = replace(RECIPE, variants=3, batch=1)  # of a unit, which add up to less than 1 in floating point
+    run.render(tmp_path, [request({LAYER: range(3)})], {LENS: sevenths}, HERE, 2, listen)
     assert (told[0], told[-1]) == ((LENS, 0, 3), (LENS, 3, 3))
     assert told == sorted(told)
     assert len(told) > 3
