@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-WARM = (
-    3  # steps on the side stream before the recording, in which libraries set themselves up; as PyTorch's notes have it
-)
+# Steps on the side stream before the recording, in which libraries set themselves up; as PyTorch's notes have it
+WARM = 3
 
 
 class Replay:
