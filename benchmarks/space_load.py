@@ -7,7 +7,8 @@ Serves the atlas as `microscope-atlas browse` does and visits it over HTTP as br
 visitors' work included: the first page through Gradio, its Blocks and load events, further ones by links, with the
 pictures that are in sight, six at a time; now and then a call of the API through the queue. Whoever has seen enough
 goes, and another one comes. Then the same again while caricatures are made of own pictures, one after the other as the
-queue has it. Prints a table, writes benchmarks/results/space_load.json, and ends with 1 where a limit is not kept.
+queue has it, with the network and layer that the Space begins with. Prints a table, writes
+benchmarks/results/space_load.json, and ends with 1 where a limit is not kept.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,9 @@ from PIL import Image
 
 from benchmarks import report
 from generate.pictures.sources import SOURCES, source
+from generate.source import opened
+from space import chooser
+from space.atlas import Atlas
 
 CORES = 2
 VISITORS, CARICATURING, SECONDS = 50, 5, 60.0
@@ -318,26 +322,26 @@ def missed(results: dict[str, dict[str, Any]], slack: float = 1.0) -> list[str]:
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     asked = argparse.ArgumentParser(description="Load on the Space")
     asked.add_argument("atlas")
-    asked.add_argument("--model", default="inceptionv1_caffe")
-    asked.add_argument("--layer", default="inception_4c")
     asked.add_argument("--visitors", type=int, default=VISITORS)
     asked.add_argument("--caricaturing", type=int, default=CARICATURING)
     asked.add_argument("--seconds", type=float, default=SECONDS)
     asked.add_argument("--out", type=Path, default=RESULTS)
-    given = asked.parse_args()
+    given = asked.parse_args(arguments)
+    model, layers = chooser.asked(Atlas(opened(given.atlas)), {})
+    if model is None:
+        sys.exit(f"{given.atlas} has no network that can be run here")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     about = {
         **report.about("cpu", ("gradio",)),
+        "place": f"{model}/{layers[0]}",
         "visitors": given.visitors,
         "caricaturing": given.caricaturing,
         "seconds": given.seconds,
     }
-    results = asyncio.run(
-        measure(given.atlas, (given.model, given.layer), given.visitors, given.caricaturing, given.seconds)
-    )
+    results = asyncio.run(measure(given.atlas, (model, layers[0]), given.visitors, given.caricaturing, given.seconds))
     print(table(results))
     report.write(given.out, about, **results)
     sys.exit("\n".join(missed(results)) or 0)

@@ -3,10 +3,13 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import space_load
+from generate.source import opened
+from space.atlas import Atlas
 from tests.atlases import MODEL
 
 
@@ -22,6 +25,25 @@ def test_fifty_visitors_and_five_caricatures(every: Path, monkeypatch: pytest.Mo
     for result in results.values():
         assert min(result["seconds"][what]["count"] for what in ("first page", "page", "picture")) > 20
     assert results["browsing and caricaturing"]["seconds"]["caricature, first frame"]["count"] > 0
+
+
+def test_caricatures_are_of_a_network_that_the_atlas_has(
+    every: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[tuple[str, str]] = []
+
+    async def measure(atlas: str, place: tuple[str, str], *numbers: float) -> dict[str, dict[str, Any]]:
+        places.append(place)
+        return {}
+
+    monkeypatch.setattr(space_load, "measure", measure)
+    monkeypatch.setattr("os.sched_setaffinity", lambda pid, cores: None)
+    with pytest.raises(SystemExit) as ended:
+        space_load.main([str(every), "--out", str(tmp_path / "load.json")])
+    assert ended.value.code == 0
+    ((model, layer),) = places
+    assert model == MODEL
+    assert layer in Atlas(opened(str(every))).layers(MODEL)
 
 
 def test_what_is_missed_is_said() -> None:
