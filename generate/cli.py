@@ -234,7 +234,7 @@ def render(
     if plan:
         if rates is None:
             raise UnknownName("--plan needs --rates FILE, as python -m benchmarks.atlas_cost writes it")
-        kind = costs.device if device is None else torch.device(device).type  # the former is a name
+        kind = costs.device if device is None else torch.device(device).type
         wanted = [run.Wanted(organism(name), layers) for name, layers in (asked or DEFAULT_UNITS).items()]
         manifest = store.manifest_or_new(place(atlas))
         stages = run.stages(manifest, wanted, recipes, shard_units or units_per_shard(kind), costs)

@@ -41,7 +41,7 @@ class Costs:
 
     rates: Mapping[tuple[str, str, str], float] = field(default_factory=dict)  # a unit's, by lens, model and layer
     quality: str | None = None  # that the rates were measured at
-    device: str = "cpu"  # that they were measured on
+    device: str = "cpu"  # that they were measured on: `cpu`, or an accelerator's own name
     _ratios: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     def seconds(self, units: Units, lenses: Lenses) -> float:
