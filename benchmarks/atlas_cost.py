@@ -27,11 +27,11 @@ from benchmarks import report
 from benchmarks.ours import LENS, changed, few, settings
 from benchmarks.rates import Rate, Rates, arithmetic, digested, interpolated, measured, parts, ready
 from benchmarks.workers import Workers
-from generate.engines.local import num_cores
-from generate.lenses.lens import QUALITIES
-from generate.lenses.registry import LENSES, lens
-from generate.models.catalog import CATALOG, organism
-from generate.models.network import Layer
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.lenses.lens import QUALITIES
+from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.models.catalog import CATALOG, organism
+from microscope_atlas.run.engines.local import num_cores
 
 NINE = tuple(name for name in CATALOG if name != "efficientnet_lite0")  # and the tenth is the default, not the atlas
 NETWORK_LENSES = tuple(name for name, lens in LENSES.items() if not lens.reads)

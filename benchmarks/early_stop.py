@@ -22,11 +22,11 @@ from benchmarks import report
 from benchmarks.ours import Case, first
 from benchmarks.throughput import each_layer
 from benchmarks.workers import Workers
-from generate.engines.local import keep_freed_memory, num_cores
-from generate.lenses.feature_visualization import shift, size, target
-from generate.lenses.lens import seed
-from generate.render.ascend import ascend
-from generate.render.objectives import Channel
+from microscope_atlas.lenses.feature_visualization import shift, size, target
+from microscope_atlas.lenses.lens import seed
+from microscope_atlas.rendering.ascend import ascend
+from microscope_atlas.rendering.objectives import Channel
+from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
 
 PLACES = ("inceptionv1_caffe/inception_3b", "inceptionv1_caffe/inception_4c", "efficientnet_lite0/blocks_6")
 WINDOWS = (32, 64)

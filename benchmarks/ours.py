@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from benchmarks.workers import peak_memory
-from generate.engines.local import keep_freed_memory
-from generate.errors import unknown
-from generate.lenses.feature_visualization import at_once, size
-from generate.lenses.lens import Quality, Row, Subject
-from generate.lenses.registry import lens
-from generate.models import weights
-from generate.models.catalog import organism
-from generate.models.network import Network
-from generate.plan import units_per_shard
+from microscope_atlas.errors import unknown
+from microscope_atlas.lenses.feature_visualization import at_once, size
+from microscope_atlas.lenses.lens import Quality, Row, Subject
+from microscope_atlas.lenses.registry import lens
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.run.engines.local import keep_freed_memory
+from microscope_atlas.run.plan import units_per_shard
 
 LENS = "feature_visualization"
 REDIRECTED = 16 / 512  # of a render's steps, in standard quality: the share that short measurements have as well

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from generate.errors import ExtraMissing
-from generate.models import weights
-from generate.models.catalog import organism
-from generate.models.graph import Graph
-from generate.models.network import Network
-from generate.models.ops import LocalResponseNorm
-from generate.models.torchvision import imported
+from microscope_atlas.errors import ExtraMissing
+from microscope_atlas.models import weights
+from microscope_atlas.models.adapters.torchvision import imported
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.networks.ops import LocalResponseNorm
 
 MODEL = "inceptionv1"
 SMALLEST, PADDING = 224, 12  # px, of Lucent's: canvases below are enlarged; what its views add on each side

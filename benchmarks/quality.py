@@ -27,12 +27,12 @@ from benchmarks import peers, report
 from benchmarks.ours import Case, changed, rendered, settings
 from benchmarks.throughput import each_layer
 from benchmarks.workers import Workers
-from generate.engines.local import keep_freed_memory, num_cores
-from generate.errors import ExtraMissing
-from generate.lenses.feature_visualization import size, target
-from generate.lenses.lens import QUALITIES
-from generate.models.network import Network
-from generate.render.objectives import Channel
+from microscope_atlas.errors import ExtraMissing
+from microscope_atlas.lenses.feature_visualization import size, target
+from microscope_atlas.lenses.lens import QUALITIES
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.rendering.objectives import Channel
+from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
 
 PLACES = ("inceptionv1_caffe/inception_4c", "efficientnet_lite0/blocks_6")
 VARIANTS = ("bfloat16: ascent.precision=bfloat16",)  # where none is asked for; drafts are in float32

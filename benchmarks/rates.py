@@ -14,22 +14,25 @@ import torch
 
 from benchmarks.ours import LENS, changed
 from benchmarks.workers import Workers
-from generate import run
-from generate.engines.engine import Event
-from generate.engines.local import LocalEngine, keep_freed_memory
-from generate.lenses import deepdream
-from generate.lenses.feature_visualization import METHODS, size
-from generate.lenses.lens import Quality
-from generate.lenses.registry import LENSES, lens
-from generate.lenses.rendered import layer_size
-from generate.models import weights
-from generate.models.catalog import organism
-from generate.models.flops import flops
-from generate.models.network import Layer, Network
-from generate.plan import Job, Units
-from generate.shard import rows
-from generate.source import Folder
-from generate.store import Root
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.schema import METHODS
+from microscope_atlas.atlas.source import Folder
+from microscope_atlas.atlas.store import Root
+from microscope_atlas.atlas.units import UnitRange
+from microscope_atlas.lenses import deepdream
+from microscope_atlas.lenses.feature_visualization import size
+from microscope_atlas.lenses.frames import layer_size
+from microscope_atlas.lenses.lens import Quality
+from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.networks.flops import flops
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.run import run
+from microscope_atlas.run.engines.engine import Event
+from microscope_atlas.run.engines.local import LocalEngine, keep_freed_memory
+from microscope_atlas.run.plan import Job
+from microscope_atlas.run.shard import rows
 
 STEPS = ("ascent.steps", "picture_ascent.steps", "maco.steps")  # of recipes: where they say how long they ascend
 STIMULI = 32  # of synthetic tuning that count as a step: a batch of its recipe
@@ -132,14 +135,14 @@ def measured(
 ) -> Rates:
     """One layer through one lens, by workers that are `ready`: the rate of each of its parts, all of them together.
 
-    Pictures ascend `fewest` steps, and `steps` more. Units are as many as the recipe has at once at most where no
+    Pictures ascend `fewest` steps, and `steps` more. UnitRange are as many as the recipe has at once at most where no
     number is given; all, where the lens makes them in one pass.
     """
     count = min(units or recipe.batch, layer.units) if lens(name).divisible else layer.units
     known = parts(name, recipe)
 
     def seconds(recipe: Any) -> dict[str, float]:
-        _, answers = us.together((Units(name, model, layer.name, 0, count), recipe))
+        _, answers = us.together((UnitRange(name, model, layer.name, 0, count), recipe))
         return {part.name: sum(each[part.name] for each in answers) / len(answers) ** 2 for part in known}
 
     flop = arithmetic(name, recipe, model, layer)
@@ -151,7 +154,7 @@ def measured(
     return {part: Rate(flop, slope[part], max(short[part] - fewest * slope[part], 0.0)) for part in short}
 
 
-def ready(device: str) -> Callable[[tuple[Units, Any]], dict[str, float]]:
+def ready(device: str) -> Callable[[tuple[UnitRange, Any]], dict[str, float]]:
     """A worker's task: the rows of a shard, as they are stored, with random weights; seconds a picture, or a pass."""
     keep_freed_memory()
 
@@ -159,10 +162,10 @@ def ready(device: str) -> Callable[[tuple[Units, Any]], dict[str, float]]:
     def loaded(model: str, layer: str) -> str:
         """The hash of the model's weights, once the network is there."""
         sha256 = weights.load(organism(model), "random").sha256
-        made(Units(LENS, model, layer, 0, 1), shortened(lens(LENS).recipe("draft"), 1), sha256)
+        made(UnitRange(LENS, model, layer, 0, 1), shortened(lens(LENS).recipe("draft"), 1), sha256)
         return sha256
 
-    def made(units: Units, recipe: Any, sha256: str) -> dict[str, float]:
+    def made(units: UnitRange, recipe: Any, sha256: str) -> dict[str, float]:
         seconds: dict[str, float] = defaultdict(float)
         pictures: dict[str, int] = defaultdict(int)
         start = time.perf_counter()
@@ -174,7 +177,7 @@ def ready(device: str) -> Callable[[tuple[Units, Any]], dict[str, float]]:
                 start = now
         return {part: taken / (1 if part in WHOLE else pictures[part]) for part, taken in seconds.items()}
 
-    def do(task: tuple[Units, Any]) -> dict[str, float]:
+    def do(task: tuple[UnitRange, Any]) -> dict[str, float]:
         units, recipe = task
         return made(units, recipe, loaded(units.model, units.layer))
 

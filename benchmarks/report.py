@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from generate.engines.local import num_cores
-from generate.shard import device_name, software
+from microscope_atlas.run.engines.local import num_cores
+from microscope_atlas.run.shard import device_name, software
 
 FOLDER = Path(__file__).parent / "results"
 CODE = (":(top)generate", ":(top)space", ":(top,glob)benchmarks/*.py")  # that results depend on

@@ -15,12 +15,14 @@ from PIL import Image
 from benchmarks import report
 from benchmarks.ours import LENS, changed
 from benchmarks.workers import Workers, peak_memory
-from generate import run, store
-from generate.engines.local import LocalEngine, keep_freed_memory
-from generate.models import weights
-from generate.models.catalog import organism
-from generate.plan import Job, Units
-from generate.shard import Finished, encode, render_shard
+from microscope_atlas.atlas import store
+from microscope_atlas.atlas.units import UnitRange
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.run import run
+from microscope_atlas.run.engines.local import LocalEngine, keep_freed_memory
+from microscope_atlas.run.plan import Job
+from microscope_atlas.run.shard import Finished, encode, render_shard
 
 UNITS_PER_SHARD = 16
 
@@ -86,7 +88,7 @@ def _shard(place: str, recipe: Any, device: str) -> Callable[[int], tuple[float,
 
     def shard(folder: Path, steps: int, units: int) -> tuple[float, float, list[bytes]]:
         asked = changed(recipe, {"ascent.steps": steps})
-        job = Job(Units(LENS, model, layer, 0, units), asked, "random", sha256)
+        job = Job(UnitRange(LENS, model, layer, 0, units), asked, "random", sha256)
         start = made = time.perf_counter()
         for event in render_shard(job, folder, torch.device(device)):
             if not isinstance(event, Finished):

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks import report
-from generate.source import opened
-from space import routes
-from space.app import serve
-from space.atlas import Atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import opened
+from microscope_space import routes
+from microscope_space.app import serve
 
 RUNS = 7
 SHOWN = """() => {

@@ -36,10 +36,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import report
-from generate.pictures.sources import SOURCES, source
-from generate.source import opened
-from space import chooser
-from space.atlas import Atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import opened
+from microscope_atlas.pictures.sources import SOURCES, source
+from microscope_space.live import chooser
 
 CORES = 2
 VISITORS, CARICATURING, SECONDS = 50, 5, 60.0
@@ -264,7 +264,7 @@ async def serving(atlas: str) -> AsyncIterator[Server]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "generate.cli", "browse", atlas, "--port", str(port)]
+    command = [sys.executable, "-m", "microscope_atlas.cli", "browse", atlas, "--port", str(port)]
     async with AsyncExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         stack.callback(process.send_signal, signal.SIGTERM)

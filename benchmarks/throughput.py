@@ -26,11 +26,11 @@ from benchmarks import report
 from benchmarks.ours import LENS, Case, Render, changed, few, first, prepare, settings
 from benchmarks.runs import overhead, scaled
 from benchmarks.workers import Workers
-from generate.engines.local import num_cores
-from generate.lenses.lens import QUALITIES
-from generate.lenses.registry import lens
-from generate.models.catalog import organism
-from generate.models.flops import flops
+from microscope_atlas.lenses.lens import QUALITIES
+from microscope_atlas.lenses.registry import lens
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.networks.flops import flops
+from microscope_atlas.run.engines.local import num_cores
 
 UNITS = (10, 100, 1000)  # of the runs that show how cost grows
 STEPS = (4, 16)  # times as many, with the units in the middle

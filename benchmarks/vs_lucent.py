@@ -35,9 +35,9 @@ from benchmarks.peers import (
     with_lucents_norms,
 )
 from benchmarks.workers import Workers
-from generate.engines.local import num_cores
-from generate.models import weights
-from generate.models.catalog import organism
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.run.engines.local import num_cores
 
 EXACT = "float32"  # which all of Lucent's arithmetic is in
 # Lucent's InceptionV1 has no auxiliary heads

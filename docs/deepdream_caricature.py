@@ -6,7 +6,7 @@ import sys
 from datasets import load_dataset
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from generate.pictures.sources import source
+from microscope_atlas.pictures.sources import source
 
 TILE, GAP, LABEL = 144, 4, 20  # px
 

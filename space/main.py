@@ -12,7 +12,7 @@ from pathlib import Path
 if find_spec("spaces"):  # ZeroGPU's, which must be there before torch is
     importlib.import_module("spaces")
 
-from space.app import serve
+from microscope_space.app import serve
 
 PINNED = Path(__file__).with_name("atlas.txt")
 

@@ -8,15 +8,17 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from generate import index, run, schema, store
-from generate.engines.engine import Engine
-from generate.engines.local import LocalEngine
-from generate.lenses.feature_visualization import Recipe
-from generate.lenses.registry import LENSES, lens
-from generate.models import weights
-from generate.models.catalog import organism
-from generate.pictures.sets import with_pictures
-from generate.render.ascend import Ascent
+from microscope_atlas.atlas import images as index
+from microscope_atlas.atlas import schema, store
+from microscope_atlas.lenses.feature_visualization import Recipe
+from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.pictures.sets import with_pictures
+from microscope_atlas.rendering.ascend import Ascent
+from microscope_atlas.run import run
+from microscope_atlas.run.engines.engine import Engine
+from microscope_atlas.run.engines.local import LocalEngine
 
 MODEL, LAYER, LENS = "efficientnet_lite0", "stem", "feature_visualization"
 RECIPE = Recipe(Ascent(steps=2), max_size=32, variants=0, batch=16)

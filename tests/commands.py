@@ -1,7 +1,8 @@
 """Command lines in processes of their own, without the seconds that importing PyTorch takes each time.
 
 A server imports the package once and forks for every command, so each has its own process, exit status and output. What
-a command reads and writes is what `python -m generate.cli` would; only the draft recipe, and `standard`, are quick.
+a command reads and writes is what `python -m microscope_atlas.cli` would; only the recipes `draft` and `standard` are
+quick.
 """
 
 import json
@@ -102,8 +103,8 @@ class Commands:
 
 def serve() -> None:
     """The server's life: questions in, numbers out, until its input ends."""
-    from generate.check import check
-    from generate.lenses.feature_visualization import RECIPES
+    from microscope_atlas.lenses.feature_visualization import RECIPES
+    from microscope_atlas.publish.check import check
     from tests.atlases import RECIPE, render
 
     RECIPES["draft"] = RECIPE
@@ -137,7 +138,7 @@ def _run(
     import signal
     import time
 
-    from generate.cli import main
+    from microscope_atlas.cli import main
 
     os.setpgid(0, 0)
     for name, descriptor in (("out", 1), ("err", 2)):

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from generate.cli import app
-from generate.errors import WeightsError
-from generate.models import weights
-from generate.models.catalog import CATALOG, organism
-from generate.models.state_dict import read_state_dict
-from generate.store import read_shard
+from microscope_atlas.atlas.store import read_shard
+from microscope_atlas.cli import app
+from microscope_atlas.errors import WeightsError
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import CATALOG, organism
+from microscope_atlas.models.formats.state_dict import read_state_dict
 from tests.atlases import LAYER, LENS, MODEL, content, rows, shards
 from tests.commands import Commands
 from tests.references.caffemodel import caffemodel
@@ -28,7 +28,7 @@ VERBS = sorted(command.name or command.callback.__name__ for command in app.regi
 
 def test_module_is_the_command_line() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "generate.cli", "models", "alexnot"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "microscope_atlas.cli", "models", "alexnot"], cwd=ROOT, capture_output=True, text=True
     )
     assert ended.returncode == 2
     assert ended.stdout == ""

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from generate import run, schema
-from generate.check import check
-from generate.cli import app
-from generate.columns import described
-from generate.lenses import caricature, deepdream
-from generate.render.ascend import Ascent
-from generate.store import read_manifest
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.store import read_manifest
+from microscope_atlas.atlas.tables import described
+from microscope_atlas.cli import app
+from microscope_atlas.lenses import caricature, deepdream
+from microscope_atlas.publish.check import check
+from microscope_atlas.rendering.ascend import Ascent
+from microscope_atlas.run import run
 from tests import atlases
 from tests.commands import Commands
 

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from generate import errors
-from generate.errors import AtlasError, unknown
+from microscope_atlas import errors
+from microscope_atlas.errors import AtlasError, unknown
 
 TREE = [
     (line.index(match[1]), match[1])

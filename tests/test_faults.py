@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from generate import schema
+from microscope_atlas.atlas import schema
 from tests.atlases import LAYER, LENS, MODEL, content, rows
 from tests.commands import Command, Commands, Result, workers_of
 

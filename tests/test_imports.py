@@ -1,78 +1,86 @@
-"""The layers of the package: imports point down."""
+"""The wings of the package: imports point down, and what only reads never loads what renders."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
-import generate
+import pytest
 
-ROOT = Path(generate.__file__).parent
+import microscope_atlas
 
-# from below; what stands on one line may import from its own line and those above it here
-LAYERS = (
-    ("errors",),
-    ("columns", "memory", "stopping"),
-    ("keys", "schema", "changes", "hub", "bucket"),
-    ("models", "render", "pictures"),
-    ("lenses",),
-    ("plan", "simulate"),
-    ("costs",),
-    ("forecast",),
-    ("store",),
-    ("releases",),
-    ("source",),
-    ("shard", "status", "index", "cite", "card", "cover"),
-    ("engines", "check", "reproduce"),
-    ("run", "publish"),
-    ("progress",),
-    ("cli",),
-)
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+ROOT = Path(microscope_atlas.__file__).parent
+SPACE = ROOT.parents[1] / "space" / "microscope_space"
+
+# wing -> the wings that it may import, beside itself; modules at the root are wings of their own
+ALLOWED = {
+    "errors": set(),
+    "stopping": set(),
+    "rectifiers": set(),
+    "keys": {"errors"},
+    "hub": {"errors"},
+    "pictures": {"errors"},
+    "rendering": {"rectifiers"},
+    "atlas": {"errors", "keys", "hub", "pictures"},
+    "models": {"errors", "keys", "hub", "atlas", "pictures", "rectifiers"},
+    "publish": {"errors", "keys", "hub", "atlas", "pictures"},
+    "lenses": {"errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers"},
+    "run": {"errors", "keys", "stopping", "hub", "atlas", "pictures", "models", "lenses", "publish"},
+    "console": {"errors", "atlas", "hub", "lenses", "run"},
+}
+TORCHLESS = ("atlas", "hub", "publish", "keys", "errors", "stopping", "pictures.decoder", "pictures.sources")
 
 
 def imports(path: Path) -> set[str]:
-    """First names below `generate` that a file imports: `models` of `generate.models.graph`."""
+    """Dotted names within the package that a file imports: `models.graph` of `microscope_atlas.models.graph`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "generate":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("generate."):
-            found.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("generate.")}
-    return found
+            found |= {alias.name for alias in node.names}
+    return {name.removeprefix("microscope_atlas.") for name in found if name.startswith("microscope_atlas.")}
 
 
 def test_imports_point_down() -> None:
-    upwards = []
+    wrong = []
     for path in ROOT.rglob("*.py"):
-        own = path.relative_to(ROOT).with_suffix("").parts[0]
-        if own == "__init__":
+        wing = path.relative_to(ROOT).with_suffix("").parts[0]
+        if wing in ("__init__", "cli"):
             continue
-        upwards += [f"{path.relative_to(ROOT)} imports {name}" for name in imports(path) if RANK[name] > RANK[own]]
-    assert not upwards
+        for name in imports(path):
+            if (other := name.split(".")[0]) not in {wing, *ALLOWED[wing]}:
+                wrong.append(f"{path.relative_to(ROOT)} imports {other}")
+    assert not wrong
+
+
+def test_no_circle() -> None:
+    """Wings import each other in one direction alone."""
+    for wing, below in ALLOWED.items():
+        assert not [other for other in below if wing in ALLOWED[other]]
 
 
 def test_only_the_command_line_knows_the_space() -> None:
-    found = {path.name for path in ROOT.rglob("*.py") if "from space" in path.read_text()}
+    found = {path.name for path in ROOT.rglob("*.py") if "from microscope_space" in path.read_text()}
     assert found == {"cli.py"}
 
 
-def test_rendering_knows_no_model() -> None:
-    for path in (ROOT / "render").glob("*.py"):
-        assert imports(path) <= {"render"}
-
-
-def test_models_know_no_rendering() -> None:
-    for path in (ROOT / "models").glob("*.py"):
-        assert "render" not in imports(path)
-
-
 def test_rendering_needs_torch_numpy_and_pillow_alone() -> None:
-    code = "import sys, generate.shard; print(*{name.split('.')[0] for name in sys.modules})"
-    loaded = set(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    )
+    loaded = set(run("import microscope_atlas.run.shard"))
     assert {"torch", "PIL", "pyarrow"} <= loaded
     assert not {"torchvision", "timm", "datasets", "gradio", "ray", "tensorboard", "typer"} & loaded
+
+
+def run(code: str) -> list[str]:
+    """Top-level modules that are loaded after some code has run in a process of its own."""
+    code = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("wing", TORCHLESS)
+def test_what_reads_never_loads_torch(wing: str) -> None:
+    folder = ROOT.joinpath(*wing.split("."))
+    files = folder.rglob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]
+    names = [".".join(path.relative_to(ROOT.parent).with_suffix("").parts) for path in files]
+    assert names
+    assert "torch" not in run("".join(f"import {name}\n" for name in names))

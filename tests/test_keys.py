@@ -2,8 +2,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from generate.errors import InvalidKey
-from generate.keys import LAYER, MODEL, NUMBER, Key, parse_key, parse_units
+from microscope_atlas.errors import InvalidKey
+from microscope_atlas.keys import LAYER, MODEL, NUMBER, Key, parse_key, parse_units
 
 MODELS = st.from_regex(MODEL, fullmatch=True)
 LAYERS = st.from_regex(LAYER, fullmatch=True)

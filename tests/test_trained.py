@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from generate.lenses.feature_visualization import RECIPES, FeatureVisualization, Recipe
-from generate.lenses.lens import Subject
-from generate.lenses.responses import Responses
-from generate.models import weights
-from generate.models.googlenet_caffe import INCEPTIONV1_CAFFE
-from generate.models.graph import Graph
-from generate.pictures.sets import with_pictures
-from generate.render.ascend import Ascent, Precision
+from microscope_atlas.lenses.feature_visualization import RECIPES, FeatureVisualization, Recipe
+from microscope_atlas.lenses.lens import Subject
+from microscope_atlas.lenses.responses import Responses
+from microscope_atlas.models import weights
+from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.pictures.sets import with_pictures
+from microscope_atlas.rendering.ascend import Ascent, Precision
 from tests import shared
 
 pytestmark = shared.needed

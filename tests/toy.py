@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from generate.models.graph import Graph
-from generate.models.ops import Concat, LocalResponseNorm, Preprocess, steady_rounding
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.networks.ops import Concat, LocalResponseNorm, Preprocess, steady_rounding
 
 
 def network() -> Graph:

@@ -12,12 +12,12 @@ from benchmarks.peers import LUCENT_NORM, MODEL, lucent_inceptionv1, with_lucent
 from benchmarks.quality import compared, spaced
 from benchmarks.rates import Rate, arithmetic, interpolated, parts, shortened, stimuli
 from benchmarks.vs_lucent import averaged
-from generate.errors import UnknownName
-from generate.lenses.lens import settings as plain
-from generate.lenses.registry import lens
-from generate.models import weights
-from generate.models.catalog import organism
-from generate.models.flops import flops
+from microscope_atlas.errors import UnknownName
+from microscope_atlas.lenses.lens import settings as plain
+from microscope_atlas.lenses.registry import lens
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.networks.flops import flops
 from tests.benchmarks import lucent
 
 RECIPE = lens("feature_visualization").recipe("draft")

@@ -10,8 +10,8 @@ import pytest
 from benchmarks import atlas_cost, batch, early_stop, quality, throughput, vs_lucent
 from benchmarks.ours import Case
 from benchmarks.peers import MODEL
-from generate.lenses.registry import LENSES
-from generate.models.catalog import organism
+from microscope_atlas.lenses.registry import LENSES
+from microscope_atlas.models.catalog import organism
 from tests.benchmarks import lucent
 
 PLACE = "efficientnet_lite0/blocks_0"

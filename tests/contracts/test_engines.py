@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from generate import run
-from generate.engines.engine import Engine, Failed
-from generate.engines.local import LocalEngine
-from generate.engines.ray import RayEngine, joined
-from generate.plan import Job, Units
-from generate.shard import Finished, Made
+from microscope_atlas.atlas.units import UnitRange
+from microscope_atlas.run import run
+from microscope_atlas.run.engines.engine import Engine, Failed
+from microscope_atlas.run.engines.local import LocalEngine
+from microscope_atlas.run.engines.ray import RayEngine, joined
+from microscope_atlas.run.plan import Job
+from microscope_atlas.run.shard import Finished, Made
 from tests.atlases import IMAGES, LAYER, LENS, MODEL, RECIPE, content, quick, request
-from tests.engines.test_local import ENDLESS
+from tests.run.engines.test_local import ENDLESS
 
 CPU = torch.device("cpu")
 UNITS = 3
@@ -46,7 +47,7 @@ def engine(request: pytest.FixtureRequest, cache: Path) -> Iterator[Engine]:
 
 def jobs(count: int = UNITS) -> list[Job]:
     sha256 = request({}).weights.sha256
-    return [Job(Units(LENS, MODEL, LAYER, unit, unit + 1), RECIPE, "pretrained", sha256) for unit in range(count)]
+    return [Job(UnitRange(LENS, MODEL, LAYER, unit, unit + 1), RECIPE, "pretrained", sha256) for unit in range(count)]
 
 
 def render(root: Path, engine: Engine) -> run.Outcome:

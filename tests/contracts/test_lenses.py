@@ -11,14 +11,15 @@ import pytest
 import torch
 from datasets import load_dataset
 
-from generate import reproduce, run, schema, store
-from generate.check import check
-from generate.errors import WrongLevel
-from generate.keys import Key
-from generate.lenses.lens import QUALITIES, refuse_level, restored, settings
-from generate.lenses.registry import LENSES, rounds
-from generate.render import ascend
-from generate.source import Folder
+from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas.source import Folder
+from microscope_atlas.errors import WrongLevel
+from microscope_atlas.keys import Key
+from microscope_atlas.lenses.lens import QUALITIES, refuse_level, restored, settings
+from microscope_atlas.lenses.registry import LENSES, rounds
+from microscope_atlas.publish.check import check
+from microscope_atlas.rendering import ascend
+from microscope_atlas.run import reproduce, run
 from tests import atlases
 from tests.atlases import HERE, MODEL, quick, render_every, request
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generate.keys import LAYER, parse_key
-from generate.lenses.feature_visualization import FeatureVisualization, Recipe
-from generate.lenses.lens import Subject
-from generate.models import weights
-from generate.models.catalog import CATALOG
-from generate.models.graph import Graph
-from generate.render.ascend import Ascent, Precision
+from microscope_atlas.keys import LAYER, parse_key
+from microscope_atlas.lenses.feature_visualization import FeatureVisualization, Recipe
+from microscope_atlas.lenses.lens import Subject
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.rendering.ascend import Ascent, Precision
 
 NAMES = sorted(CATALOG)
 SIZE = 96  # px of the pictures; large enough for the auxiliary heads' pools

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-from generate.errors import AtlasError
+from microscope_atlas.errors import AtlasError
 
 SECONDS = 5.0  # a case; the slowest takes some 0.1
 GRACE_SECONDS = 5.0  # then the process ends

@@ -12,16 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
 
-from generate import releases, schema, store
-from generate.card import render_card
-from generate.check import check
-from generate.cite import cite
-from generate.index import Images
-from generate.keys import Key
-from generate.plan import Units, missing, union
-from generate.source import Folder
-from generate.status import coverage
-from space import ranges
+from microscope_atlas.atlas import ranges, releases, schema, store
+from microscope_atlas.atlas.coverage import coverage
+from microscope_atlas.atlas.images import Images
+from microscope_atlas.atlas.source import Folder
+from microscope_atlas.atlas.units import UnitRange, missing, union
+from microscope_atlas.keys import Key
+from microscope_atlas.publish.card import render_card
+from microscope_atlas.publish.check import check
+from microscope_atlas.publish.cite import cite
 from tests.atlases import LENS, MODEL, shards
 from tests.fuzz import cases as generated
 from tests.fuzz.limits import reads
@@ -52,7 +51,7 @@ def vouched(root: Path, path: str, content: bytes) -> None:
     (root / path).write_bytes(content)
     plain = json.loads((root / schema.MANIFEST).read_text())
     for shard in plain["shards"]:
-        if Units(**shard["units"]).path == path:
+        if UnitRange(**shard["units"]).path == path:
             shard.update(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     (root / schema.MANIFEST).write_text(json.dumps(plain))
 

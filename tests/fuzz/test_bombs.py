@@ -14,14 +14,15 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from generate import store
-from generate.errors import AtlasError
-from generate.models import checkpoint, converted, graphdef
-from generate.models.caffemodel import read_caffemodel
-from generate.models.checkpoint import FOOTER_BYTES, MAGIC, read_checkpoint
-from generate.models.graphdef import read_graphdef
-from generate.models.state_dict import read_safetensors, read_state_dict
-from generate.plan import MOST_UNITS, Units, missing, union
+from microscope_atlas.atlas import store
+from microscope_atlas.atlas.units import MOST_UNITS, UnitRange, missing, union
+from microscope_atlas.errors import AtlasError
+from microscope_atlas.models import converted
+from microscope_atlas.models.formats import checkpoint, graphdef
+from microscope_atlas.models.formats.caffemodel import read_caffemodel
+from microscope_atlas.models.formats.checkpoint import FOOTER_BYTES, MAGIC, read_checkpoint
+from microscope_atlas.models.formats.graphdef import read_graphdef
+from microscope_atlas.models.formats.state_dict import read_safetensors, read_state_dict
 from tests.atlases import LENS
 from tests.fuzz.limits import limited
 from tests.fuzz.test_weights import filled, kept, state_dict, zipped
@@ -194,8 +195,8 @@ def test_shard_that_states_anything_of_itself_is_not_taken_in(atlas: Path, text:
 
 def test_units_without_number_cost_nothing() -> None:
     with pytest.raises(ValueError, match=f"0:{MOST_UNITS}"):
-        Units(LENS, "m", "l", 0, 10**18)
-    wanted = [Units(LENS, "m", f"l{layer}", 0, MOST_UNITS) for layer in range(2000)]
+        UnitRange(LENS, "m", "l", 0, 10**18)
+    wanted = [UnitRange(LENS, "m", f"l{layer}", 0, MOST_UNITS) for layer in range(2000)]
     with limited():
         assert missing(wanted, wanted[1:]) == wanted[:1]
         assert union([*wanted, *wanted]) == sorted(wanted)

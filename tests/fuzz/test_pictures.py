@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generate.errors import PicturesFailed
-from generate.pictures.sets import FORMATS, picture_set
-from generate.pictures.stored import decoded
-from space import uploads
+from microscope_atlas.errors import PicturesFailed
+from microscope_atlas.pictures.decoder import decoded
+from microscope_atlas.pictures.sets import FORMATS, picture_set
+from microscope_space.live import uploads
 from tests.fuzz import cases as generated
 from tests.fuzz.limits import reads
 from tests.fuzz.mutation import LENGTHS, mutated, survived

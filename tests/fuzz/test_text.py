@@ -7,17 +7,18 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from generate import releases
-from generate.errors import AtlasError
-from generate.keys import parse_key, parse_units
-from generate.lenses.lens import restored, settings
-from generate.lenses.registry import LENSES, lens
-from generate.models import legacy
-from generate.models.catalog import CATALOG
-from generate.pictures.sets import picture_set
-from generate.source import opened
-from space import api, layer, routes, search
-from space.atlas import Atlas
+from microscope_atlas.atlas import links as legacy
+from microscope_atlas.atlas import releases
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import opened
+from microscope_atlas.errors import AtlasError
+from microscope_atlas.keys import parse_key, parse_units
+from microscope_atlas.lenses.lens import restored, settings
+from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.pictures.sets import picture_set
+from microscope_space import api, routes
+from microscope_space.pages import layer, search
 from tests.atlases import MODEL
 from tests.fuzz import cases as generated
 from tests.fuzz.limits import reads
@@ -93,7 +94,7 @@ def test_recipes(cases: int) -> None:
 def test_names_of_atlases_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: int) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
-    monkeypatch.setattr("generate.hub.WAITS_SECONDS", ())
+    monkeypatch.setattr("microscope_atlas.hub.repo.WAITS_SECONDS", ())
 
     def one(text: str) -> None:
         reads(lambda name: opened(name).manifest(), text, f"opened({text!r})")

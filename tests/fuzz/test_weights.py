@@ -17,16 +17,16 @@ import torch
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from generate.models import converted
-from generate.models.caffemodel import read_caffemodel
-from generate.models.checkpoint import MAGIC, read_checkpoint
-from generate.models.converted import Provenance
-from generate.models.graphdef import read_graphdef
-from generate.models.state_dict import read_safetensors, read_state_dict
+from microscope_atlas.atlas.provenance import Provenance
+from microscope_atlas.models import converted
+from microscope_atlas.models.formats.caffemodel import read_caffemodel
+from microscope_atlas.models.formats.checkpoint import MAGIC, read_checkpoint
+from microscope_atlas.models.formats.graphdef import read_graphdef
+from microscope_atlas.models.formats.state_dict import read_safetensors, read_state_dict
 from tests.fuzz import cases as generated
 from tests.fuzz.limits import reads
 from tests.fuzz.mutation import LENGTHS, mutated, survived
-from tests.models.test_graphdef import serialized, some_constants
+from tests.models.formats.test_graphdef import serialized, some_constants
 from tests.references.caffemodel import caffemodel, field, varint
 from tests.references.slim.shared_weights import FOLDER
 

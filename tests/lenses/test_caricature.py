@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from generate.lenses.caricature import RECIPES, Caricature, Recipe, caricatures
-from generate.lenses.lens import Row, Subject, restored, seed, settings
-from generate.lenses.rendered import GENTLE, square
-from generate.models.graph import Graph
-from generate.models.organism import Organism
-from generate.pictures.sources import SOURCES, source
-from generate.render import ascend as loop
-from generate.render.ascend import Ascent, Frame, span
-from generate.render.canvas import Fourier
-from generate.render.colour import DARKEST
-from generate.render.objectives import cosine
-from generate.render.views import Views, centre
+from microscope_atlas.lenses.caricature import RECIPES, Caricature, Recipe, caricatures
+from microscope_atlas.lenses.frames import GENTLE, square
+from microscope_atlas.lenses.lens import Row, Subject, restored, seed, settings
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.pictures.sources import SOURCES, source
+from microscope_atlas.rendering import ascend as loop
+from microscope_atlas.rendering.ascend import Ascent, Frame, span
+from microscope_atlas.rendering.canvas import Fourier
+from microscope_atlas.rendering.colour import DARKEST
+from microscope_atlas.rendering.objectives import cosine
+from microscope_atlas.rendering.views import Views, centre
 from tests import toy
 
 LENS = Caricature()

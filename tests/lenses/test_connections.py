@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generate.lenses.connections import Connections, Recipe, cropped
-from generate.lenses.lens import QUALITIES, Row, Subject, settings
-from generate.models import weights
-from generate.models.catalog import organism
-from generate.models.graph import Graph
-from generate.models.ops import Preprocess
-from generate.models.organism import Organism
-from generate.schema import table
+from microscope_atlas.atlas.schema import table
+from microscope_atlas.lenses.connections import Connections, Recipe, cropped
+from microscope_atlas.lenses.lens import QUALITIES, Row, Subject, settings
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.networks.ops import Preprocess
+from microscope_atlas.models.organism import Organism
 from tests import toy
 
 LENS = Connections()

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from generate.lenses import correlation
-from generate.lenses.correlation import Nearest, standardized, varying
+from microscope_atlas.lenses import correlation
+from microscope_atlas.lenses.correlation import Nearest, standardized, varying
 
 
 def drawn(units: int, pictures: int = 64, seed: int = 0) -> Tensor:

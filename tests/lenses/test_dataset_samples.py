@@ -10,17 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from generate import run, schema
-from generate.check import check
-from generate.errors import NotRendered, PicturesFailed
-from generate.lenses.dataset_samples import DatasetSamples, Recipe, field
-from generate.lenses.lens import Row, Subject, settings
-from generate.lenses.responses import Recipe as ResponsesRecipe
-from generate.lenses.responses import Responses
-from generate.models.network import Layer, Network
-from generate.models.organism import Organism
-from generate.pictures.sets import with_pictures
-from generate.store import read_shard
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.store import read_shard
+from microscope_atlas.errors import NotRendered, PicturesFailed
+from microscope_atlas.lenses.dataset_samples import DatasetSamples, Recipe, field
+from microscope_atlas.lenses.lens import Row, Subject, settings
+from microscope_atlas.lenses.responses import Recipe as ResponsesRecipe
+from microscope_atlas.lenses.responses import Responses
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.pictures.sets import with_pictures
+from microscope_atlas.publish.check import check
+from microscope_atlas.run import run
 from tests import atlases, toy
 
 LENS = DatasetSamples()
@@ -170,7 +172,7 @@ def test_atlas_holds_both_tables_and_keeps_its_promises(folder: Path, tmp_path: 
 def test_every_picture_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = responses(folder, "conv1")
     read = []
-    monkeypatch.setattr("generate.lenses.dataset_samples.fitted", lambda image, size: read.append(1) or image)
+    monkeypatch.setattr("microscope_atlas.lenses.dataset_samples.fitted", lambda image, size: read.append(1) or image)
     recipe = with_pictures(LENS.recipe("draft"), str(folder))
     rows = [row for some in LENS.rows(subject("conv1", table), range(3), recipe) for row in some]
     assert len(read) == len({row["picture"] for row in rows}) < len(rows)

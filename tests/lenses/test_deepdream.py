@@ -3,15 +3,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from generate.errors import UnknownName
-from generate.lenses.deepdream import RECIPES, DeepDream, Recipe
-from generate.lenses.lens import Row, Subject, restored, seed, settings
-from generate.lenses.rendered import square
-from generate.models.graph import Graph
-from generate.models.organism import Organism
-from generate.pictures.sources import SOURCES, source
-from generate.render.ascend import Ascent, span
-from generate.render.views import centre
+from microscope_atlas.errors import UnknownName
+from microscope_atlas.lenses.deepdream import RECIPES, DeepDream, Recipe
+from microscope_atlas.lenses.frames import square
+from microscope_atlas.lenses.lens import Row, Subject, restored, seed, settings
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.pictures.sources import SOURCES, source
+from microscope_atlas.rendering.ascend import Ascent, span
+from microscope_atlas.rendering.views import centre
 from tests import toy
 
 LENS = DeepDream()

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from generate.lenses.feature_visualization import (
-    METHODS,
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.schema import METHODS
+from microscope_atlas.lenses.feature_visualization import (
     RECIPES,
     FeatureVisualization,
     Maco,
@@ -19,13 +20,12 @@ from generate.lenses.feature_visualization import (
     size,
     target,
 )
-from generate.lenses.lens import Row, Subject, restored, seed, settings
-from generate.lenses.rendered import pixels
-from generate.models.catalog import CATALOG
-from generate.models.graph import Graph
-from generate.models.network import Layer
-from generate.models.organism import Organism
-from generate.render.ascend import Ascent
+from microscope_atlas.lenses.frames import pixels
+from microscope_atlas.lenses.lens import Row, Subject, restored, seed, settings
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.rendering.ascend import Ascent
 from tests import toy
 
 LENS = FeatureVisualization()

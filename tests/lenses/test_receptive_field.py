@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from generate.lenses.receptive_field import field_centre
-from generate.models.catalog import CATALOG
-from generate.models.network import Network
-from generate.models.organism import Organism
+from microscope_atlas.lenses.receptive_field import field_centre
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.organism import Organism
 from tests import toy
 
 CPU = torch.device("cpu")

@@ -7,13 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from generate.errors import PicturesFailed
-from generate.lenses.lens import Row, Subject
-from generate.lenses.responses import PROBABILITIES, Best, Recipe, Responses, buckets, spaced
-from generate.models.graph import Graph
-from generate.models.organism import Organism
-from generate.pictures.sets import DEFAULT, default_revision, picture_set, with_pictures
-from generate.render.objectives import Channel, Neuron
+from microscope_atlas.errors import PicturesFailed
+from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.lenses.responses import PROBABILITIES, Best, Recipe, Responses, buckets, spaced
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.pictures.sets import default_revision, picture_set, with_pictures
+from microscope_atlas.pictures.sources import DEFAULT
+from microscope_atlas.rendering.objectives import Channel, Neuron
 from tests import toy
 
 LENS = Responses()

@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from generate import run, schema, store
-from generate.check import check
-from generate.errors import NotRendered
-from generate.lenses.lens import Row, Scope, Subject
-from generate.lenses.sheets import Recipe, Sheets, blank, columns
-from generate.lenses.tile import jpeg, tile
-from generate.models.catalog import organism
+from microscope_atlas.atlas import schema, store
+from microscope_atlas.errors import NotRendered
+from microscope_atlas.lenses.lens import Row, Scope, Subject
+from microscope_atlas.lenses.sheets import Recipe, Sheets, blank, columns
+from microscope_atlas.lenses.tile import jpeg, tile
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.publish.check import check
+from microscope_atlas.run import run
 from tests import atlases
 from tests.atlases import LAYER, LENS, MODEL
 

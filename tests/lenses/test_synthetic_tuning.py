@@ -6,14 +6,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from generate.lenses.lens import Row, Subject
-from generate.lenses.synthetic_tuning import Recipe, SyntheticTuning, families, width
-from generate.models import weights
-from generate.models.efficientnet_lite import EFFICIENTNET_LITE0
-from generate.models.googlenet_caffe import INCEPTIONV1_CAFFE
-from generate.models.network import Network
-from generate.models.organism import Organism
-from generate.render.stimuli import Stage
+from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.lenses.synthetic_tuning import Recipe, SyntheticTuning, families, width
+from microscope_atlas.models import weights
+from microscope_atlas.models.architectures.efficientnet_lite import EFFICIENTNET_LITE0
+from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.rendering.stimuli import Stage
 from tests import shared, toy
 
 CPU = torch.device("cpu")

@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from generate import run, schema, store
-from generate.check import check
-from generate.errors import NotRendered, RenderFailed
-from generate.lenses.lens import Row, Scope, Subject
-from generate.lenses.units import Recipe, Units, branch, class_name, ratio
-from generate.models.catalog import CATALOG
-from generate.models.organism import Organism
+from microscope_atlas.atlas import schema, store
+from microscope_atlas.errors import NotRendered, RenderFailed
+from microscope_atlas.lenses.lens import Row, Scope, Subject
+from microscope_atlas.lenses.units import Recipe, Units, branch, class_name, ratio
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.publish.check import check
+from microscope_atlas.run import run
 from tests import atlases, toy
 
 TOY = Organism(

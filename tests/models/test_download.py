@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from generate.errors import WeightsError
-from generate.models import weights
-from generate.models.organism import Organism, Source
-from generate.models.state_dict import read_state_dict
+from microscope_atlas.errors import WeightsError
+from microscope_atlas.models import weights
+from microscope_atlas.models.formats.state_dict import read_state_dict
+from microscope_atlas.models.organism import Organism, Source
 from tests.models.test_mirror import TOY
 from tests.serving import Quiet, serving
 
@@ -144,7 +144,7 @@ def test_conversion_that_is_stopped_leaves_no_half_file(
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("generate.models.converted.save_file", stop)
+    monkeypatch.setattr("microscope_atlas.models.converted.save_file", stop)
     with pytest.raises(KeyboardInterrupt):
         weights.load(toy(source(f"{server}/whole.pth")))
     assert files(cache) == []

@@ -10,13 +10,14 @@ from safetensors.torch import load
 from torch import nn
 from typer.testing import CliRunner
 
-from generate import cli
-from generate.errors import WeightsError
-from generate.models import converted, mirror, weights
-from generate.models.catalog import CATALOG
-from generate.models.converted import Provenance, Weights
-from generate.models.graph import Graph
-from generate.models.organism import Organism
+from microscope_atlas import cli
+from microscope_atlas.atlas.provenance import Provenance
+from microscope_atlas.errors import WeightsError
+from microscope_atlas.models import converted, mirror, weights
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.models.converted import Weights
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.organism import Organism
 from tests.hub_double import Hub
 
 REPO = "someone/weights"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from generate.models import weights
-from generate.models.catalog import CATALOG
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import CATALOG
 from tests.references import sampled
 
 REFERENCES = sorted(path.stem for path in sampled.HERE.glob("*.npz"))

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from generate.errors import WeightsError
-from generate.models import weights
-from generate.models.googlenet_caffe import INCEPTIONV1_CAFFE
+from microscope_atlas.errors import WeightsError
+from microscope_atlas.models import weights
+from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE
 from tests.references.caffemodel import caffemodel
 
 GOOGLENET = weights.random(INCEPTIONV1_CAFFE).tensors

@@ -10,10 +10,11 @@ from datasets import Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from generate.errors import PicturesFailed
-from generate.pictures import sets
-from generate.pictures.sets import DEFAULT, PictureSet, fitted, picture_set, squares, with_pictures
-from generate.pictures.sources import SOURCES, source
+from microscope_atlas.errors import PicturesFailed
+from microscope_atlas.pictures import sets
+from microscope_atlas.pictures.decoder import fitted
+from microscope_atlas.pictures.sets import PictureSet, picture_set, squares, with_pictures
+from microscope_atlas.pictures.sources import DEFAULT, SOURCES, source
 
 CPU = torch.device("cpu")
 

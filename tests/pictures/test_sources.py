@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from generate.errors import AtlasDamaged, UnknownName
-from generate.pictures import sources
-from generate.pictures.sources import LICENSES, SOURCES, Picture, source
+from microscope_atlas.errors import AtlasDamaged, UnknownName
+from microscope_atlas.pictures import sources
+from microscope_atlas.pictures.sources import LICENSES, SOURCES, Picture, source
 
 FOLDER = Path(sources.__file__).parent
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from generate.models import weights
-from generate.models.catalog import CATALOG
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import CATALOG
 from tests.references.caffemodel import caffemodel
 from tests.references.sampled import picture, write
 

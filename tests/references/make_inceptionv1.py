@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from generate.models import weights
-from generate.models.inceptionv1 import INCEPTIONV1
+from microscope_atlas.models import weights
+from microscope_atlas.models.architectures.inceptionv1 import INCEPTIONV1
 from tests.references.sampled import picture, write
 
 MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generate.models.graph import Graph
-from generate.models.organism import Organism
-from generate.models.weights import Weights
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.models.weights import Weights
 
 HERE = Path(__file__).parent
 SAMPLES = 128  # values kept of a layer

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from generate.check import check
-from generate.cite import cite
-from generate.models import own
-from generate.source import Folder
-from generate.status import coverage
-from space.atlas import Atlas
-from space.networks import choices
+from microscope_atlas.atlas.coverage import coverage
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import Folder
+from microscope_atlas.models.adapters import own
+from microscope_atlas.publish.check import check
+from microscope_atlas.publish.cite import cite
+from microscope_space.live.networks import choices
 from tests.fuzz.test_atlas import renamed
 
 ROOT = Path(__file__).parents[2]

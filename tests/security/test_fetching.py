@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from generate.errors import WeightsError
-from generate.models import download
-from generate.models.catalog import CATALOG
-from generate.models.organism import Source
-from generate.models.state_dict import read_state_dict
-from space import offline
+from microscope_atlas.errors import WeightsError
+from microscope_atlas.models import download
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.models.formats.state_dict import read_state_dict
+from microscope_atlas.models.organism import Source
+from microscope_space import offline
 from tests.security.conftest import Space
 from tests.serving import Quiet, serving
 

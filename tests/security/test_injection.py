@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from generate import card, index, schema, store
-from generate.plan import content_id
-from generate.source import Folder
-from space import api, routes
-from space.atlas import Atlas
+from microscope_atlas.atlas import images as index
+from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import Folder
+from microscope_atlas.atlas.units import content_id
+from microscope_atlas.publish import card
+from microscope_space import api, routes
 from tests.atlases import MODEL
 from tests.security.conftest import Space
 from tests.space.test_pages import HOSTILE, PAGES, Elements

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from generate import schema, store
-from generate.errors import AtlasDamaged, UnknownName
-from generate.index import Images
-from generate.plan import Units
-from generate.publish import space_files
-from generate.source import Folder
-from space.atlas import Atlas
+from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas.images import Images
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import Folder
+from microscope_atlas.atlas.units import UnitRange
+from microscope_atlas.errors import AtlasDamaged, UnknownName
+from microscope_atlas.publish.publish import space_files
 from tests.atlases import LENS, MODEL
 from tests.security.conftest import Space
 
@@ -35,7 +35,7 @@ OUTSIDE = (
 def test_no_shard_has_such_a_name(name: str) -> None:
     for units in ((name, MODEL, "stem"), (LENS, name, "stem"), (LENS, MODEL, name)):
         with pytest.raises(ValueError, match="are no names"):
-            Units(*units, 0, 1)
+            UnitRange(*units, 0, 1)
 
 
 def edited(root: Path, name: str, change: Any) -> None:
@@ -145,4 +145,4 @@ def test_no_route_leads_to_a_file(space: Space, path: str) -> None:
 def test_the_published_space_holds_its_pages_and_the_package_alone() -> None:
     for path in space_files("someone/atlas@v2026.11.0"):
         assert ".." not in path and not path.startswith("/")
-        assert path.startswith(("space/", "generate/")) or "/" not in path
+        assert path.startswith(("microscope_space/", "microscope_atlas/")) or "/" not in path

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from generate import hub as hub_client
-from generate.errors import AtlasError, HubFailed
-from generate.models import mirror
-from generate.models.converted import Weights
-from generate.publish import plan, publish
-from generate.source import opened
+from microscope_atlas.atlas.source import opened
+from microscope_atlas.errors import AtlasError, HubFailed
+from microscope_atlas.hub import repo as hub_client
+from microscope_atlas.models import mirror
+from microscope_atlas.models.converted import Weights
+from microscope_atlas.publish.publish import plan, publish
 from tests.atlases import content
 from tests.commands import Commands
 from tests.hub_double import Fault, Hub

@@ -11,7 +11,7 @@ EVENTS = ("open", "os.listdir", "os.scandir", "socket.connect", "socket.getaddri
 
 
 def main() -> None:
-    from generate.cli import main
+    from microscope_atlas.cli import main
 
     record = Path(sys.argv.pop(1)).open("a", buffering=1)  # noqa: SIM115 - to the end of the process
 

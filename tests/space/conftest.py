@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from generate.source import Folder
-from space.atlas import Atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import Folder
 from tests import atlases
 
 LAYERS = {"blocks_4": range(4), "blocks_6": range(2)}
@@ -35,7 +35,7 @@ def server(every: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "generate.cli", "browse", str(every), "--port", str(port)]
+    command = [sys.executable, "-m", "microscope_atlas.cli", "browse", str(every), "--port", str(port)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "300"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout

@@ -10,10 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from generate.errors import InvalidKey, UnknownName
-from generate.keys import Key
-from space import api, app, search
-from space.atlas import Atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.errors import InvalidKey, UnknownName
+from microscope_atlas.keys import Key
+from microscope_space import api, app
+from microscope_space.pages import search
 from tests.atlases import MODEL
 
 KEY = f"{MODEL}/blocks_4/2"

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from generate import schema, store
-from generate.cite import bibtex
-from generate.errors import AtlasDamaged, UnknownName
-from generate.models.classes import imagenet
-from generate.plan import Units
-from generate.releases import Release, identity, to_json
-from generate.schema import Column, Table
-from generate.source import Folder, opened
-from space import ranges, search
-from space.atlas import Atlas
+from microscope_atlas.atlas import ranges, schema, store
+from microscope_atlas.atlas.classes import imagenet
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.releases import Release, identity, to_json
+from microscope_atlas.atlas.schema import Column, Table
+from microscope_atlas.atlas.source import Folder, opened
+from microscope_atlas.atlas.units import UnitRange
+from microscope_atlas.errors import AtlasDamaged, UnknownName
+from microscope_atlas.publish.cite import bibtex
+from microscope_space.pages import search
 from tests.atlases import MODEL
 from tests.hub_double import Hub
 
@@ -62,7 +62,7 @@ def test_no_image_is_read_for_rows(every: Path, tmp_path: Path) -> None:
         {**row, "image": {"bytes": random.Random(at).randbytes(1 << 20), "path": f"{at}"}}
         for at, row in enumerate(rows)
     ]
-    shard = store.write_shard(tmp_path, Units("sheets", MODEL, "blocks_4", 0, 40), "id", large)
+    shard = store.write_shard(tmp_path, UnitRange("sheets", MODEL, "blocks_4", 0, 40), "id", large)
     source = Recorded(tmp_path)
     assert ranges.read(source, shard.path, shard.bytes, schema.SHEETS).to_pylist() == [
         {**row, "image": f"{at}"} for at, row in enumerate(rows)
@@ -185,7 +185,7 @@ def test_a_class_is_found_by_few_bytes(hub: Hub, tmp_path: Path) -> None:
             }
             for unit in range(count)
         ]
-        shard = store.write_shard(tmp_path, Units("units", MODEL, layer, 0, count), "id", rows)
+        shard = store.write_shard(tmp_path, UnitRange("units", MODEL, layer, 0, count), "id", rows)
         manifest.shards[shard.path] = shard
     store.write_manifest(tmp_path, manifest)
     hub.commit(

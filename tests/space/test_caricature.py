@@ -10,12 +10,12 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from generate.errors import PicturesFailed, UnknownName
-from generate.lenses.caricature import RECIPES
-from generate.pictures.sources import source
-from generate.render.ascend import Ascent
-from space import caricature, chooser
-from space.atlas import Atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.errors import PicturesFailed, UnknownName
+from microscope_atlas.lenses.caricature import RECIPES
+from microscope_atlas.pictures.sources import source
+from microscope_atlas.rendering.ascend import Ascent
+from microscope_space.live import caricature, chooser
 from tests.atlases import MODEL
 
 PHOTO = source("cat").rotate(90)

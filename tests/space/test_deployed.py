@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-import space
-from generate.cli import browse
-from generate.errors import ExtraMissing
+from microscope_atlas.cli import browse
+from microscope_atlas.errors import ExtraMissing
 
-ROOT = Path(space.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "space/microscope_space/html"
 
 
 def pinned(name: str) -> dict[str, str]:
@@ -29,7 +29,7 @@ def test_versions_are_those_that_are_tested_together() -> None:
 
 
 def test_without_gradio_it_is_said_what_to_install(every: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "space.app", raising=False)
+    monkeypatch.delitem(sys.modules, "microscope_space.app", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(ExtraMissing, match=r"pip install 'microscope-atlas\[space\]'"):
         browse(str(every))
@@ -38,5 +38,8 @@ def test_without_gradio_it_is_said_what_to_install(every: Path, monkeypatch: pyt
 def test_nothing_is_asked_from_elsewhere() -> None:
     for name in ("style.css", "live.css", "script.js"):
         assert "//" not in re.sub(
-            r"^\s*//.*|; //.*|\{ // .*", "", (ROOT / "space" / name).read_text(), flags=re.MULTILINE
+            r"^\s*//.*|; //.*|\{ // .*",
+            "",
+            (FOLDER / name).read_text(),
+            flags=re.MULTILINE,
         )

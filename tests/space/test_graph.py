@@ -5,10 +5,11 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from generate.models.catalog import CATALOG
-from space import graph, model
-from space.atlas import Atlas
-from space.graph import FORMS, Form, Place
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.models.catalog import CATALOG
+from microscope_space.html import graph
+from microscope_space.html.graph import FORMS, Form, Place
+from microscope_space.pages import model
 from tests.atlases import MODEL
 from tests.space.test_pages import Elements
 

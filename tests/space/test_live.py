@@ -20,16 +20,17 @@ import pytest
 import torch
 from PIL import Image
 
-from generate.errors import AtlasDamaged, UnknownName, WeightsError
-from generate.lenses.caricature import RECIPES, caricatures
-from generate.lenses.lens import restored
-from generate.lenses.rendered import pixels, square
-from generate.models.network import Network
-from generate.pictures.sources import source
-from generate.render.ascend import Ascent, span
-from generate.source import Folder
-from space import app, live, networks
-from space.atlas import Atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import Folder
+from microscope_atlas.errors import AtlasDamaged, UnknownName, WeightsError
+from microscope_atlas.lenses.caricature import RECIPES, caricatures
+from microscope_atlas.lenses.frames import pixels, square
+from microscope_atlas.lenses.lens import restored
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.pictures.sources import source
+from microscope_atlas.rendering.ascend import Ascent, span
+from microscope_space import app
+from microscope_space.live import live, networks
 from tests import atlases
 
 MODEL, LAYERS = atlases.MODEL, ("stem", "blocks_0")
@@ -247,7 +248,7 @@ def test_weights_that_cannot_be_had_are_said_without_paths(
     def fails(*_: Any) -> None:
         raise WeightsError(f"{tmp_path} is damaged")
 
-    monkeypatch.setattr("generate.models.weights.load", fails)
+    monkeypatch.setattr("microscope_atlas.models.weights.load", fails)
     with pytest.raises(WeightsError, match="the weights of efficientnet_lite0 cannot be had here") as raised:
         next(live.frames(atlas, PHOTO, MODEL, ["stem"]))
     assert str(tmp_path) not in str(raised.value)

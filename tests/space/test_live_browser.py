@@ -12,12 +12,13 @@ import pytest
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from generate.lenses.caricature import RECIPES
-from generate.lenses.rendered import GENTLE
-from generate.pictures.sources import source
-from generate.render.ascend import Ascent
-from space import app, caricature, live, probe
-from space.atlas import Atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.lenses.caricature import RECIPES
+from microscope_atlas.lenses.frames import GENTLE
+from microscope_atlas.pictures.sources import source
+from microscope_atlas.rendering.ascend import Ascent
+from microscope_space import app
+from microscope_space.live import caricature, live, probe
 from tests.atlases import MODEL
 from tests.space.accessible import problems
 

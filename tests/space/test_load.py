@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks import space_load
-from generate.source import opened
-from space.atlas import Atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import opened
 from tests.atlases import MODEL
 
 

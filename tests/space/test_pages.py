@@ -9,12 +9,14 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from generate.keys import Key
-from generate.models.catalog import CATALOG
-from generate.models.legacy import link as old_link
-from generate.source import Folder
-from space import layer, routes, text
-from space.atlas import Atlas
+from microscope_atlas.atlas.links import link as old_link
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import Folder
+from microscope_atlas.keys import Key
+from microscope_atlas.models.catalog import CATALOG
+from microscope_space import routes
+from microscope_space.html import text
+from microscope_space.pages import layer
 from tests import atlases
 from tests.atlases import MODEL
 

@@ -2,7 +2,7 @@
 
 import re
 
-from space import plots
+from microscope_space.html import plots
 
 ROW = {
     "family": "colours",

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from generate.errors import UnknownName
-from generate.models import weights
-from generate.models.catalog import CATALOG
-from generate.models.organism import Library, Organism
-from generate.pictures.sources import source
-from space import chooser, excited, networks, probe
-from space.atlas import Atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.errors import UnknownName
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.models.organism import Library, Organism
+from microscope_atlas.pictures.sources import source
+from microscope_space.live import chooser, excited, networks, probe
 from tests import atlases, toy
 
 SIZE = 8

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from generate.errors import PicturesFailed
-from space import uploads
+from microscope_atlas.errors import PicturesFailed
+from microscope_space.live import uploads
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 

@@ -26,10 +26,10 @@ tf_keras.legacy_tf_layers = tf_keras.src.legacy_tf_layers
 import tf_slim  # noqa: E402
 from tf_slim.nets import inception_v3, resnet_v2  # noqa: E402
 
-from generate.models.inceptionv3_slim import INCEPTIONV3_SLIM  # noqa: E402
-from generate.models.organism import Organism  # noqa: E402
-from generate.models.resnetv2_slim import RESNETV2_50_SLIM  # noqa: E402
-from generate.models.slim import TENSORS  # noqa: E402
+from microscope_atlas.models.architectures.inceptionv3_slim import INCEPTIONV3_SLIM  # noqa: E402
+from microscope_atlas.models.architectures.resnetv2_slim import RESNETV2_50_SLIM  # noqa: E402
+from microscope_atlas.models.architectures.slim import TENSORS  # noqa: E402
+from microscope_atlas.models.organism import Organism  # noqa: E402
 from tests.references.slim.shared_weights import picture, shared_weights, write_reference  # noqa: E402
 
 

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from generate.models.inceptionv4_slim import INCEPTIONV4_SLIM
+from microscope_atlas.models.architectures.inceptionv4_slim import INCEPTIONV4_SLIM
 from tests.references.slim.shared_weights import picture, shared_weights, write_reference
 
 

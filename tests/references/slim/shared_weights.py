@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generate.models.organism import Organism
-from generate.models.weights import Provenance, Weights, network
+from microscope_atlas.atlas.provenance import Provenance
+from microscope_atlas.models.converted import Weights
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.models.weights import network
 
 FOLDER = Path(__file__).parent
 SAMPLES = 200  # values kept of a layer's activations

@@ -1,0 +1,88 @@
+"""Links to OpenAI Microscope, which papers are full of, led to the units they meant; and back."""
+
+from collections.abc import Mapping
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from microscope_atlas.atlas.organisms import Layer, Part, organisms
+from microscope_atlas.errors import InvalidKey, UnknownName, unknown
+from microscope_atlas.keys import NUMBER, Key
+
+HOST = "microscope.openai.com"
+EXPECTED = f"expected, for example, https://{HOST}/models/inceptionv1/mixed4c_0/447"
+
+
+class Shown(Protocol):
+    """A network, as far as links to its units need it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def layers(self) -> Mapping[str, Layer]: ...
+    @property
+    def legacy_parts(self) -> Mapping[str, Part]: ...
+
+
+def resolve(link: str) -> Key:
+    """`https://microscope.openai.com/models/inceptionv1/mixed4d_5x5_0/12` -> inceptionv1/mixed4d/412.
+
+    The scheme, or scheme and host, may be missing; what stands behind `?` or `#` chose a lens there and is not read.
+    Raises InvalidKey for what is no such link, UnknownName where its model, op or unit does not exist.
+    """
+    model, op, unit = _parts(link)
+    if model not in organisms():
+        raise unknown("model", model, "the catalog", organisms())
+    if op is None:
+        return Key(model)
+    part = _part(organisms()[model], op)
+    if unit is None:
+        return Key(model, part.layer)
+    if part.start + unit >= part.stop:
+        raise UnknownName(f"unit {unit} is not in {model}/{op}; it has 0:{part.stop - part.start}")
+    return Key(model, part.layer, part.start + unit)
+
+
+def link(organism: Shown, layer: str, unit: int) -> str | None:
+    """Where OpenAI Microscope showed a unit, the inverse of `resolve`; None where it did not.
+
+    A layer that it showed in parts alone has the link of the unit's part.
+    """
+    op = organism.layers[layer].legacy_op
+    if op is not None:
+        return f"https://{HOST}/models/{organism.name}/{op}/{unit}"
+    for op, part in organism.legacy_parts.items():
+        if part.layer == layer and part.start <= unit < part.stop:
+            return f"https://{HOST}/models/{organism.name}/{op}/{unit - part.start}"
+    return None
+
+
+def _parts(link: str) -> tuple[str, str | None, int | None]:
+    """Model, op and unit of a link."""
+    try:
+        url = urlsplit(link if "://" in link or link.startswith("/") else f"//{link}")
+    except ValueError as error:
+        raise InvalidKey(f"link {link!r}: {error}; {EXPECTED}") from error
+    if url.netloc not in ("", HOST):
+        raise InvalidKey(f"link {link!r} is not to {HOST}; {EXPECTED}")
+    root, *parts = url.path.strip("/").split("/")
+    if root != "models" or not 1 <= len(parts) <= 3 or not all(parts):
+        raise InvalidKey(f"link {link!r} does not read /models/MODEL, .../OP or .../OP/UNIT; {EXPECTED}")
+    model, op, unit = (*parts, None, None)[:3]
+    assert model is not None
+    if unit is not None and not NUMBER.fullmatch(unit):
+        raise InvalidKey(f"unit {unit!r} in link {link!r} is not a number; {EXPECTED}")
+    return model, op, int(unit) if unit is not None else None
+
+
+def _part(organism: Shown, op: str) -> Part:
+    """The units that op `op` had."""
+    for layer in organism.layers.values():
+        if layer.legacy_op == op:
+            return Part(layer.name, 0, layer.units)
+    if op not in organism.legacy_parts:
+        whole = [layer.legacy_op for layer in organism.layers.values() if layer.legacy_op]
+        known = [*whole, *organism.legacy_parts]
+        if not known:
+            raise UnknownName(f"op {op!r}: OpenAI Microscope did not have {organism.name}")
+        raise unknown("op", op, f"OpenAI Microscope's {organism.name}", known)
+    return organism.legacy_parts[op]

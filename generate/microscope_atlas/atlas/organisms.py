@@ -1,0 +1,78 @@
+"""What is known of the catalog's organisms without building them: for whoever reads an atlas, and needs no PyTorch.
+
+`organisms.json` holds it. `python -m microscope_atlas.models.facts` writes it anew from the catalog; a test compares.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from microscope_atlas.atlas import classes
+
+FILE = Path(__file__).with_name("organisms.json")
+CLASSES: dict[str, Callable[[], tuple[str, ...]]] = {
+    "imagenet": classes.imagenet,
+    "imagenet_behind_background": classes.imagenet_behind_background,
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node whose units are shown."""
+
+    name: str
+    kind: Literal["conv", "dense"]
+    units: int  # channels, or neurons
+    receptive_field: int | None  # px on a side, before the picture's border cuts it; None: the whole picture
+    stride: int  # px between neighbouring positions
+    branches: dict[str, tuple[int, int]]  # of a concatenation: the node it came from -> units [start, stop)
+    legacy_op: str | None = None  # the layer's name in OpenAI Microscope's links
+    origin: int = 0  # px from the picture's left and top to the first position's field; see networks.network.Field
+
+
+class Part(NamedTuple):
+    """Units of a layer that OpenAI Microscope showed under a name of their own: a branch, or a convolution's group."""
+
+    layer: str
+    start: int
+    stop: int  # not included
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of an organism; see models.organism.Organism for what each field means."""
+
+    name: str
+    title: str
+    paper: str | None
+    year: int | None
+    dataset: str
+    input_size: int
+    layers: Mapping[str, Layer]
+    legacy_parts: Mapping[str, Part]
+    edges: list[tuple[str, str]]
+    class_list: str | None  # of CLASSES
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of its classes, in the order of its logits; None where they are not known."""
+        return CLASSES[self.class_list]() if self.class_list else None
+
+
+@cache
+def organisms() -> dict[str, Known]:
+    """The catalog's organisms, by name."""
+    return {name: _known(name, plain) for name, plain in json.loads(FILE.read_text()).items()}
+
+
+def _known(name: str, plain: dict[str, Any]) -> Known:
+    layers = [
+        Layer(**{**each, "branches": {branch: (a, b) for branch, (a, b) in each["branches"].items()}})
+        for each in plain.pop("layers")
+    ]
+    parts = {op: Part(*part) for op, part in plain.pop("legacy_parts").items()}
+    edges = [(start, end) for start, end in plain.pop("edges")]
+    return Known(name=name, layers={layer.name: layer for layer in layers}, legacy_parts=parts, edges=edges, **plain)

@@ -1,0 +1,24 @@
+"""Where a model's weights come from, as a manifest states it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from."""
+
+    source: str  # the URL or package; for a file at hand its name
+    file_sha256: str  # of the file as it came; empty where no file did
+    license: str
+    official: bool  # the file is the published one: its package's own, or its hash is the stated one
+    ignored: tuple[str, ...] = ()  # tensors in the file that the network has no use for
+
+
+UNTRAINED = Provenance("random", file_sha256="", license="none", official=False)  # nobody published these
+
+
+def is_untrained(provenance: Mapping[str, Any]) -> bool:
+    """Whether a manifest's provenance is that of random weights."""
+    return (provenance["source"], provenance["license"]) == (UNTRAINED.source, UNTRAINED.license)

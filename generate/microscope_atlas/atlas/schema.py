@@ -1,0 +1,461 @@
+"""Every column and path of an atlas, and the version of this schema. Nothing else names a column.
+
+A table is a dataset config of its own: `load_dataset("microscope-atlas", "feature_visualization")`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from microscope_atlas.atlas.tables import FLOATS, IMAGE, Column, Table, list_of
+from microscope_atlas.errors import unknown
+
+SCHEMA_VERSION = "1"  # changes when a column or path changes its meaning; new columns and tables do not change it
+
+MANIFEST = "atlas.json"
+CARD = "README.md"
+COVER = "cover.jpg"  # the card's picture
+RELEASES = "releases.json"  # of a published atlas: its versions
+
+
+UNIT_KEY = (
+    Column("model", pa.string(), "organism, `inceptionv1_caffe`", key=True),
+    Column("layer", pa.string(), "layer, `inception_4c`", key=True),
+    Column("unit", pa.int32(), "channel of a convolutional layer, neuron of a dense one, from 0", key=True),
+)
+
+LAYER_KEY = UNIT_KEY[:2]
+
+SEED = Column("seed", pa.int64(), "seed of the row's own random stream")
+FLAG = Column("flag", pa.string(), "what is wrong with it: `nan`, `flat` or `dead`; null if nothing", optional=True)
+
+PROVENANCE = (
+    Column("recipe", pa.string(), "every setting that the row depends on, as JSON"),
+    Column("weights_sha256", pa.string(), "sha256 of the network's tensors"),
+    Column("software", pa.string(), "versions of this package and of PyTorch"),
+    Column("device", pa.string(), "what it was made on: `cpu`, or the accelerator's name"),
+)
+
+# of feature_visualization: each method, and what it shows, objectives and directions
+METHODS: dict[str, tuple[tuple[str, int], ...]] = {
+    "fourier": (("channel", 1), ("neuron", 1), ("channel", -1), ("neuron", -1)),
+    "maco": (("channel", 1),),
+    "transparent": (("channel", 1), ("neuron", 1)),
+}
+FAMILIES = ("gratings", "curves", "colours")  # of synthetic_tuning
+
+
+def _visualizations(settings: Mapping[str, Any]) -> int:
+    variants = int(settings["variants"]) if "fourier" in settings["methods"] else 0
+    return sum(len(METHODS[method]) for method in settings["methods"]) + variants
+
+
+FEATURE_VISUALIZATION = Table(
+    "feature_visualization",
+    "one image made to excite, or to silence, a unit",
+    (
+        *UNIT_KEY,
+        Column("method", pa.string(), "how it was made: `fourier`, `maco` or `transparent`", key=True),
+        Column("objective", pa.string(), "`channel`: mean over all positions; `neuron`: the centre position", key=True),
+        Column("direction", pa.int8(), "+1 maximised, -1 minimised", key=True, descending=True),
+        Column("variant", pa.int8(), "0 alone; from 1, a set made to differ from one another", key=True),
+        Column("image", IMAGE, "the picture; null where rendering failed", optional=True),
+        Column(
+            "opacity",
+            IMAGE,
+            "gray, as large as the picture, white where it counts: of `maco` where its gradient was, of `transparent` "
+            "its opacity; null for `fourier`, and where rendering failed",
+            optional=True,
+        ),
+        Column(
+            "score",
+            pa.float32(),
+            "the objective on the picture, before it was encoded, times the direction: higher is better; in the unit's "
+            "own activation, taken before the rectifier for direction -1 and for ReLU6; null where it is not finite",
+            optional=True,
+        ),
+        Column(
+            "agreement",
+            pa.float32(),
+            "how alike the network finds it and the other variants of its unit: mean cosine between Gram matrices of "
+            "the layer, 0 to 1; null for variant 0",
+            optional=True,
+        ),
+        FLAG,
+        SEED,
+        *PROVENANCE,
+    ),
+    count=_visualizations,
+)
+
+DEEPDREAM = Table(
+    "deepdream",
+    "one image that excites all units of a layer",
+    (
+        *LAYER_KEY,
+        Column("start", pa.string(), "what it started from: `noise`, or a picture's name, `temple`", key=True),
+        Column("image", IMAGE, "the picture; null where rendering failed", optional=True),
+        Column(
+            "score",
+            pa.float32(),
+            "mean square of the layer on the picture, before it was encoded; null where it is not finite",
+            optional=True,
+        ),
+        FLAG,
+        SEED,
+        *PROVENANCE,
+    ),
+    level="layer",
+    count=lambda settings: len(settings["starts"]),
+)
+
+CARICATURE = Table(
+    "caricature",
+    "what a layer keeps of a real picture, exaggerated",
+    (
+        *LAYER_KEY,
+        Column("source", pa.string(), "name of the real picture, `astronaut`", key=True),
+        Column("image", IMAGE, "the caricature; null where rendering failed", optional=True),
+        Column(
+            "score",
+            pa.float32(),
+            "dot product of the layer's activations of the caricature and of the real picture, over that of the real "
+            "picture with itself, times a power of their cosine, which the recipe states: 1 for a copy; null where it "
+            "is not finite",
+            optional=True,
+        ),
+        Column(
+            "cosine",
+            pa.float32(),
+            "cosine between the layer's activations of the caricature and of the real picture, -1 to 1: how much of "
+            "what the layer sees in the one it sees in the other; null where it is not finite",
+            optional=True,
+        ),
+        FLAG,
+        SEED,
+        *PROVENANCE,
+    ),
+    level="layer",
+    count=lambda settings: len(settings["sources"]),
+)
+
+
+SYNTHETIC_TUNING = Table(
+    "synthetic_tuning",
+    "a unit's responses to one family of made stimuli",
+    (
+        *UNIT_KEY,
+        Column("family", pa.string(), "`gratings`, `curves` or `colours`", key=True),
+        Column("x_axis", pa.string(), "what is varied along a row of `responses`, with its unit; it is circular"),
+        Column("y_axis", pa.string(), "what is varied from row to row, with its unit"),
+        Column("x_values", FLOATS, "its values along a row"),
+        Column("y_values", FLOATS, "its value in each row"),
+        Column(
+            "responses",
+            list_of(FLOATS),
+            "one list for each of `y_values`: activations of the centre neuron, behind the layer's rectifier but "
+            "before a ReLU6, the largest over what is nested",
+        ),
+        Column("preferred_x", pa.float32(), "where along `x_axis` the peak is; null with a flag", optional=True),
+        Column("preferred_y", pa.float32(), "where along `y_axis` the peak is; null with a flag", optional=True),
+        Column("nested_axes", list_of(pa.string()), "what `responses` are the largest over, with its unit"),
+        Column("preferred_nested", FLOATS, "the value of each of these at the peak; null with a flag", optional=True),
+        Column("peak", pa.float32(), "the largest response; null where one is not finite", optional=True),
+        Column(
+            "width",
+            pa.float32(),
+            "of the peak along `x_axis` at `preferred_y`, in its unit: full width at half height between the least "
+            "response of the family and the peak; null where responses stay above that, and with a flag",
+            optional=True,
+        ),
+        Column(
+            "blank", pa.float32(), "the response to plain grey, without a stimulus; null if not finite", optional=True
+        ),
+        Column("image", IMAGE, "the stimulus at the peak; null with a flag", optional=True),
+        FLAG,
+        *PROVENANCE,
+    ),
+    count=lambda settings: len(FAMILIES),
+)
+
+CONNECTIONS = Table(
+    "connections",
+    "a unit of a layer before or after that a unit is wired to, with their expanded weights",
+    (
+        *UNIT_KEY,
+        Column("towards", pa.string(), "where the other unit is: `input`, nearer the picture, or `output`", key=True),
+        Column("other_layer", pa.string(), "its layer, reached without passing a third", key=True),
+        Column("sign", pa.int8(), "+1 excitatory, -1 inhibitory", key=True, descending=True),
+        Column("rank", pa.int8(), "0 is the strongest of its sign in that layer", key=True),
+        Column("other_unit", pa.int32(), "the unit it is wired to"),
+        Column(
+            "strength",
+            pa.float32(),
+            "what is ranked: the L2 norm of the kernel's weights of that sign, before it was cropped",
+        ),
+        Column("weight", pa.float32(), "signed sum of the kernel's weights, before it was cropped"),
+        Column("norm", pa.float32(), "L2 norm of the whole kernel, before it was cropped"),
+        Column(
+            "kernel",
+            list_of(FLOATS),
+            "signed weights of the middle 5 x 5 positions, rows from top to bottom: how much the later unit's centre "
+            "position, before its rectifier, rises with the earlier unit's activation there; zero beyond the kernel",
+        ),
+        Column("extent", pa.int16(), "positions on the longer side of the layers' kernels, before they were cropped"),
+        FLAG,
+        *PROVENANCE,
+    ),
+)
+
+NEIGHBOUR = pa.struct(
+    [("model", pa.string()), ("layer", pa.string()), ("unit", pa.int32()), ("correlation", pa.float32())]
+)
+
+UNITS = Table(
+    "units",
+    "one unit, what the other tables say of it in brief",
+    (
+        *UNIT_KEY,
+        Column("kind", pa.string(), "`conv`: a channel; `dense`: a neuron"),
+        Column("branch", pa.string(), "node of its layer's concatenation that it comes from, or null", optional=True),
+        Column("class_name", pa.string(), "of a logit: the class it stands for, where that is known", optional=True),
+        Column(
+            "thumbnail",
+            IMAGE,
+            "its `channel` picture of direction +1, by method `fourier`, 64 px; JPEG, quality 75; null where there is "
+            "none",
+            optional=True,
+        ),
+        Column("mean", pa.float32(), "as in `responses`", optional=True),
+        Column("maximum", pa.float32(), "as in `responses`", optional=True),
+        Column("quantiles", FLOATS, "as in `responses`", optional=True),
+        Column("sparsity", pa.float32(), "as in `responses`", optional=True),
+        Column("flag", pa.string(), "as in `responses`: `nan` or `dead`; null if nothing", optional=True),
+        Column(
+            "nearest",
+            list_of(NEIGHBOUR),
+            "up to 10 other units of the model that respond most alike: highest Pearson correlation of their "
+            "`responses` first, to five decimals; empty where they do not vary",
+        ),
+        Column("nearest_elsewhere", list_of(NEIGHBOUR), "the same among the atlas' other models"),
+        Column(
+            "visualizations",
+            list_of(
+                pa.struct(
+                    [
+                        ("method", pa.string()),
+                        ("objective", pa.string()),
+                        ("direction", pa.int8()),
+                        ("variant", pa.int8()),
+                        ("score", pa.float32()),
+                        ("natural", pa.float32()),
+                        ("flag", pa.string()),
+                    ]
+                )
+            ),
+            "its rows of `feature_visualization`; `natural` is the score over what the unit's 16 best natural pictures "
+            "reach on average by the same objective and direction, null where that is not above 0",
+        ),
+        Column(
+            "agreement", pa.float32(), "mean of its variants' `agreement`; null where there are none", optional=True
+        ),
+        Column("legacy_url", pa.string(), "where OpenAI Microscope showed it; null where it did not", optional=True),
+        *PROVENANCE,
+    ),
+    reads={"responses": "atlas", "feature_visualization": "layer"},
+    count=lambda settings: 1,
+)
+
+SHEETS = Table(
+    "sheets",
+    "one picture with a small tile for every unit of a layer",
+    (
+        *LAYER_KEY,
+        Column(
+            "lens",
+            pa.string(),
+            "table that the tiles are from: `feature_visualization`; `dataset_samples`, the best of each unit; "
+            "`synthetic_tuning`, the stimulus that excites it most",
+            key=True,
+        ),
+        Column(
+            "method",
+            pa.string(),
+            "of the pictures shown, as all of these; of samples their bucket, of stimuli their family",
+            key=True,
+        ),
+        Column("objective", pa.string(), "`channel` or `neuron`", key=True),
+        Column("direction", pa.int8(), "+1 maximised, -1 minimised", key=True, descending=True),
+        Column(
+            "image",
+            IMAGE,
+            "JPEG, quality 55; unit u is the tile in row u // `columns`, column u % `columns`; striped where it has no "
+            "picture",
+            optional=True,
+        ),
+        Column("tile", pa.int16(), "px on a side of a tile"),
+        Column("columns", pa.int16(), "tiles side by side"),
+        Column("num_units", pa.int32(), "tiles: the units of the layer"),
+        Column("num_pictures", pa.int32(), "units with a picture"),
+        *PROVENANCE,
+    ),
+    level="layer",
+    reads={"feature_visualization": "layer", "dataset_samples": "layer", "synthetic_tuning": "layer"},
+)
+
+INDEX = Table(
+    "index",
+    "where the bytes of an image lie",
+    (
+        *LAYER_KEY,
+        Column("table", pa.string(), "the table that the image is in", key=True),
+        Column("file", pa.string(), "the file that holds it, within the atlas", key=True),
+        Column("row", pa.int32(), "its row in that file, from 0", key=True),
+        Column("column", pa.string(), "the column that it is in", key=True),
+        Column("unit", pa.int32(), "the unit that it shows; null where it shows a layer", optional=True),
+        Column("name", pa.string(), "its file name: the key of its row, joined by hyphens"),
+        Column("offset", pa.int64(), "of its first byte in the file"),
+        Column("length", pa.int32(), "of the encoded image, in bytes"),
+        Column("file_sha256", pa.string(), "sha256 of the file"),
+    ),
+    level="layer",
+)
+
+SAMPLE = pa.struct(
+    [
+        ("bucket", pa.string()),
+        ("rank", pa.int16()),
+        ("picture", pa.int32()),
+        ("activation", pa.float32()),
+        ("x", pa.int16()),
+        ("y", pa.int16()),
+    ]
+)
+NATURAL = pa.struct([("objective", pa.string()), ("direction", pa.int8()), ("activation", pa.float32())])
+
+RESPONSES = Table(
+    "responses",
+    "what natural pictures do to a unit",
+    (
+        *UNIT_KEY,
+        Column("mean", pa.float32(), "activation, over all positions of all pictures; null for `nan`", optional=True),
+        Column("maximum", pa.float32(), "the strongest activation in any picture; null for `nan`", optional=True),
+        Column(
+            "quantiles",
+            FLOATS,
+            "of `responses`, at probabilities 0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99 and 1; empty for `nan`",
+        ),
+        Column("sparsity", pa.float32(), "share of all positions at or below zero; null for `nan`", optional=True),
+        Column(
+            "responses",
+            FLOATS,
+            "the strongest activation in each of at most 2,048 pictures, evenly spaced in the set: of n, number "
+            "floor(i n / 2,048) is the i-th; the same pictures for every unit; empty for `nan`",
+        ),
+        Column(
+            "samples",
+            list_of(SAMPLE),
+            "pictures by their strongest activation, and where it is, column and row of the layer's map, null for "
+            "neurons: the `top` 16 of all, and of those in `responses` 4 from each bucket, between two quantiles "
+            "(`0.9-0.99`, `0.75-0.9`, `0.5-0.75`, `0.25-0.5`, `0-0.25`), and 4 at `random`; rank 0 is the strongest",
+        ),
+        Column(
+            "natural",
+            list_of(NATURAL),
+            "each objective and direction of `feature_visualization`, and its score on the 16 pictures that are best "
+            "by it, their mean; `neuron` at its best position, not the centre. Visualizations' scores compare with it",
+        ),
+        Column(
+            "flag",
+            pa.string(),
+            "`nan`: not finite; `dead`: behind a rectifier, and above zero in no picture; null if nothing",
+            optional=True,
+        ),
+        *PROVENANCE,
+    ),
+    count=lambda settings: 1,
+)
+
+DATASET_SAMPLES = Table(
+    "dataset_samples",
+    "one natural picture, and how it excites a unit",
+    (
+        *UNIT_KEY,
+        Column(
+            "bucket",
+            pa.string(),
+            "`top`: of all pictures; between two quantiles of the pictures' strongest activations: `0.9-0.99`, "
+            "`0.75-0.9`, `0.5-0.75`, `0.25-0.5`, `0-0.25`; or `random`",
+            key=True,
+        ),
+        Column("rank", pa.int16(), "within the bucket; 0 is the strongest", key=True),
+        Column("activation", pa.float32(), "the unit's strongest in the picture; null for `nan`", optional=True),
+        Column("picture", pa.int32(), "its number in the set, from 0; null for `nan`", optional=True),
+        Column(
+            "image",
+            IMAGE,
+            "what the unit sees where it is excited most: its receptive field, cut at the picture's border; the whole "
+            "picture for neurons; null where the atlas only points at pictures, and for `nan`",
+            optional=True,
+        ),
+        *(
+            Column(
+                side,
+                pa.int16(),
+                f"{edge} edge of what the unit sees, px in the picture at the network's input size; null for `nan`",
+                optional=True,
+            )
+            for side, edge in (("left", "left"), ("top", "upper"), ("right", "right"), ("bottom", "lower"))
+        ),
+        Column("set", pa.string(), "name of the picture set"),
+        Column("revision", pa.string(), "of the set's content: a dataset's commit, or a hash"),
+        Column("flag", pa.string(), "the unit's in `responses`: `nan` or `dead`; null if nothing", optional=True),
+        *PROVENANCE,
+    ),
+    reads={"responses": "layer"},
+)
+
+# in the order of the card; the first that an atlas has is what load_dataset loads unasked
+TABLES = {
+    table.name: table
+    for table in (
+        UNITS,
+        FEATURE_VISUALIZATION,
+        DATASET_SAMPLES,
+        SYNTHETIC_TUNING,
+        CONNECTIONS,
+        RESPONSES,
+        DEEPDREAM,
+        CARICATURE,
+        SHEETS,
+        INDEX,
+    )
+}
+
+
+def table(name: str) -> Table:
+    """The table called `name`; UnknownName with the nearest names where there is none."""
+    if name not in TABLES:
+        raise unknown("table", name, f"schema {SCHEMA_VERSION}", TABLES)
+    return TABLES[name]
+
+
+def split(model: str) -> str:
+    """A model's name where split names and paths are wanted: `timm:resnet50` -> `timm.resnet50`."""
+    return model.replace(":", ".")
+
+
+def shard_path(table: str, model: str, layer: str, start: int, stop: int) -> str:
+    """Path within the atlas of the shard with the layer's units from `start` to `stop`; sorts by unit in a layer."""
+    return f"{table}/{split(model)}/{layer}.{start:05}-{stop:05}.parquet"
+
+
+def shard_pattern(table: str, model: str) -> str:
+    """Path pattern of a model's shards in one table."""
+    return f"{table}/{split(model)}/*.parquet"
+
+
+def index_path(model: str) -> str:
+    """Path within the atlas of the index of a model's images."""
+    return f"{INDEX.name}/{split(model)}/{INDEX.name}.parquet"

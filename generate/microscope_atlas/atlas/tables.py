@@ -1,0 +1,122 @@
+"""What a table is: columns with a type and a meaning, and how `datasets`, Parquet and readers are told of them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+
+def list_of(type: pa.DataType) -> pa.DataType:
+    """A list, its elements named as Parquet names them, so that it reads back as it was written."""
+    return pa.list_(pa.field("element", type))
+
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # datasets' Image: the encoded file, and its name
+FLOATS = list_of(pa.float32())
+
+
+Level = Literal["layer", "unit"]  # what a row is about
+Scope = Literal["layer", "atlas"]  # of rows that others are made from: those of the same layer, or of all models
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, and what its values mean."""
+
+    name: str
+    type: pa.DataType
+    meaning: str  # with unit and range
+    key: bool = False  # part of what identifies a row; gets a dictionary and statistics, for filtering
+    descending: bool = False  # order of the rows, for key columns
+    optional: bool = False  # may be null; `datasets` knows an image by this, so images always are
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of one dataset config; its rows are sorted by the key columns, in their order."""
+
+    name: str
+    about: str  # what a row holds
+    columns: tuple[Column, ...]
+    level: Level = "unit"  # what a row is about; of a layer, a shard holds all of it
+    reads: Mapping[str, Scope] = field(default_factory=dict)  # tables that its rows are made from; else: from a network
+    count: Callable[[Mapping[str, Any]], int | None] = field(default=lambda settings: None)
+    # rows that a unit, or a layer, gets with a recipe's settings; None: it depends
+
+    @property
+    def keys(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.key)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Columns that hold images."""
+        return tuple(column.name for column in self.columns if column.type == IMAGE)
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Parquet's names of what it stores: the columns, structs and lists taken apart."""
+        return tuple(leaf for column in self.columns for leaf in _leaves(column.name, column.type))
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Parquet schema, with the features that `datasets` reads from it."""
+        fields = [pa.field(c.name, c.type, nullable=c.optional) for c in self.columns]
+        features = {c.name: _feature(c.type) for c in self.columns}
+        return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+    def sort_key(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        """What rows of one shard are sorted by."""
+        return tuple(-row[c.name] if c.descending else row[c.name] for c in self.keys)
+
+
+def described(type: pa.DataType) -> str:
+    """A column's type for readers: `image`, `float32`, `list<float32>`, `list<struct<unit: int32>>`."""
+    if type == IMAGE:
+        return "image"
+    if pa.types.is_struct(type):
+        return f"struct<{', '.join(f'{field.name}: {described(field.type)}' for field in type)}>"
+    if pa.types.is_list(type):
+        return f"list<{described(type.value_type)}>"
+    return _dtype(type)
+
+
+def feature(type: pa.DataType) -> dict[str, Any]:
+    """A column's type in the YAML of a dataset card: `{"dtype": "float32"}`, `{"list": "float32"}`."""
+    if type == IMAGE:
+        return {"dtype": "image"}
+    if pa.types.is_struct(type):
+        return {"struct": [{"name": field.name, **feature(field.type)} for field in type]}
+    if pa.types.is_list(type):
+        return {"list": _alone(feature(type.value_type))}
+    return {"dtype": _dtype(type)}
+
+
+def _leaves(name: str, type: pa.DataType) -> list[str]:
+    if pa.types.is_struct(type):
+        return [leaf for field in type for leaf in _leaves(f"{name}.{field.name}", field.type)]
+    if pa.types.is_list(type):
+        return _leaves(f"{name}.list.element", type.value_type)
+    return [name]
+
+
+def _alone(inner: dict[str, Any]) -> Any:
+    """The type of a list's elements, as cards abbreviate it."""
+    return inner.get("dtype") or inner.get("struct") or inner
+
+
+def _feature(type: pa.DataType) -> dict[str, Any]:
+    """A column's type in the metadata that `datasets` reads from Parquet."""
+    if type == IMAGE:
+        return {"_type": "Image"}
+    if pa.types.is_struct(type):
+        return {field.name: _feature(field.type) for field in type}
+    if pa.types.is_list(type):
+        return {"feature": _feature(type.value_type), "_type": "List"}
+    return {"dtype": _dtype(type), "_type": "Value"}
+
+
+def _dtype(type: pa.DataType) -> str:
+    """`datasets`' name of a plain type."""
+    return {"float": "float32", "halffloat": "float16"}.get(str(type), str(type))

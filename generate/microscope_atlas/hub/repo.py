@@ -1,0 +1,282 @@
+"""The Hugging Face Hub: what a repository holds at a commit, and commits that make all of a change or nothing.
+
+The token is the one that huggingface_hub finds (HF_TOKEN, or `hf auth login`). huggingface_hub is imported late: the
+command line starts faster, and rendering does without it.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from microscope_atlas.errors import HubFailed
+from microscope_atlas.hub.changes import Changes, Files, changes
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+SITE = "https://huggingface.co"  # of links that are to last, wherever requests go
+MAX_CHANGES = 25_000  # files a commit; says huggingface_hub's create_commit
+BATCH_FILES = 256  # sent between two reports of progress; what the Hub looks up at once
+BATCH_BYTES = 256 * 2**20
+BUSY = (408, 429, 500, 502, 503, 504)  # HTTP statuses that a later attempt may not meet
+WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # before each further attempt
+
+QUERY = re.compile(r"""(https?://[^\s?"'<>]+)\?[^\s"'<>]*""")  # a URL, and what follows its path
+
+Kind = Literal["model", "dataset", "space"]
+Listen = Callable[[int, int], None]  # called with bytes sent, and to send
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Repo:
+    """A repository on the Hub."""
+
+    name: str  # `owner/name`
+    kind: Kind
+
+    @property
+    def url(self) -> str:
+        prefix = "" if self.kind == "model" else f"{self.kind}s/"
+        return f"{endpoint()}/{prefix}{self.name}"
+
+    def head(self) -> str | None:
+        """The commit at the tip of main; None where there is no such repository."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            return self.resolve("main")
+        except HubFailed as error:
+            if isinstance(error.__cause__, RepositoryNotFoundError):
+                return None
+            raise
+
+    def resolve(self, revision: str) -> str:
+        """The commit that a branch, a tag or a commit's own name stands for."""
+        with answering(f"{self.url} at {revision}"):
+            info = patiently(
+                lambda: client().repo_info(self.name, repo_type=self.kind, revision=revision, expand="sha")
+            )
+        assert info.sha
+        return info.sha
+
+    def tags(self) -> dict[str, str]:
+        """Its tags, and the commit of each."""
+        with answering(self.url):
+            refs = patiently(lambda: client().list_repo_refs(self.name, repo_type=self.kind))
+        return {tag.name: tag.target_commit for tag in refs.tags}
+
+    def tree(self, commit: str) -> "dict[str, RepoFile]":
+        """Its files at a commit, by path."""
+        from huggingface_hub.hf_api import RepoFile
+
+        with answering(self.url):
+            listed = client().list_repo_tree(self.name, recursive=True, revision=commit, repo_type=self.kind)
+            return {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
+
+    def download(self, path: str, commit: str, folder: Path | None = None) -> Path:
+        """A file at a commit: in the client's cache, or in `folder`."""
+        with answering(f"{self.url} at {commit}: {path}"):
+            return Path(
+                client().hf_hub_download(self.name, path, repo_type=self.kind, revision=commit, local_dir=folder)
+            )
+
+    def slice(self, path: str, commit: str, offset: int, length: int) -> bytes:
+        """Some bytes of a file at a commit, by one range request."""
+        from huggingface_hub import get_session, get_token, hf_hub_url
+
+        url = hf_hub_url(self.name, path, repo_type=self.kind, revision=commit, endpoint=endpoint())
+        token = get_token()
+        headers = {
+            "Range": f"bytes={offset}-{offset + length - 1}",
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+        }
+
+        def fetch() -> bytes:
+            # large files lie elsewhere, where the token is not sent
+            response = get_session().get(url, headers=headers, follow_redirects=True)
+            response.raise_for_status()
+            return bytes(response.content)
+
+        with answering(f"{url}, {length} bytes from {offset}"):
+            content = patiently(fetch)
+        if len(content) != length:
+            raise HubFailed(f"{url}: {len(content)} bytes came, expected {length} from {offset}")
+        return content
+
+    def create(self, private: bool = False, space_sdk: str | None = None) -> str:
+        """Make it where it is not there; returns the commit at the tip of main."""
+        with answering(self.url):
+            patiently(
+                lambda: client().create_repo(
+                    self.name, repo_type=self.kind, private=private, exist_ok=True, space_sdk=space_sdk
+                )
+            )
+        return self.resolve("main")
+
+    def commit(self, changes: Changes, parent: str, message: str, listen: Listen = lambda *_: None) -> str:
+        """Make the changes in one commit on top of `parent` and verify them; returns that commit.
+
+        Contents are sent first, and what a broken attempt has sent is not sent again. Readers see all of the changes
+        or none. Raises HubFailed where main has moved on from `parent`, the Hub refuses or does not answer, or what
+        arrived is not what was sent.
+        """
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+        from huggingface_hub.errors import HfHubHTTPError
+
+        if len(changes.add) + len(changes.remove) > MAX_CHANGES:
+            raise HubFailed(
+                f"{self.url}: {len(changes.add) + len(changes.remove):,} files change, and a commit takes "
+                f"{MAX_CHANGES:,}; publish it in several versions, or render more units into a file (--shard-units)"
+            )
+        contents = {path: file.content for path, file in changes.add.items()}
+        add = [CommitOperationAdd(path, content) for path, content in contents.items()]
+        remove = [CommitOperationDelete(path) for path in changes.remove]
+        with answering(self.url):
+            self._send(add, listen)
+            try:
+                made = patiently(
+                    lambda: client().create_commit(
+                        self.name, [*add, *remove], commit_message=message, repo_type=self.kind, parent_commit=parent
+                    )
+                ).oid
+            except HfHubHTTPError as error:
+                if error.response.status_code != 412:
+                    raise
+                made = None
+        head = made or self.resolve("main")
+        left = changes.left(self.tree(head))
+        if left and made is None:  # main has moved, and not by our own commit whose answer was lost
+            raise HubFailed(
+                f"{self.url}: somebody else committed while this was being sent (main went from {parent} to {head}); "
+                "nothing was changed. Run it again: what was sent is not sent again"
+            )
+        if left:
+            raise self._damaged(head, left)
+        return head
+
+    def tag(self, name: str, commit: str) -> None:
+        """Name a commit for good; HubFailed where the name is another commit's."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        with answering(f"{self.url}: tag {name}"):
+            try:
+                patiently(lambda: client().create_tag(self.name, tag=name, revision=commit, repo_type=self.kind))
+            except HfHubHTTPError as error:
+                if error.response.status_code != 409:
+                    raise
+        if self.tags().get(name) != commit:
+            raise HubFailed(f"{self.url}: tag {name} is {self.tags().get(name)}, expected {commit}")
+
+    def verify(self, files: Files, commit: str) -> None:
+        """HubFailed where the repository at a commit does not hold exactly `files`, by their checksums."""
+        left = changes(files, self.tree(commit))
+        if left:
+            raise self._damaged(commit, [*left.add, *left.remove])
+
+    def _damaged(self, commit: str, paths: Sequence[str]) -> HubFailed:
+        return HubFailed(f"{self.url} at {commit} does not hold what was sent: {', '.join(paths[:5])}")
+
+    def _send(self, add: "list[CommitOperationAdd]", listen: Listen) -> None:
+        sent, total = 0, sum(operation.upload_info.size for operation in add)
+        listen(sent, total)
+        with _no_bars():
+            for batch in _batches(add):
+                client().preupload_lfs_files(self.name, batch, repo_type=self.kind, free_memory=False)
+                sent += sum(operation.upload_info.size for operation in batch)
+                listen(sent, total)
+
+
+def client() -> "HfApi":
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=endpoint())
+
+
+def endpoint() -> str:
+    """Where requests go: what HF_ENDPOINT says, or the Hub itself. HubFailed where it holds a password."""
+    asked = os.environ.get("HF_ENDPOINT", SITE).rstrip("/")
+    if "@" in urlsplit(asked).netloc:  # the client would print it
+        raise HubFailed("HF_ENDPOINT holds a name or a password; leave it out, and give the token as HF_TOKEN")
+    return asked
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What `call` returns; again after a wait, a few times, where the Hub is busy or does not answer."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    for wait in WAITS_SECONDS:
+        try:
+            return call()
+        except HTTPError as error:
+            response = getattr(error, "response", None)
+            if response is not None and response.status_code not in BUSY:
+                raise
+        time.sleep(wait)
+    return call()
+
+
+@contextmanager
+def answering(where: str) -> Iterator[None]:
+    """The Hub's refusals, and its silence, as HubFailed that says `where`.
+
+    Never with the token in it; nor with what stands behind `?` in a URL, which may be signed in somebody's name.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError  # type: ignore[attr-defined]
+
+    try:
+        yield
+    except (EntryNotFoundError, HTTPError, OSError, RuntimeError, ValueError) as error:
+        message = QUERY.sub(r"\1", f"{where}: {_reason(error)}")
+        raise HubFailed(message.replace(get_token() or "\0", "***")) from error
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        return f"{error} {_reason(error.__cause__)}"  # of a thread that sends files
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, RevisionNotFoundError):
+        return f"{status}: there is no such revision"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{status}: there is no such repository, or none that your token opens (HF_TOKEN, or hf auth login)"
+    if isinstance(error, EntryNotFoundError):
+        return f"{status}: there is no such file"
+    if status in (401, 403):
+        return f"{status}: your token does not allow it (HF_TOKEN, or hf auth login). {error}"
+    return str(error)
+
+
+def _batches(add: "list[CommitOperationAdd]") -> "Iterator[list[CommitOperationAdd]]":
+    batch: list[CommitOperationAdd] = []
+    for operation in add:
+        batch.append(operation)
+        if len(batch) == BATCH_FILES or sum(each.upload_info.size for each in batch) >= BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without huggingface_hub's own progress, which is a bar a file."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

@@ -1,0 +1,118 @@
+"""Caricature: what a layer keeps of a real picture, exaggerated.
+
+Olah et al. 2018, https://distill.pub/2018/building-blocks; Lucid's recipes/caricature.py. From noise, a picture is made
+that the layer answers to as it does to the real one, only more strongly: what the layer cannot tell apart is free, and
+what it sees grows. Early layers give the edges and textures back, middle ones parts, late ones what they take it for.
+
+The picture and its caricature go through the same random view at each step, so that places stay where they are.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.lenses.frames import GENTLE, fill, layer_size, squares
+from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.pictures.sources import SOURCES
+from microscope_atlas.rendering import objectives
+from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, span
+from microscope_atlas.rendering.views import centre
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of caricatures."""
+
+    ascent: Ascent
+    max_size: int | None  # px on a side; None: the network's input
+    power: float = 2.0  # of the cosine; by eye: at 0 (Lucid's) inception_5b forgets the arrangement, at 4 little grows
+    sources: tuple[str, ...] = tuple(SOURCES)  # pictures that come with the package
+    batch: int = 6  # pictures at once
+
+
+DRAFT_SOURCES = ("astronaut", "cat", "temple", "flower", "raccoon", "coffee")
+
+RECIPES: dict[Quality, Recipe] = {
+    # fewer steps that are longer: with 0.05, 64 leave the picture pale
+    "draft": Recipe(Ascent(steps=64, learning_rate=0.08, views=GENTLE), max_size=144, sources=DRAFT_SOURCES),
+    "standard": Recipe(Ascent(steps=256, views=GENTLE, precision="bfloat16"), max_size=None),
+    "microscope": Recipe(Ascent(steps=512, views=GENTLE), max_size=None),  # as many steps as Lucid's
+}
+
+
+class Caricature(Lens):
+    """The lens."""
+
+    table = schema.CARICATURE
+    divisible = False
+
+    def recipe(self, quality: Quality) -> Recipe:
+        return RECIPES[quality]
+
+    def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
+        for at in range(0, len(recipe.sources), recipe.batch):
+            yield _batch(subject, recipe.sources[at : at + recipe.batch], recipe)
+
+
+def caricatures(
+    network: Network,
+    pictures: Tensor,
+    layers: Sequence[str],
+    seeds: Sequence[int],
+    recipe: Recipe,
+    size: int,
+    every: int | None = None,
+    batch: int = 2,
+) -> Generator[Frame, None, None]:
+    """Caricatures of `size` px of pictures (batch, 3, span, span), RGB in [0, 1], each of its own of `layers`.
+
+    Frames come after each `every` steps, if given, and at the end; closing the generator ends the work. The network
+    runs once for all, as far as the deepest of the layers. The pictures have the size of the canvas,
+    `span(recipe.ascent, size)`, and are on the network's device; see `square`.
+    """
+    count = len(layers)
+    names = list(dict.fromkeys(layers))
+
+    def own(shown: Tensor) -> list[Tensor]:
+        acts = dict(zip(names, network(shown, names), strict=True))
+        return [acts[layers[i % count]][i] for i in range(len(shown))]
+
+    objective = objectives.Caricature(recipe.power)
+    yield from ascend(
+        own, objective, seeds, recipe.ascent, size, pictures.device, batch=batch, every=every, beside=pictures
+    )
+
+
+def _batch(subject: Subject, sources: Sequence[str], recipe: Recipe) -> list[Row]:
+    """Rows of one batch of caricatures."""
+    size = layer_size(subject.layer, subject.organism.input_size, recipe.max_size)
+    canvas_size = span(recipe.ascent, size)
+    pictures = squares(sources, canvas_size).to(subject.device)
+    rows: list[Row] = [{"source": name, "seed": seed(subject.key(), Caricature.table.name, name)} for name in sources]
+    *_, last = caricatures(
+        subject.graph,
+        pictures,
+        [subject.layer.name] * len(sources),
+        [row["seed"] for row in rows],
+        recipe,
+        size,
+        batch=subject.least(recipe.batch),
+    )
+    fill(rows, last, True, {**settings(recipe), "size": size, "canvas_size": canvas_size})
+    for row, cosine in zip(rows, _cosines(subject, last.pictures, centre(pictures, size)), strict=True):
+        row["cosine"] = None if row["flag"] == "nan" else cosine
+    return rows
+
+
+def _cosines(subject: Subject, pictures: Tensor, others: Tensor) -> list[float]:
+    """Between the layer's activations of each picture and of its other."""
+    with torch.no_grad():
+        # one pass for both: a picture is never alone in its batch
+        acts = subject.activations(subject.layer.name)(
+            torch.cat([pictures, others]).contiguous(memory_format=torch.channels_last)
+        )
+    return [objectives.cosine(*pair).item() for pair in zip(*acts.chunk(2), strict=True)]

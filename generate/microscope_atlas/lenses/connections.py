@@ -1,0 +1,136 @@
+"""Connections: the units of the layers before and after that a unit is wired to most strongly.
+
+Each pair of units has a kernel, its expanded weights (see models/expanded.py): how much the later unit, at its centre
+position and before its rectifier, rises with the earlier unit's activation at each position around it.
+
+Excitatory and inhibitory connections are ranked each on its own, by the L2 norm of the kernel's positive and of its
+negative part. A plain sum would lose what circuits are made of: a car detector is excited by windows above and
+inhibited by windows below (Olah et al. 2020, https://distill.pub/2020/circuits/zoom-in), which sum to little although
+they are among its strongest inputs. So one unit may stand in both lists.
+
+An influence may cancel further back, where two earlier units always fire together: the weights cannot tell.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.lenses.feature_visualization import size
+from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, settings
+from microscope_atlas.models.networks.expanded import composable, compose
+from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.networks.linearised import differentiate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of connections."""
+
+    top: int = 10  # strongest units of each neighbouring layer and sign
+    crop: int = 5  # positions on a side of a stored kernel
+    batch: int = 128  # units of the later layer whose kernels are made at once
+
+
+@dataclass(frozen=True)
+class Wires:
+    """What is kept of the kernels between all units of two layers; each field begins (later units, earlier units)."""
+
+    kernels: Tensor  # their middle: (..., height, width), at most Recipe.crop each
+    sums: Tensor  # over all positions
+    parts: Mapping[int, Tensor]  # sign -> L2 norm of the kernel's values of that sign, over all positions
+    extent: int  # positions on the longer side of the kernels before they were cropped
+    linearisation: str  # how they were found
+
+
+class Connections(Lens):
+    """The lens."""
+
+    table = schema.CONNECTIONS
+    divisible = False
+
+    def recipe(self, quality: Quality) -> Recipe:
+        return Recipe()
+
+    def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
+        layer = subject.layer.name
+        for earlier, later in subject.organism.edges:
+            if later == layer:
+                yield _ranked(wires(subject, earlier, later, recipe), units, "input", earlier, recipe)
+            elif earlier == layer:
+                yield _ranked(wires(subject, earlier, later, recipe), units, "output", later, recipe)
+
+
+def wires(subject: Subject, earlier: str, later: str, recipe: Recipe) -> Wires:
+    """The kernels between two layers, made anew for all units: rounding must not depend on which are asked for."""
+    network, between = subject.graph, (earlier, later, list(subject.organism.layers))
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        if isinstance(network, Graph) and composable(network, *between):
+            linearisation, found = "closed form", compose(network, *between, subject.organism.input_size, recipe.batch)
+        else:
+            linearisation, px = "gradient", size(subject.organism.layer(later), subject.organism.input_size, None)
+            found = differentiate(network, *between, px, recipe.batch)
+        kept = [_kept(kernels, recipe.crop) for kernels in found]
+    kernels, sums, positive, negative, extents = (torch.cat(each).cpu() for each in zip(*kept, strict=True))
+    return Wires(kernels, sums, {1: positive, -1: negative}, int(extents.max()), linearisation)
+
+
+def _kept(kernels: Tensor, crop: int) -> tuple[Tensor, ...]:
+    """Of kernels (later units, earlier units, height, width): the fields of Wires."""
+    top, left = (max(0, length // 2 - crop // 2) for length in kernels.shape[2:])
+    middle = kernels[:, :, top : top + crop, left : left + crop].clone()
+    parts = [part.norm(dim=(2, 3)) for part in (kernels.clamp(min=0), kernels.clamp(max=0))]
+    return middle, kernels.sum((2, 3)), *parts, torch.tensor([max(kernels.shape[2:])])
+
+
+def cropped(kernels: Tensor, side: int) -> Tensor:
+    """The middle (..., side, side) of kernels (..., height, width), with zeros around smaller ones.
+
+    Of an even length the middle is the second of the two positions there, as a map's centre neuron is.
+    """
+    height, width = kernels.shape[-2:]
+    top, left = (side // 2 - length // 2 for length in (height, width))
+    return F.pad(kernels, (left, side - width - left, top, side - height - top))
+
+
+def _ranked(wires: Wires, units: Sequence[int], towards: str, other_layer: str, recipe: Recipe) -> list[Row]:
+    """Rows of the strongest connections of these units, each sign on its own; of equals the lower unit is first.
+
+    What has no value of a sign does not connect with it and gets no row, but the first, so that none is missing.
+    """
+    rows: list[Row] = []
+    made = {**settings(recipe), "linearisation": wires.linearisation}
+    each = torch.tensor(list(units))[:, None]
+    for sign, part in wires.parts.items():
+        seen = part if towards == "input" else part.T
+        others = seen[each[:, 0]].sort(dim=1, descending=True, stable=True).indices[:, : recipe.top]
+        at = (each, others) if towards == "input" else (others, each)
+        columns = {
+            "other_unit": others,
+            "strength": part[at],
+            "weight": wires.sums[at],
+            "norm": torch.stack([part[at] for part in wires.parts.values()]).norm(dim=0),
+            "kernel": cropped(wires.kernels[at], recipe.crop),
+        }
+        for unit, *values in zip(units, *(column.tolist() for column in columns.values()), strict=True):
+            for rank, found in enumerate(zip(*values, strict=True)):
+                row = dict(zip(columns, found, strict=True))
+                if row["strength"] == 0 and rank > 0:
+                    break
+                rows.append(
+                    {
+                        "unit": unit,
+                        "towards": towards,
+                        "other_layer": other_layer,
+                        "sign": sign,
+                        "rank": rank,
+                        **row,
+                        "extent": wires.extent,
+                        "flag": "dead" if row["strength"] == 0 else None if row["strength"] < torch.inf else "nan",
+                        "recipe": made,
+                    }
+                )
+    return rows

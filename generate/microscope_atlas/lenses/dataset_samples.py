@@ -1,0 +1,97 @@
+"""Dataset samples: natural pictures that excite a unit, from its best down to those that leave it cold.
+
+A digest of `responses`, which knows which pictures and where: what the unit sees there is cut out of the picture. Sets
+that may not be passed on can be pointed at instead: number of the picture and box, without the image.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.errors import NotRendered, PicturesFailed
+from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject
+from microscope_atlas.pictures.decoder import fitted
+from microscope_atlas.pictures.sets import default_revision, picture_set
+from microscope_atlas.pictures.sources import DEFAULT
+
+Pixels = npt.NDArray[np.uint8]
+
+KEPT = 1024  # fitted pictures in memory; 154 MB at 224 px
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of dataset samples."""
+
+    pictures: str  # name of the picture set that the responses are to
+    revision: str  # of its content
+    crops: bool = True  # whether rows hold what the unit sees; otherwise they only point at it
+
+
+class DatasetSamples(Lens):
+    """The lens."""
+
+    table = schema.DATASET_SAMPLES
+    divisible = True
+
+    def recipe(self, quality: Quality) -> Recipe:
+        return Recipe(DEFAULT, default_revision())
+
+    def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
+        pictures = picture_set(recipe.pictures, recipe.revision) if recipe.crops else None
+        responses = [
+            row
+            for part in subject.read("responses", ("unit", "samples", "flag", "recipe"))
+            for row in part.filter(pc.is_in(part["unit"], pa.array(units, pa.int32()))).to_pylist()
+        ]
+        if absent := set(units) - {response["unit"] for response in responses}:
+            raise NotRendered(
+                f"the atlas has no responses of units {sorted(absent)} of {subject.key()}; render --lens responses too"
+            )
+
+        @lru_cache(KEPT)  # a layer's units share their best pictures
+        def shown(number: int) -> Pixels:
+            assert pictures is not None
+            return np.array(fitted(pictures[number], subject.organism.input_size))
+
+        for response in responses:
+            yield list(_rows(subject, response, shown if recipe.crops else None, recipe))
+
+
+def _rows(subject: Subject, response: Row, shown: Callable[[int], Pixels] | None, recipe: Recipe) -> Iterator[Row]:
+    """Rows of one unit: its samples; where it has none because it is not finite, one that says so."""
+    made = json.loads(response["recipe"])
+    if (made["pictures"], made["revision"]) != (recipe.pictures, recipe.revision):
+        raise PicturesFailed(
+            f"{subject.key(response['unit'])} has responses to {made['pictures']} at {made['revision']}, not to "
+            f"{recipe.pictures} at {recipe.revision}; name the same --pictures for both"
+        )
+    shared = {"set": recipe.pictures, "revision": recipe.revision, "flag": response["flag"], "unit": response["unit"]}
+    if not response["samples"]:
+        nothing = dict.fromkeys(("activation", "picture", "image", "left", "top", "right", "bottom"))
+        yield {**shared, "bucket": "top", "rank": 0, **nothing}
+    size = subject.organism.input_size
+    for sample in response["samples"]:
+        x, y = sample.pop("x"), sample.pop("y")
+        (left, right), (top, bottom) = (field(subject.layer, at, size) for at in (x, y))
+        image = None
+        if shown is not None:
+            image = torch.from_numpy(shown(sample["picture"])[top:bottom, left:right].copy())
+        yield {**shared, **sample, "image": image, "left": left, "top": top, "right": right, "bottom": bottom}
+
+
+def field(layer: Layer, position: int | None, size: int) -> tuple[int, int]:
+    """What a position of a layer sees of a picture of `size` px, along one side: [start, stop)."""
+    if position is None or layer.receptive_field is None:
+        return 0, size
+    start = layer.origin + position * layer.stride
+    return max(start, 0), min(start + layer.receptive_field, size)

@@ -1,0 +1,212 @@
+"""Feature visualization: the picture that excites a unit most, found by gradient ascent from noise.
+
+Olah, Mordvintsev and Schubert 2017, https://distill.pub/2017/feature-visualization. Each unit is shown by two
+objectives, `channel` and `neuron`, in both directions, and by a set of variants made to differ ("Diversity" there).
+
+Three methods. `fourier` is that article's. `maco` (Fel et al. 2023, https://arxiv.org/abs/2306.06805) holds the picture
+to the amplitudes of natural ones, so that late layers cannot drift into noise; it looks at crops, which have no centre
+neuron. `transparent` (Mordvintsev et al. 2018, https://distill.pub/2018/differentiable-parameterizations) leaves out
+what the unit does not need.
+
+Where the score is taken. +1 is taken behind the rectifier, as papers do. A rectifier hides what lies below zero, so -1
+is taken before it; otherwise any picture that leaves the unit silent would do. A ReLU6 hides what lies above six too,
+so there both are taken before it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.schema import METHODS
+from microscope_atlas.lenses.frames import fill, pixels, squares
+from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.rendering.ascend import Ascent, ascend
+from microscope_atlas.rendering.canvas import Stretch
+from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
+from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
+from microscope_atlas.rendering.transparent import Transparent
+
+OBJECTIVES: dict[str, Callable[[Tensor], Objective]] = {"channel": Channel, "neuron": Neuron}
+
+
+@dataclass(frozen=True)
+class Maco:
+    """Settings of MACO."""
+
+    steps: int = 128
+    learning_rate: float = 0.5  # Adam's
+    crops: Crops = field(default_factory=Crops)
+    pictures: tuple[str, ...] = (  # that amplitudes are taken from; of generate/pictures, those taken on the ground
+        *("admiral", "astronaut", "bricks", "cat", "coffee"),
+        *("flower", "grass", "raccoon", "rocket", "temple"),
+    )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of feature visualization."""
+
+    ascent: Ascent  # of `fourier` and `transparent`
+    max_size: int | None  # px on a side; None: up to the network's input
+    variants: int  # pictures in the diversity set of `fourier`; 0: none
+    diversity_weight: float = 1.0  # of likeness to the other variants, a share of the score; see Diverse
+    batch: int = 64  # pictures at once, at most
+    batch_pixels: int = 16 * 224**2  # of all pictures at once; benchmarks/batch.py
+    methods: tuple[str, ...] = ("fourier",)  # of METHODS
+    maco: Maco = field(default_factory=Maco)
+    background_std: float = 0.5  # of the spectra behind transparent pictures; Lucid's collapse_alpha_random
+
+
+RECIPES: dict[Quality, Recipe] = {
+    "draft": Recipe(Ascent(steps=128), max_size=112, variants=0),
+    "standard": Recipe(
+        Ascent(steps=512, precision="bfloat16"), None, variants=4, methods=tuple(METHODS), maco=Maco(steps=256)
+    ),
+    "microscope": Recipe(Ascent(steps=4096), None, variants=4, methods=tuple(METHODS), maco=Maco(steps=1024)),
+}
+
+
+class FeatureVisualization(Lens):
+    """The lens."""
+
+    table = schema.FEATURE_VISUALIZATION
+    divisible = True
+
+    def recipe(self, quality: Quality) -> Recipe:
+        return RECIPES[quality]
+
+    def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
+        px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+        recipe = replace(recipe, batch=at_once(recipe, px))
+        for method in recipe.methods:
+            for objective, direction in METHODS[method]:
+                for some in _chunks(units, recipe.batch):
+                    yield _batch(subject, some, method, objective, direction, [0], recipe)
+        if recipe.variants and "fourier" in recipe.methods:
+            for some in _chunks(units, max(1, recipe.batch // recipe.variants)):
+                yield _batch(subject, some, "fourier", "channel", 1, range(1, recipe.variants + 1), recipe)
+
+
+def size(layer: Layer, input_size: int, max_size: int | None) -> int:
+    """Pixels on a side of a layer's pictures: its receptive field and 16 px more, never above the network's input.
+
+    A unit that sees 7 px shows all it has on 48; more canvas would only repeat it. Dense layers get the whole input.
+    """
+    if layer.receptive_field is None:
+        return input_size
+    wanted = -(-(layer.receptive_field + 16) // 16) * 16
+    return min(max(wanted, 48), max_size or input_size, input_size)
+
+
+def at_once(recipe: Recipe, px: int) -> int:
+    """How many pictures of `px` on a side make a batch."""
+    return max(1, min(recipe.batch, recipe.batch_pixels // px**2))
+
+
+def shift(layer: Layer, most: float) -> float:
+    """Pixels that views of a layer are shifted by at most: a quarter of its receptive field, never more than `most`.
+
+    The centre neuron of an early layer would otherwise be shown a place that is not its own.
+    """
+    return most if layer.receptive_field is None else min(most, layer.receptive_field / 4)
+
+
+def target(network: Network, layer: str, direction: int) -> str:
+    """The node whose activations are optimised; see the head of this file."""
+    return layer if network.rectified(layer) and direction > 0 else network.preactivation(layer)
+
+
+@lru_cache(maxsize=2)
+def natural_amplitudes(names: tuple[str, ...], size: int) -> Tensor:
+    """Of the pictures `names` that come with the package, their middle squares at `size` px: see `amplitudes`."""
+    return amplitudes(squares(names, size))
+
+
+def _batch(
+    subject: Subject,
+    units: Sequence[int],
+    method: str,
+    objective: str,
+    direction: int,
+    variants: Sequence[int],
+    recipe: Recipe,
+) -> list[Row]:
+    """Rows of one batch of pictures: these variants of each of these units."""
+    named = [] if method == "fourier" else [method]
+    rows: list[Row] = [
+        {
+            "unit": unit,
+            "method": method,
+            "objective": objective,
+            "direction": direction,
+            "variant": variant,
+            "seed": seed(subject.key(unit), objective, direction, variant, *named),
+        }
+        for unit in units
+        for variant in variants
+    ]
+    node = target(subject.graph, subject.layer.name, direction)
+    px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+    most = shift(subject.layer, recipe.ascent.views.shift)
+    each = torch.tensor([row["unit"] for row in rows], device=subject.device)
+
+    def asked(each: Tensor) -> Objective:
+        return Direction(OBJECTIVES[objective](each), direction)
+
+    ascent = replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most))
+    ascent, stretch, views = _approach(method, px, ascent, recipe)
+    ascended = asked(each.repeat_interleave(views))
+    if len(variants) > 1:
+        ascended = Diverse(ascended, len(variants), recipe.diversity_weight)
+    *_, last = ascend(
+        subject.activations(node),
+        ascended,
+        [row["seed"] for row in rows],
+        ascent,
+        px,
+        subject.device,
+        score=asked(each),
+        batch=subject.least(recipe.batch),
+        stretch=stretch,
+    )
+    made = {**settings(recipe), "size": px, "shift": most, "target": node}
+    silent = node == subject.layer.name and direction > 0  # behind a rectifier nothing is below zero
+    agreement = _agreement(subject.activations(node), last.pictures, len(variants))
+    fill(rows, last, silent, made)
+    opacities = [None] * len(rows) if last.opacity is None else last.opacity
+    for row, alike, opacity in zip(rows, agreement, opacities, strict=True):
+        row["agreement"] = alike
+        row["opacity"] = None if opacity is None or row["flag"] == "nan" else pixels(opacity)
+    return rows
+
+
+def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe) -> tuple[Ascent, Stretch | None, int]:
+    """How a method goes about it: the loop's settings, the canvas, and how many views of a picture make a step."""
+    if method == "maco":
+        maco = recipe.maco
+        stretch = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px), crops=maco.crops)
+        return replace(ascent, steps=maco.steps, learning_rate=maco.learning_rate), stretch, maco.crops.count
+    if method == "transparent":
+        behind = recipe.background_std
+        return ascent, partial(Transparent, std=ascent.spectrum_std, views=ascent.views, background_std=behind), 1
+    return ascent, None, 1
+
+
+def _agreement(activations: Callable[[Tensor], Tensor], pictures: Tensor, variants: int) -> Sequence[float | None]:
+    """How alike each picture and the other variants of its unit are to the network: see `similarity`."""
+    if variants < 2:
+        return [None] * len(pictures)
+    with torch.no_grad():
+        alike = similarity(activations(pictures.contiguous(memory_format=torch.channels_last)), variants)
+    return [value if math.isfinite(value) else None for value in alike.tolist()]
+
+
+def _chunks(units: Sequence[int], length: int) -> Iterator[Sequence[int]]:
+    return (units[at : at + length] for at in range(0, len(units), length))

@@ -1,0 +1,153 @@
+"""What a lens is: a technique that makes rows about a layer, or about each of its units.
+
+Some lenses look at the network. Others are digests: they look at rows that other lenses have made, and name them in
+`reads`; an atlas makes those anew whenever what they were made from has changed.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Protocol
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.tables import Level, Scope, Table
+from microscope_atlas.errors import WrongLevel
+from microscope_atlas.keys import Key
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.organism import Organism
+
+Row = dict[str, Any]
+
+Quality = Literal["draft", "standard", "microscope"]
+QUALITIES: tuple[Quality, ...] = ("draft", "standard", "microscope")
+
+
+class Read(Protocol):
+    """Rows that were made before, part by part: of a whole atlas they may be more than fits the memory."""
+
+    def __call__(self, table: str, columns: Sequence[str], scope: Scope = "atlas") -> Iterator[pa.Table]:
+        """These columns of a table that the lens reads, shard after shard, sorted by its keys.
+
+        With scope `layer` only those of the subject's own layer, although the lens reads all.
+        """
+
+
+def _nothing(table: str, columns: Sequence[str], scope: Scope = "atlas") -> Iterator[pa.Table]:
+    raise AssertionError(f"{table} is not among what the lens says that it reads")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a lens looks at: a layer of a network with its weights, and rows that were made before."""
+
+    organism: Organism
+    layer: Layer
+    device: torch.device  # that the network is on
+    load: Callable[[], Network]
+    read: Read = _nothing
+
+    @cached_property
+    def graph(self) -> Network:
+        """The network; loaded when it is first asked for, which digests never do."""
+        return self.load()
+
+    def activations(self, node: str) -> Callable[[Tensor], Tensor]:
+        """Activations at `node`, the network cut behind it."""
+        return lambda pictures: self.graph(pictures, [node])[0]
+
+    def least(self, batch: int) -> int:
+        """How many pictures go through the network together, at least: fewer are joined by copies.
+
+        On a CPU two: one alone takes another kernel, which rounds differently. An accelerator may round differently
+        with any other number, so there it is always the recipe's `batch`.
+        """
+        return 2 if self.device.type == "cpu" else batch
+
+    def key(self, unit: int | None = None) -> str:
+        """Of the layer, or of a unit."""
+        return str(Key(self.organism.name, self.layer.name, unit))
+
+
+class Lens(ABC):
+    """A technique, which fills one table."""
+
+    table: ClassVar[Table]  # says its name, what a row is about, and what it reads
+    divisible: ClassVar[bool]  # whether a layer's units may be spread over shards at no cost; else one pass gives all
+
+    @property
+    def name(self) -> str:
+        return self.table.name
+
+    @property
+    def level(self) -> Level:
+        """What a row is about."""
+        return self.table.level
+
+    @property
+    def reads(self) -> Mapping[str, Scope]:
+        """Tables that its rows are made from; of a lens that looks at the network: none."""
+        return self.table.reads
+
+    @abstractmethod
+    def recipe(self, quality: Quality) -> Any:
+        """Its settings at a quality, a frozen dataclass of plain values; they become part of every row."""
+
+    def count(self, settings: Mapping[str, Any]) -> int | None:
+        """How many rows a unit, or a layer, gets with these settings; None: it depends."""
+        return self.table.count(settings)
+
+    @abstractmethod
+    def rows(self, subject: Subject, units: Sequence[int], recipe: Any) -> Iterator[list[Row]]:
+        """Rows about these units, or about the layer, some at a time, in any order.
+
+        Images are bytes, (height, width, 3), with opacity (height, width, 4) or gray (height, width), or files. Left
+        out are the columns that the shard adds: model, layer, weights_sha256, software, device; and `recipe`, where the
+        row has nothing to add to the lens' settings.
+        """
+
+
+def seed(*parts: object) -> int:
+    """The seed of a row's own random stream, from what identifies the row: 63 bits of sha256."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def settings(recipe: Any) -> dict[str, Any]:
+    """A recipe as the plain values that JSON gives back: lists, no tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return plain
+
+
+def restored(like: Any, settings: Mapping[str, Any]) -> Any:
+    """A recipe such as `like` from its plain values.
+
+    ValueError for settings that it does not have or lacks, or whose values are of another kind.
+    """
+    if not isinstance(settings, Mapping) or set(settings) != {field.name for field in fields(like)}:
+        raise ValueError(f"settings {settings!r} are not those of {type(like).__name__}")
+    return replace(like, **{name: _typed(name, getattr(like, name), value) for name, value in settings.items()})
+
+
+def _typed(name: str, like: Any, value: Any) -> Any:
+    if is_dataclass(like):
+        return restored(like, value)
+    if isinstance(like, tuple) and isinstance(value, list | tuple):
+        return tuple(_typed(name, like[0] if like else None, each) for each in value)
+    kinds = (int, float) if isinstance(like, float) else (type(like),)
+    if like is not None and value is not None and type(value) not in kinds:
+        raise ValueError(f"{name} is {value!r}, expected {type(like).__name__}")
+    return value
+
+
+def refuse_level(lens: Lens, key: Key) -> None:
+    """WrongLevel where a lens is pointed at something it does not look at."""
+    level = "model" if key.layer is None else "layer" if key.unit is None else "unit"
+    if level != lens.level:
+        raise WrongLevel(f"{lens.name} looks at a {lens.level}; {key} is a {level}")

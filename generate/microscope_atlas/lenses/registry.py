@@ -1,0 +1,47 @@
+"""The lenses, by name. A new one is a new file and one line here, below the lenses that it reads."""
+
+from collections.abc import Iterable
+
+from microscope_atlas.errors import unknown
+from microscope_atlas.lenses.caricature import Caricature
+from microscope_atlas.lenses.connections import Connections
+from microscope_atlas.lenses.dataset_samples import DatasetSamples
+from microscope_atlas.lenses.deepdream import DeepDream
+from microscope_atlas.lenses.feature_visualization import FeatureVisualization
+from microscope_atlas.lenses.lens import Lens
+from microscope_atlas.lenses.responses import Responses
+from microscope_atlas.lenses.sheets import Sheets
+from microscope_atlas.lenses.synthetic_tuning import SyntheticTuning
+from microscope_atlas.lenses.units import Units
+
+LENSES: dict[str, Lens] = {
+    "feature_visualization": FeatureVisualization(),
+    "responses": Responses(),
+    "synthetic_tuning": SyntheticTuning(),
+    "connections": Connections(),
+    "deepdream": DeepDream(),
+    "caricature": Caricature(),
+    "dataset_samples": DatasetSamples(),
+    "units": Units(),
+    "sheets": Sheets(),
+}
+
+
+def lens(name: str) -> Lens:
+    """The lens called `name`; UnknownName with the nearest names where there is none."""
+    if name not in LENSES:
+        raise unknown("lens", name, "the lenses", LENSES)
+    return LENSES[name]
+
+
+def rounds(names: Iterable[str]) -> list[list[str]]:
+    """The digests among `names`, in rounds: each reads what the network's lenses and earlier rounds have made."""
+    found: dict[int, list[str]] = {}
+    for name in names:
+        if lens(name).reads:
+            found.setdefault(_depth(name), []).append(name)
+    return [found[depth] for depth in sorted(found)]
+
+
+def _depth(name: str) -> int:
+    return max((1 + _depth(read) for read in lens(name).reads), default=0)

@@ -1,0 +1,201 @@
+"""Responses: what natural pictures do to the units of a layer, from one pass of a picture set through the network.
+
+The table that others read: dataset samples, comparisons of units, and the scale of a visualization's score. Memory is
+bounded whatever the length of the set: of every unit the best pictures so far are kept, and the strongest response in
+some evenly spaced pictures, which quantiles, buckets and the random samples are taken from.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.lenses.feature_visualization import target
+from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed
+from microscope_atlas.pictures.sets import default_revision, picture_set
+from microscope_atlas.pictures.sources import DEFAULT
+
+PROBABILITIES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)  # of the column `quantiles`
+BUCKETS = ((0.9, 0.99), (0.75, 0.9), (0.5, 0.75), (0.25, 0.5), (0.0, 0.25))  # quantiles that samples are taken between
+
+SCORES = (("channel", 1), ("channel", -1), ("neuron", 1), ("neuron", -1))  # of feature visualization
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of responses."""
+
+    pictures: str  # name of a picture set
+    revision: str  # of its content
+    batch: int = 16  # pictures at once
+    top: int = 16  # best pictures of a unit that are kept
+    per_bucket: int = 4  # samples from each bucket, and random ones
+    max_responses: int = 2048  # pictures, evenly spaced in the set, that each unit's response is kept of
+
+
+class Responses(Lens):
+    """The lens."""
+
+    table = schema.RESPONSES
+    divisible = False
+
+    def recipe(self, quality: Quality) -> Recipe:
+        return Recipe(DEFAULT, default_revision())
+
+    def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
+        yield _rows(subject, units, recipe)
+
+
+@dataclass
+class Best:
+    """The best pictures of every unit so far, best first; of equally good ones the earlier."""
+
+    most: int
+    values: list[Tensor] = field(default_factory=list)  # at most one of each; (pictures, units)
+    found: list[Tensor] = field(default_factory=list)  # (pictures, units, 2): number of the picture, position in it
+
+    def add(self, values: Tensor, numbers: Tensor, positions: Tensor) -> None:
+        """Take in a batch: values and positions are (batch, units), the pictures' numbers (batch)."""
+        values = torch.cat([*self.values, values])
+        found = torch.cat([*self.found, torch.stack([numbers[:, None].expand_as(positions), positions], 2)])
+        order = values.sort(stable=True, dim=0, descending=True).indices[: self.most]
+        self.values = [values.gather(0, order)]
+        self.found = [found.gather(0, order[:, :, None].expand(-1, -1, 2))]
+
+
+@dataclass
+class Seen:
+    """What a pass has gathered so far about all units of a layer, so that none depends on which are asked for."""
+
+    wanted: frozenset[int]  # numbers of the pictures whose responses are kept
+    top: Best
+    scores: dict[tuple[str, int], Best]
+    num_pictures: int = 0
+    num_positions: int = 0  # of a picture
+    width: int | None = None  # positions in a row of the map; None: there is no map
+    means: Tensor | float = 0.0  # sum of the pictures' means, float64
+    silent: Tensor | int = 0  # positions at or below zero
+    kept: list[int] = field(default_factory=list)  # numbers of the pictures kept so far
+    maxima: list[Tensor] = field(default_factory=list)  # of those, (pictures, units)
+    places: list[Tensor] = field(default_factory=list)  # positions of the maxima
+
+    def add(self, acts: Tensor, targets: Mapping[int, Tensor]) -> None:
+        """Take in a batch: activations of the layer, and where each direction's objectives are taken."""
+        maps = _maps(acts)
+        batch = range(self.num_pictures, self.num_pictures + len(maps))
+        numbers = torch.arange(batch.start, batch.stop, device=maps.device)
+        maxima, places = maps.max(2)
+        self.top.add(maxima, numbers, places)
+        for (objective, direction), best in self.scores.items():
+            at = direction * _maps(targets[direction])
+            best.add(at.mean(2) if objective == "channel" else at.amax(2), numbers, places)
+        kept = [number for number in batch if number in self.wanted]
+        rows = [number - batch.start for number in kept]
+        self.kept += kept
+        self.maxima.append(maxima[rows].cpu())
+        self.places.append(places[rows].cpu())
+        self.means = self.means + maps.mean(2).double().sum(0)
+        self.silent = self.silent + (maps <= 0).sum((0, 2))
+        self.num_pictures, self.num_positions = batch.stop, maps.shape[2]
+        self.width = acts.shape[3] if acts.dim() == 4 else None
+
+
+def _rows(subject: Subject, units: Sequence[int], recipe: Recipe) -> list[Row]:
+    seen = _look(subject, recipe)
+    maxima, places = (torch.cat(parts).numpy() for parts in (seen.maxima, seen.places))
+    quantiles = np.quantile(maxima, PROBABILITIES, axis=0).astype(np.float32)
+    top, found = seen.top.values[0].cpu().numpy(), seen.top.found[0].cpu().numpy()
+    natural = {score: best.values[0].double().mean(0).tolist() for score, best in seen.scores.items()}
+    assert isinstance(seen.means, Tensor)
+    assert isinstance(seen.silent, Tensor)
+    means = (seen.means / seen.num_pictures).tolist()
+    silent = (seen.silent / (seen.num_pictures * seen.num_positions)).tolist()
+    rectified = subject.graph.preactivation(subject.layer.name) != subject.layer.name
+
+    def samples(unit: int) -> Iterator[Row]:
+        for rank, (value, (number, place)) in enumerate(zip(top[:, unit], found[:, unit], strict=True)):
+            yield _sample("top", rank, number, value, place, seen.width)
+        for bucket, picked in buckets(maxima[:, unit], recipe.per_bucket, seed(subject.key(unit), "random")).items():
+            for rank, at in enumerate(picked):
+                yield _sample(bucket, rank, seen.kept[at], maxima[at, unit], places[at, unit], seen.width)
+
+    def row(unit: int) -> Row:
+        excited = [{"objective": o, "direction": d, "activation": each[unit]} for (o, d), each in natural.items()]
+        if not np.isfinite([means[unit], top[0, unit], *(score["activation"] for score in excited)]).all():
+            nothing = dict.fromkeys(("mean", "maximum", "sparsity"))
+            return {
+                "unit": unit,
+                **nothing,
+                "quantiles": [],
+                "responses": [],
+                "samples": [],
+                "natural": [],
+                "flag": "nan",
+            }
+        return {
+            "unit": unit,
+            "mean": means[unit],
+            "maximum": float(top[0, unit]),
+            "quantiles": quantiles[:, unit],
+            "sparsity": silent[unit],
+            "responses": maxima[:, unit],
+            "samples": list(samples(unit)),
+            "natural": excited,
+            # where nothing rectifies, below zero is an answer like others
+            "flag": "dead" if rectified and top[0, unit] <= 0 else None,
+        }
+
+    return [row(unit) for unit in units]
+
+
+def buckets(maxima: Any, count: int, seed: int) -> dict[str, list[int]]:
+    """Which pictures stand for each bucket: `count` of them at most, spread evenly over it, the strongest first.
+
+    `maxima` is (pictures). A bucket has those between two quantiles, `0.9-0.99`; `random` is drawn from all.
+    """
+    strongest = np.argsort(-maxima, kind="stable")
+    picked = {}
+    for low, high in BUCKETS:
+        start, stop = round((1 - high) * len(maxima)), round((1 - low) * len(maxima))
+        ranks = np.linspace(start, stop - 1, min(count, stop - start)).round().astype(int)
+        picked[f"{low:g}-{high:g}"] = [int(at) for at in strongest[ranks]]
+    drawn = torch.randperm(len(maxima), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+    picked["random"] = sorted(drawn, key=lambda at: (-maxima[at], at))
+    return picked
+
+
+def spaced(length: int, most: int) -> range | list[int]:
+    """At most `most` numbers below `length`, evenly spaced."""
+    return range(length) if length <= most else [at * length // most for at in range(most)]
+
+
+def _look(subject: Subject, recipe: Recipe) -> Seen:
+    """Pass the set through the network, cut behind the layer."""
+    pictures = picture_set(recipe.pictures, recipe.revision)
+    layer, graph = subject.layer.name, subject.graph
+    targets = {direction: target(graph, layer, direction) for direction in (1, -1)}
+    nodes = list(dict.fromkeys([layer, *targets.values()]))
+    wanted = frozenset(spaced(len(pictures), recipe.max_responses))
+    seen = Seen(wanted, Best(recipe.top), {score: Best(recipe.top) for score in SCORES})
+    for batch in pictures.batches(subject.organism.input_size, recipe.batch, subject.device):
+        # a lone picture is paired with itself: alone it would be rounded in another way
+        given = batch if len(batch) > 1 else batch.expand(2, -1, -1, -1)
+        with torch.no_grad():
+            acts = {node: value[: len(batch)] for node, value in zip(nodes, graph(given, nodes), strict=True)}
+            seen.add(acts[layer], {direction: acts[node] for direction, node in targets.items()})
+    return seen
+
+
+def _maps(acts: Tensor) -> Tensor:
+    """(batch, units, positions); a neuron has one."""
+    return acts.flatten(2) if acts.dim() == 4 else acts[:, :, None]
+
+
+def _sample(bucket: str, rank: int, number: Any, activation: Any, place: Any, width: int | None) -> Row:
+    """One of a unit's samples, as plain values."""
+    y, x = (None, None) if width is None else divmod(int(place), width)
+    return {"bucket": bucket, "rank": rank, "picture": int(number), "activation": float(activation), "x": x, "y": y}

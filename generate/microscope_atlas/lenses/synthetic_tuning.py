@@ -1,0 +1,218 @@
+"""Synthetic tuning: how strongly a unit answers to families of made stimuli, varied along two axes.
+
+Tuning curves are neuroscience's way to say what a cell prefers; Cammarata et al. 2020, "Curve Detectors",
+https://distill.pub/2020/circuits/curve-detectors, drew them of InceptionV1's units. Three families:
+
+    family     x, around a circle           y                        maximum over
+    gratings   orientation, 180 degrees     frequency, cycles/px     phase
+    curves     direction, 360 degrees       curvature, 1/px          contrast (light, dark), offset
+    colours    hue, 360 degrees             lightness                nothing
+
+render/stimuli.py says how they are drawn; they are centred on the centre neuron's receptive field and sized by it. The
+response is that neuron's, behind the layer's rectifier, as in feature visualization's direction +1; before a ReLU6,
+which would make all strong answers the same.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.lenses.feature_visualization import size, target
+from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, settings
+from microscope_atlas.lenses.receptive_field import field_centre
+from microscope_atlas.rendering.objectives import at_centre
+from microscope_atlas.rendering.stimuli import Stage, blank, colour, curve, grating
+
+COARSE = 0.1  # cycles a pixel: the coarsest grating, where one cycle does not fit the field
+NYQUIST = 0.5  # cycles a pixel: the finest grating that pixels can show
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of synthetic tuning. "Field" is the receptive field in px, at most the picture."""
+
+    max_size: int | None  # of the picture, px on a side; None: up to the network's input
+    orientations: int  # of gratings, over 180 degrees
+    frequencies: int  # from one cycle a field, or COARSE, to NYQUIST, geometric
+    phases: int  # over 360 degrees
+    directions: int  # of curves, over 360 degrees
+    curvatures: int  # from straight lines to the tightest curve, linear
+    offsets: int  # of curves in their direction, from -offset to offset
+    hues: int  # over 360 degrees
+    lightnesses: int  # from black to white
+    contrast: float = 1.0  # of gratings, and of curves to either side
+    tightest: float = 1 / 6  # radius, of the field; never below a stroke's width
+    stroke: float = 1 / 16  # width, of the field; never below 1.5 px
+    offset: float = 1 / 8  # most, of the field
+    batch: int = 32  # pictures at once
+
+
+RECIPES: dict[Quality, Recipe] = {
+    "draft": Recipe(112, 12, 6, 8, 24, 6, 3, 12, 5),
+    "standard": Recipe(None, 24, 16, 12, 48, 10, 5, 24, 9),
+    "microscope": Recipe(None, 36, 24, 16, 72, 16, 7, 36, 17),
+}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A quantity that stimuli are varied in."""
+
+    name: str  # with its unit
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Stimuli for every combination of x, y and what is nested in them."""
+
+    name: str
+    x: Axis  # evenly around a circle, from 0
+    period: float  # of that circle, in the axis' unit
+    y: Axis
+    nested: tuple[Axis, ...]  # a response is the maximum over these
+    draw: Callable[..., Tensor]  # of a value of x, of y, and of each nested axis: (3, size, size)
+
+    @property
+    def stimuli(self) -> list[tuple[float, ...]]:
+        """What each picture is drawn from, in the order (y, x, *nested)."""
+        return [(x, y, *rest) for y, x, *rest in product(*(axis.values for axis in (self.y, self.x, *self.nested)))]
+
+
+class SyntheticTuning(Lens):
+    """The lens."""
+
+    table = schema.SYNTHETIC_TUNING
+    divisible = False
+
+    def recipe(self, quality: Quality) -> Recipe:
+        return RECIPES[quality]
+
+    def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
+        px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+        node = target(subject.graph, subject.layer.name, direction=1)
+        see = subject.activations(node)
+        stage = Stage(px, field_centre(see, subject.layer, px, subject.device), subject.device)
+        field = min(subject.layer.receptive_field or px, px)
+        made = {**settings(recipe), "size": px, "centre": stage.centre, "field": field, "target": node}
+        batch, least = recipe.batch, subject.least(recipe.batch)
+        grey = _answers(see, [blank(stage)], batch, least)[0]
+        for family in families(recipe, stage, field):
+            pictures = (family.draw(*stimulus) for stimulus in family.stimuli)
+            answers = _answers(see, pictures, batch, least)
+            yield [{"recipe": made, **_row(unit, family, answers[:, unit], float(grey[unit]))} for unit in units]
+
+
+def families(recipe: Recipe, stage: Stage, field: float) -> tuple[Family, ...]:
+    """The families for a receptive field of so many px."""
+    contrast, most = recipe.contrast, recipe.offset * field
+    width = max(1.5, recipe.stroke * field)
+    tightest = 1 / max(width, recipe.tightest * field)
+    return (
+        Family(
+            "gratings",
+            _circle("orientation_degrees", 180, recipe.orientations),
+            180,
+            Axis("frequency_cycles_per_px", _plain(np.geomspace(min(1 / field, COARSE), NYQUIST, recipe.frequencies))),
+            (_circle("phase_degrees", 360, recipe.phases),),
+            lambda orientation, frequency, phase: grating(stage, orientation, frequency, phase, contrast),
+        ),
+        Family(
+            "curves",
+            _circle("direction_degrees", 360, recipe.directions),
+            360,
+            Axis("curvature_per_px", _plain(np.linspace(0, tightest, recipe.curvatures))),
+            (
+                Axis("contrast", (contrast, -contrast)),
+                Axis("offset_px", _plain(np.linspace(-most, most, recipe.offsets) if recipe.offsets > 1 else [0.0])),
+            ),
+            lambda direction, curvature, sign, offset: curve(stage, direction, curvature, offset, sign, width),
+        ),
+        Family(
+            "colours",
+            _circle("hue_degrees", 360, recipe.hues),
+            360,
+            Axis("lightness", _plain(np.linspace(0, 1, recipe.lightnesses))),
+            (),
+            lambda hue, lightness: colour(stage, hue, lightness),
+        ),
+    )
+
+
+def _circle(name: str, period: float, count: int) -> Axis:
+    return Axis(name, tuple(period * at / count for at in range(count)))
+
+
+def _plain(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _answers(see: Callable[[Tensor], Tensor], pictures: Iterable[Tensor], batch: int, least: int) -> Matrix:
+    """The centre neuron's response to each picture, of all units: (pictures, units); see Subject.least."""
+    waiting, answers = iter(pictures), []
+    while some := list(islice(waiting, batch)):
+        shown = torch.stack([some[at % len(some)] for at in range(max(len(some), least))])
+        acts = see(shown.contiguous(memory_format=torch.channels_last))[: len(some)]
+        answers.append(acts if acts.dim() == 2 else at_centre(acts))
+    return torch.cat(answers).float().cpu().numpy()
+
+
+def width(profile: Matrix, at: int, baseline: float, period: float) -> float | None:
+    """Full width at half height of the peak at index `at` of a profile around a circle, in the unit of its period.
+
+    Half height lies midway between the baseline and the peak; the flanks are interpolated linearly. None where the
+    profile never falls below half height.
+    """
+    half = (float(profile[at]) + baseline) / 2
+    if not (profile < half).any():
+        return None
+    return (_flank(np.roll(profile, -at), half) + _flank(np.roll(profile[::-1], at + 1), half)) * period / len(profile)
+
+
+def _flank(profile: Matrix, half: float) -> float:
+    """Steps from the start of a profile to where it first falls below half height."""
+    below = int(np.argmax(profile < half))
+    before, after = float(profile[below - 1]), float(profile[below])
+    return below - 1 + (before - half) / (before - after)
+
+
+def _row(unit: int, family: Family, answers: Matrix, grey: float) -> Row:
+    """What a unit's answers to all stimuli of a family say."""
+    shape = tuple(len(axis.values) for axis in (family.y, family.x, *family.nested))
+    responses = answers.reshape(*shape[:2], -1).max(2)
+    peak = float(responses.max())
+    flag = "nan" if not np.isfinite([peak, grey]).all() else "dead" if peak <= 0 else None
+    row: Row = {
+        "unit": unit,
+        "family": family.name,
+        "x_axis": family.x.name,
+        "y_axis": family.y.name,
+        "x_values": list(family.x.values),
+        "y_values": list(family.y.values),
+        "responses": responses.tolist(),
+        "preferred_x": None,
+        "preferred_y": None,
+        "nested_axes": [axis.name for axis in family.nested],
+        "preferred_nested": None,
+        "peak": None if flag == "nan" else peak,
+        "width": None,
+        "blank": None if flag == "nan" else grey,
+        "image": None,
+        "flag": flag,
+    }
+    if flag is None:
+        best = int(answers.argmax())
+        x, y, *nested = family.stimuli[best]
+        across, down = family.x.values.index(x), family.y.values.index(y)
+        row |= {"preferred_x": x, "preferred_y": y, "preferred_nested": nested}
+        row["width"] = width(responses[down], across, float(responses.min()), family.period)
+        row["image"] = (family.draw(x, y, *nested) * 255).round().byte().permute(1, 2, 0).contiguous().cpu()
+    return row

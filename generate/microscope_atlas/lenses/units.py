@@ -1,0 +1,195 @@
+"""Units: one row a unit with what the other tables say of it in brief; the table to filter by and to join on.
+
+What it is made from: `responses`, which it needs, and `feature_visualization`, of which it takes what is there.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
+
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.links import link
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.tables import Scope
+from microscope_atlas.errors import NotRendered
+from microscope_atlas.lenses.correlation import Nearest, standardized, varying
+from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject
+from microscope_atlas.lenses.tile import jpeg, tile
+from microscope_atlas.models.organism import Organism
+
+RESPONSES, VISUALIZATION = "responses", "feature_visualization"
+KEY = ("model", "layer", "unit")
+STATISTICS = ("mean", "maximum", "quantiles", "sparsity", "flag")  # taken from the responses as they are
+VIEW = ("method", "objective", "direction", "variant", "score", "flag")
+THUMBNAIL = {"method": "fourier", "objective": "channel", "direction": 1, "variant": 0}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of the digest."""
+
+    thumbnail: int = 64  # px on a side
+    quality: int = 75  # of the thumbnail's JPEG
+    nearest: int = 10  # units that respond most alike, within the model and elsewhere
+
+
+class Units(Lens):
+    """The lens."""
+
+    table = schema.UNITS
+    divisible = False
+
+    def recipe(self, quality: Quality) -> Recipe:
+        return Recipe()
+
+    def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
+        responses = _responses(subject, units)
+        visualized = _visualized(subject, recipe)
+        nearest = _nearest(subject, units, recipe.nearest)
+        layer, organism = subject.layer, subject.organism
+        for unit in units:
+            seen, response = visualized.get(unit, _Visualized()), responses[unit]
+            natural = {(n["objective"], n["direction"]): n["activation"] for n in response["natural"]}
+            yield [
+                {
+                    "unit": unit,
+                    "kind": layer.kind,
+                    "branch": branch(layer, unit),
+                    "class_name": class_name(organism, layer, unit),
+                    "thumbnail": None if response["flag"] == "nan" else seen.thumbnail,
+                    **{name: response[name] for name in STATISTICS},
+                    **nearest[unit],
+                    "visualizations": [
+                        {**view, "natural": ratio(view["score"], natural.get((view["objective"], view["direction"])))}
+                        for view in seen.views
+                    ],
+                    "agreement": sum(seen.agreements) / len(seen.agreements) if seen.agreements else None,
+                    "legacy_url": link(organism, layer.name, unit),
+                }
+            ]
+
+
+def branch(layer: Layer, unit: int) -> str | None:
+    """The node of a concatenation that a unit comes from."""
+    return next((name for name, (start, stop) in layer.branches.items() if start <= unit < stop), None)
+
+
+def class_name(organism: Organism, layer: Layer, unit: int) -> str | None:
+    """The class that a unit stands for: in the last layer that has a unit for each, where their names are known."""
+    classes = organism.classes or ()
+    logits = [name for name, other in organism.layers.items() if other.units == len(classes)]
+    return classes[unit] if logits and logits[-1] == layer.name else None
+
+
+def ratio(score: float | None, natural: float | None) -> float | None:
+    """A picture's score in the measure of what natural pictures reach; None where these do not excite the unit."""
+    if score is None or natural is None or not math.isfinite(natural) or natural <= 0:
+        return None
+    return score / natural
+
+
+def _responses(subject: Subject, units: Sequence[int]) -> dict[int, Row]:
+    """The statistics of each unit; NotRendered where one has none."""
+    found = {
+        row["unit"]: row
+        for part in subject.read(RESPONSES, ("unit", *STATISTICS, "natural"), "layer")
+        for row in part.to_pylist()
+    }
+    for unit in units:
+        if unit not in found:
+            raise NotRendered(
+                f"{subject.key(unit)} has no {RESPONSES}, which {Units.table.name} are made from; "
+                f"render them first: --lens {RESPONSES}"
+            )
+    return found
+
+
+@dataclass
+class _Visualized:
+    """What there is of a unit's visualizations."""
+
+    thumbnail: bytes | None = None
+    views: list[dict[str, Any]] = field(default_factory=list)
+    agreements: list[float] = field(default_factory=list)  # of its variants
+
+
+def _visualized(subject: Subject, recipe: Recipe) -> dict[int, _Visualized]:
+    """Of each unit of the layer that has any."""
+    units: dict[int, _Visualized] = {}
+    for part in subject.read(VISUALIZATION, ("unit", *VIEW, "agreement", "image")):
+        for row in part.to_pylist():
+            unit = units.setdefault(row["unit"], _Visualized())
+            unit.views.append({name: row[name] for name in VIEW})
+            if row["agreement"] is not None:
+                unit.agreements.append(row["agreement"])
+            if row["image"] is not None and THUMBNAIL.items() <= row.items():
+                unit.thumbnail = jpeg(tile(row["image"]["bytes"], recipe.thumbnail), recipe.quality)
+    return units
+
+
+class _Pictures(NamedTuple):
+    """What responses were measured on; only where it is the same can they be compared."""
+
+    pictures: str
+    revision: str | None
+    number: int
+
+
+def _nearest(subject: Subject, units: Sequence[int], most: int) -> dict[int, dict[str, list[Row]]]:
+    """To each unit those that respond most alike, in its own network and in others."""
+    keys = [tuple(row.values()) for part in subject.read(RESPONSES, KEY) for row in part.to_pylist()]
+    places = {key: place for place, key in enumerate(keys)}
+    compared = [
+        (pictures, own, Nearest(vectors, own, most), Nearest(vectors, own, most))
+        for pictures, own, vectors in _vectors(subject, places, "layer")
+    ]
+    for pictures, there, vectors in _vectors(subject, places, "atlas"):
+        for on, _, within, elsewhere in compared:
+            if pictures == on:
+                (within if keys[there[0]][0] == subject.organism.name else elsewhere).see(vectors, there)
+
+    def named(found: list[tuple[int, float]]) -> list[Row]:
+        return [dict(zip(KEY, keys[place], strict=True)) | {"correlation": value} for place, value in found]
+
+    nearest: dict[int, dict[str, list[Row]]] = {unit: {"nearest": [], "nearest_elsewhere": []} for unit in units}
+    for _, own, within, elsewhere in compared:
+        for place, near, far in zip(own, within.found(), elsewhere.found(), strict=True):
+            nearest[keys[place][2]] = {"nearest": named(near), "nearest_elsewhere": named(far)}
+    return nearest
+
+
+def _vectors(
+    subject: Subject, places: Mapping[tuple[Any, ...], int], scope: Scope
+) -> Iterator[tuple[_Pictures, list[int], Tensor]]:
+    """Responses that vary, `standardized`, and the places of their units, some at a time."""
+    for part in subject.read(RESPONSES, (*KEY, "responses", "recipe"), scope):
+        measured: dict[_Pictures, list[int]] = {}
+        lengths = pc.list_value_length(part["responses"]).to_pylist()
+        for at, (recipe, length) in enumerate(zip(part["recipe"].to_pylist(), lengths, strict=True)):
+            if length:  # none where they are not finite
+                measured.setdefault(_Pictures(*_shown(recipe), length), []).append(at)
+        for pictures, rows in measured.items():
+            some = part.take(rows)
+            responses = torch.tensor(pc.list_flatten(some["responses"]).to_numpy()).view(len(rows), pictures.number)
+            kept = varying(responses)
+            if kept.any():
+                there = [
+                    places[tuple(row.values())]
+                    for row, keep in zip(some.select(KEY).to_pylist(), kept.tolist(), strict=True)
+                    if keep
+                ]
+                yield pictures, there, standardized(responses[kept])
+
+
+@cache
+def _shown(recipe: str) -> tuple[str, str | None]:
+    """The picture set of a row's recipe, and its revision."""
+    made = json.loads(recipe)
+    return made["pictures"], made["revision"]

@@ -1,0 +1,44 @@
+"""What Caffe's networks have in common: the means they were trained with, and how their weights are filed.
+
+Their trained weights are public in two forms: Caffe's own, and GraphDefs that caffe-tensorflow
+(https://github.com/ethereon/caffe-tensorflow) made of them, which are what Microscope ran.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from microscope_atlas.models.formats.caffemodel import read_caffemodel
+from microscope_atlas.models.formats.graphdef import dense, kernel, read_graphdef
+
+IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+PLACES365_MEAN_BGR = (104.051, 112.514, 116.676)  # https://github.com/CSAILVision/places365
+
+
+def read_caffe(path: Path, nodes: Mapping[str, str]) -> dict[str, Tensor]:
+    """A caffemodel's blobs under the graph's names; `nodes` maps Caffe's layers to nodes of another name.
+
+    The first blob of a layer is its weight, the second its bias.
+    """
+    return {
+        f"{nodes.get(layer, layer)}.{tensor}": blob
+        for layer, blobs in read_caffemodel(path).items()
+        for tensor, blob in zip(("weight", "bias"), blobs, strict=False)
+    }
+
+
+def read_caffe_tensorflow(path: Path, nodes: Mapping[str, str], map_sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    """A GraphDef's constants under the graph's names; `nodes` maps the scopes of the GraphDef to nodes.
+
+    `map_sizes`: of a dense layer that reads a flattened map, the map's height and width, by scope.
+    """
+    tensors = {}
+    for name, value in read_graphdef(path).items():
+        scope, _, variable = name.rpartition("/")
+        node = nodes.get(scope, scope)
+        if variable == "biases":
+            tensors[f"{node}.bias"] = value
+        elif variable == "weights":
+            tensors[f"{node}.weight"] = kernel(value) if value.dim() == 4 else dense(value, map_sizes.get(scope, 1))
+    return tensors

@@ -1,0 +1,59 @@
+"""The organisms, by name. A new one is a new file and one line here."""
+
+from functools import cache
+
+from microscope_atlas.errors import UnknownName, unknown
+from microscope_atlas.models.adapters import own, timm, torchvision
+from microscope_atlas.models.architectures.alexnet import ALEXNET, ALEXNET_CAFFE_PLACES365
+from microscope_atlas.models.architectures.efficientnet_lite import EFFICIENTNET_LITE0
+from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE, INCEPTIONV1_CAFFE_PLACES365
+from microscope_atlas.models.architectures.inceptionv1 import INCEPTIONV1
+from microscope_atlas.models.architectures.inceptionv3_slim import INCEPTIONV3_SLIM
+from microscope_atlas.models.architectures.inceptionv4_slim import INCEPTIONV4_SLIM
+from microscope_atlas.models.architectures.resnetv2_slim import RESNETV2_50_SLIM
+from microscope_atlas.models.architectures.vgg19 import VGG19_CAFFE
+from microscope_atlas.models.organism import Organism
+
+CATALOG = {
+    "alexnet": ALEXNET,
+    "alexnet_caffe_places365": ALEXNET_CAFFE_PLACES365,
+    "efficientnet_lite0": EFFICIENTNET_LITE0,
+    "inceptionv1": INCEPTIONV1,
+    "inceptionv1_caffe": INCEPTIONV1_CAFFE,
+    "inceptionv1_caffe_places365": INCEPTIONV1_CAFFE_PLACES365,
+    "inceptionv3_slim": INCEPTIONV3_SLIM,
+    "inceptionv4_slim": INCEPTIONV4_SLIM,
+    "resnetv2_50_slim": RESNETV2_50_SLIM,
+    "vgg19_caffe": VGG19_CAFFE,
+}
+
+
+FOREIGN = {
+    "own": own.organism,
+    "timm": timm.organism,
+    "torchvision": torchvision.organism,
+}
+
+
+def organism(name: str) -> Organism:
+    """The organism called `name`; UnknownName with the nearest names where there is none.
+
+    Beside the catalog's, `torchvision:NAME`, `timm:NAME`, and a function of one's own, `own:PACKAGE.MODULE.FUNCTION`.
+    """
+    if ":" in name:
+        return _foreign(name)
+    if name not in CATALOG:
+        raise unknown("model", name, "the catalog", CATALOG)
+    return CATALOG[name]
+
+
+@cache
+def _foreign(name: str) -> Organism:
+    """A network from outside, once a process: it is built to see what it is."""
+    prefix, _, rest = name.partition(":")
+    if prefix not in FOREIGN:
+        raise UnknownName(
+            f"model {name!r}: {prefix!r} is none of {', '.join(FOREIGN)}; "
+            "a function of your own is own:PACKAGE.MODULE.FUNCTION"
+        )
+    return FOREIGN[prefix](rest)

@@ -1,0 +1,44 @@
+"""Reading tensors by name, from PyTorch's state dicts and from safetensors, without running what a pickle says."""
+
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from microscope_atlas.errors import WeightsError
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name; WeightsError where the file is damaged or holds anything but tensors."""
+    _refuse_compressed(path)
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged stream leads the unpickler into errors of any type
+        raise WeightsError(f"{path} is not a state dict of tensors alone: {error}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise WeightsError(f"{path} is not a state dict: expected tensors by name, found {type(tensors).__name__}")
+    return tensors
+
+
+def _refuse_compressed(path: Path) -> None:
+    """WeightsError for an archive that holds more bytes than it has: PyTorch writes none, but would unpack it."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return  # the form of before 2020, or none: PyTorch says
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path} is a damaged zip archive: {error}") from error
+    if unpacked > path.stat().st_size:
+        raise WeightsError(f"{path} is compressed, to {unpacked} bytes unpacked; expected what torch.save wrote")
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors file; WeightsError where it is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}. Is it complete?") from error

@@ -1,0 +1,157 @@
+"""A network as named nodes, run only as far as asked.
+
+Interpretability asks for layers by name, cuts the network behind one, and looks at what leads where. So an organism is
+not a module with a forward of its own but a graph as data: nodes in order of computation, each an operation and the
+names of the nodes it reads. Node names are the ones of the network's original code.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.errors import unknown
+from microscope_atlas.models.networks.network import Field, Network
+from microscope_atlas.models.networks.ops import Concat, GlobalAveragePool, SameConv2d, SameMaxPool2d, same_padding
+
+
+class Graph(Network):
+    """Nodes in order of computation. `graph(pictures, targets)` runs what the targets need and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: dict[str, tuple[str, ...]] = {}  # node -> the nodes it reads; the first reads the picture
+        self._orders: dict[tuple[str, ...], list[str]] = {}
+
+    def add(self, name: str, op: nn.Module, *reads: str) -> str:
+        """Append a node and return its name, so that an architecture reads from top to bottom."""
+        assert name not in self.reads, f"node {name} twice"
+        assert all(read in self.reads for read in reads), f"{name} reads a node that is not there yet"
+        self.add_module(name, op)
+        self.reads[name] = reads
+        return name
+
+    def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
+        """See Network."""
+        values: dict[str, Tensor] = {}
+        for name in self.order(tuple(targets)):
+            reads = [values[read] for read in self.reads[name]] or [pictures]
+            values[name] = self.get_submodule(name)(*reads)
+        return [values[target] for target in targets]
+
+    def order(self, targets: tuple[str, ...]) -> list[str]:
+        """The nodes that `targets` need, in order of computation."""
+        if targets not in self._orders:
+            for target in targets:
+                if target not in self.reads:
+                    raise unknown("node", target, "the network", self.reads)
+            needed = set(targets)
+            for name in reversed(self.reads):
+                if name in needed:
+                    needed.update(self.reads[name])
+            self._orders[targets] = [name for name in self.reads if name in needed]
+        return self._orders[targets]
+
+    def preactivation(self, name: str) -> str:
+        """See Network."""
+        return self.reads[name][0] if isinstance(self.get_submodule(name), nn.ReLU | nn.ReLU6) else name
+
+    def rectified(self, name: str) -> bool:
+        """See Network."""
+        return isinstance(self.get_submodule(name), nn.ReLU)
+
+    def wiring(self) -> Mapping[str, tuple[str, ...]]:
+        """See Network."""
+        return self.reads
+
+    def table(self, size: int) -> dict[str, Layer]:
+        """See Network. Built on the meta device, a graph gives its shapes without computing anything."""
+        nodes = list(self.reads)
+        blank = torch.empty(2, 3, size, size, device="meta")
+        shapes = {name: tuple(value.shape[1:]) for name, value in zip(nodes, self(blank, nodes), strict=True)}
+        fields = receptive_fields(self, size, shapes)
+        table = {}
+        for name, shape in shapes.items():
+            branches, start = {}, 0
+            behind = self.preactivation(name)
+            if isinstance(self.get_submodule(behind), Concat):
+                for read in self.reads[behind]:
+                    branches[read] = (start, start + shapes[read][0])
+                    start += shapes[read][0]
+            kind: Literal["conv", "dense"] = "conv" if len(shape) == 3 else "dense"
+            table[name] = Layer(
+                name, kind, shape[0], fields[name].size, fields[name].stride, branches, origin=fields[name].origin
+            )
+        return table
+
+
+def edges(network: Network, layers: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs (from, to) of layers where one is reached from the other without passing a third, from input to logits."""
+    shown = set(layers)
+    behind: dict[str, dict[str, None]] = {}  # node -> the layers it is reached from; a dict keeps their order
+    found = []
+    for name, reads in network.wiring().items():
+        behind[name] = {}
+        for read in reads:
+            behind[name] |= {read: None} if read in shown else behind[read]
+        if name in shown:
+            found += [(layer, name) for layer in behind[name]]
+    return found
+
+
+def receptive_fields(graph: Graph, size: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Field]:
+    """Receptive field of every node, from kernels, strides and paddings, for pictures of `size` px.
+
+    `shapes` are those of the nodes' values for one such picture. Araujo, Norris and Sim 2019,
+    https://distill.pub/2019/computing-receptive-fields.
+    """
+    fields: dict[str, Field] = {}
+    for name, reads in graph.reads.items():
+        op = graph.get_submodule(name)
+        seen = [fields[read] for read in reads] or [Field(1, 1)]
+        ends = [f.origin + f.size for f in seen if f.size is not None]
+        stride, origin = max(f.stride for f in seen), min(f.origin for f in seen)
+        if isinstance(op, nn.Linear | GlobalAveragePool) or len(ends) < len(seen):
+            fields[name] = Field(None, stride)
+            continue
+        extent, step, before = 1, 1, 0
+        if isinstance(op, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            extent, step = (v if isinstance(v, int) else v[0] for v in (op.kernel_size, op.stride))
+            before = _padding(op, shapes[reads[0]][1] if reads else size, extent, step)
+        whole = max(ends) - origin + (extent - 1) * stride
+        fields[name] = Field(whole, stride * step, origin - before * stride)
+    return fields
+
+
+def _padding(op: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, size: int, kernel: int, step: int) -> int:
+    """Positions that an operation adds before its input of `size`."""
+    if isinstance(op, SameConv2d | SameMaxPool2d):
+        return same_padding((size, size), (kernel, kernel), (step, step))[0][0]
+    padding = op.padding if isinstance(op.padding, int) else op.padding[0]
+    assert isinstance(padding, int), f"padding {padding!r}"
+    return padding
+
+
+def fold_batch_norm(graph: Graph) -> None:
+    """Merge each batch norm into the convolution it alone reads, in place: the same function, one pass less.
+
+    `w' = w g / sqrt(v + e)`, `b' = (b - m) g / sqrt(v + e) + beta`, in float64.
+    """
+    readers = [read for reads in graph.reads.values() for read in reads]
+    for name, reads in graph.reads.items():
+        norm = graph.get_submodule(name)
+        if not isinstance(norm, nn.BatchNorm2d) or readers.count(reads[0]) != 1:
+            continue
+        conv = graph.get_submodule(reads[0])
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = (norm.running_var.double() + norm.eps).rsqrt() * norm.weight.double()
+        bias = conv.bias.double() if conv.bias is not None else 0.0
+        shift = (bias - norm.running_mean.double()) * scale + norm.bias.double()
+        conv.weight = nn.Parameter((conv.weight.double() * scale[:, None, None, None]).float())
+        conv.bias = nn.Parameter(shift.float())
+        setattr(graph, name, nn.Identity())

@@ -1,0 +1,47 @@
+"""What lenses need of a network, whatever it is made of: activations at layers, and where their rectifiers are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from microscope_atlas.atlas.organisms import Layer
+
+
+class Field(NamedTuple):
+    """What one position of a node sees of the picture.
+
+    Along a side, position x sees the pixels from `origin + x * stride` on, `size` of them.
+    """
+
+    size: int | None  # px on a side; None: the whole picture, as behind a global pool
+    stride: int  # px between the fields of neighbouring positions
+    origin: int = 0  # where the first position's begins; below 0 it reaches over the border, into the padding
+
+
+class Network(nn.Module, ABC):
+    """Run only as far as asked. A layer is a node; a node may also be what a layer's rectifier reads."""
+
+    @abstractmethod
+    def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
+        """Activations at the nodes `targets` for pictures (batch, 3, height, width), RGB in [0, 1].
+
+        Channels are (batch, units, height, width), neurons (batch, units).
+        """
+
+    @abstractmethod
+    def preactivation(self, name: str) -> str:
+        """The node before the rectifier that layer `name` ends with; the layer itself where it ends with none."""
+
+    @abstractmethod
+    def rectified(self, name: str) -> bool:
+        """Whether layer `name` ends with a ReLU, which hides what is below zero and nothing else."""
+
+    @abstractmethod
+    def wiring(self) -> Mapping[str, tuple[str, ...]]:
+        """The nodes that each node reads, in order of computation; nodes that no layer needs may be left out."""
+
+    @abstractmethod
+    def table(self, size: int) -> dict[str, Layer]:
+        """What can be shown as a layer, for pictures of `size` px, from input to logits."""

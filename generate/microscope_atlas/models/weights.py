@@ -1,0 +1,150 @@
+"""Trained weights: fetched or taken, verified, converted, cached; and the network ready to run."""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from microscope_atlas.atlas.provenance import UNTRAINED, Provenance
+from microscope_atlas.errors import WeightsError
+from microscope_atlas.models import converted, mirror
+from microscope_atlas.models.converted import Weights
+from microscope_atlas.models.download import file_hash, obtained
+from microscope_atlas.models.formats.state_dict import read_state_dict
+from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.networks.ops import steady_rounding
+from microscope_atlas.models.organism import UNSTATED, Library, Organism, Source
+
+WeightsKind = Literal["pretrained", "random"]
+
+CPU = torch.device("cpu")
+
+
+def network(organism: Organism, weights: Weights, device: torch.device = CPU) -> Network:
+    """The organism's network with these weights, ready for rendering: frozen, evaluation mode, batch norm folded."""
+    network = organism.build().eval()
+    network.load_state_dict(weights.tensors, strict=False)  # not strict: batch norms count batches, which nobody reads
+    if isinstance(network, Graph):
+        fold_batch_norm(network)
+    if device.type == "cpu":
+        steady_rounding(network)
+    network.requires_grad_(False)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def load(organism: Organism, kind: WeightsKind = "pretrained", repo: str | None = None) -> Weights:
+    """The organism's weights: from the cache, else from the mirror `repo` if one is given, else from its sources.
+
+    Or random ones, for tests and benchmarks.
+    """
+    if kind == "random":
+        return random(organism)
+    path = cached_file(organism)
+    if not path.exists():
+        return fetch(organism, repo)
+    try:
+        return converted.read(path)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; delete it, and it is made anew") from error
+
+
+def random(organism: Organism) -> Weights:
+    """Untrained weights, the same in every run: He-normal kernels, so that activations keep their scale."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, value in converted.expected(organism.build()).items():
+        if name.endswith("running_var") or (name.endswith("weight") and value.dim() == 1):
+            tensors[name] = torch.ones_like(value)
+        elif name.endswith("running_mean") or (isinstance(value, torch.nn.Parameter) and value.dim() < 2):
+            tensors[name] = torch.zeros_like(value)
+        elif isinstance(value, torch.nn.Parameter):
+            fan_in = value[0].numel()
+            tensors[name] = torch.randn(value.shape, generator=generator) * (2 / fan_in) ** 0.5
+        else:  # a constant of the network's own
+            tensors[name] = value.to(torch.float32)
+    return Weights(tensors, converted.identity(tensors), UNTRAINED)
+
+
+def fetch(organism: Organism, repo: str | None = None) -> Weights:
+    """Weights from the first that gives them, the mirror `repo` or one of the sources, converted into the cache."""
+    attempts = [partial(_obtain, organism, source) for source in organism.sources]
+    if repo:
+        attempts.insert(0, partial(_copy, organism, repo))
+    refusals = []
+    for attempt in attempts:
+        try:
+            return attempt()
+        except WeightsError as error:
+            refusals.append(f"\n  {error}")
+    raise WeightsError(
+        f"no source of weights for {organism.name} answered:{''.join(refusals)}\n"
+        f"Where you have the file: microscope-atlas weights {organism.name} --from FILE"
+    )
+
+
+def take(organism: Organism, path: Path, source: Source | None = None) -> Weights:
+    """Weights from a file at hand, converted into the cache. `source` says where the file came from, if not by hand.
+
+    Raises WeightsError where the file cannot be read, is damaged, or is of another network; the cache stays as it was.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there is no file {path}")
+    given = source or _source_of(organism, path)
+    read = given.read(path)
+    tensors = converted.fit(organism, read, str(path))
+    provenance = Provenance(
+        source=source.where if source else path.name,
+        file_sha256=file_hash(path, "sha256"),
+        license=given.license,
+        official=source is not None or (given.sha1 is not None and given.sha1 == file_hash(path, "sha1")),
+        ignored=tuple(sorted(name for name in read if name not in tensors and not converted.uncounted(name))),
+    )
+    weights = Weights(tensors, converted.identity(tensors), provenance)
+    converted.write(cached_file(organism), weights)
+    return weights
+
+
+def cached_file(organism: Organism) -> Path:
+    """Where the organism's converted weights lie."""
+    return cache() / "weights" / mirror.filename(organism.name)
+
+
+def cache() -> Path:
+    """The cache's folder: ~/.cache/microscope-atlas, or what MICROSCOPE_ATLAS_CACHE says."""
+    return Path(os.environ.get("MICROSCOPE_ATLAS_CACHE") or Path.home() / ".cache" / "microscope-atlas")
+
+
+def _obtain(organism: Organism, source: Source | Library) -> Weights:
+    if isinstance(source, Library):
+        return _borrow(organism, source)
+    with obtained(source, cache() / "downloads") as path:
+        try:
+            return take(organism, path, source)
+        except WeightsError as error:
+            raise WeightsError(f"{source.where}: {error}") from error
+
+
+def _copy(organism: Organism, repo: str) -> Weights:
+    weights = mirror.fetch(organism, repo)
+    converted.write(cached_file(organism), weights)
+    return weights
+
+
+def _borrow(organism: Organism, library: Library) -> Weights:
+    """Weights that a library loads, converted; into the cache only where their name stands for them for good."""
+    tensors = converted.fit(organism, library.load(), library.where)
+    provenance = Provenance(library.where, file_sha256="", license=library.license, official=True)
+    weights = Weights(tensors, converted.identity(tensors), provenance)
+    if library.lasting:
+        converted.write(cached_file(organism), weights)
+    return weights
+
+
+def _source_of(organism: Organism, path: Path) -> Source:
+    """The source whose files look like this one by their ending; the first where none does."""
+    sources = [source for source in organism.sources if isinstance(source, Source)]
+    alike = [source for source in sources if Path(source.where).suffix == path.suffix]
+    return [*alike, *sources, Source(path.name, read_state_dict, license=UNSTATED)][0]

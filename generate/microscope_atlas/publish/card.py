@@ -1,0 +1,142 @@
+"""The dataset card: dataset_card.md with what an atlas holds filled in, as the atlas' README.md.
+
+Its YAML head tells `datasets` of each table (a config) and model (a split). No sizes: with them, `filters=` fails.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.coverage import coverage
+from microscope_atlas.atlas.organisms import organisms
+from microscope_atlas.atlas.releases import Release, current
+from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.atlas.tables import feature
+from microscope_atlas.keys import Key
+from microscope_atlas.pictures.sources import LICENSES, SOURCES
+from microscope_atlas.publish.cite import bibtex, dataset_url
+
+EXAMPLE = "feature_visualization"  # the lens whose rows the card's commands make again
+
+
+def template() -> str:
+    """dataset_card.md: within the installed package, or at the top of the repository it runs from."""
+    here = Path(__file__).parent
+    installed = here / "dataset_card.md"
+    return (installed if installed.exists() else here.parents[2] / "dataset_card.md").read_text()
+
+
+def render_card(manifest: Manifest, releases: Sequence[Release] = ()) -> str:
+    """The card of an atlas, from its manifest and the versions of it that were published."""
+    text = template()
+    release = current(releases, manifest)
+    if release:  # its examples load this version
+        text = re.sub(r"(['\"])microscope-atlas/", rf"\1hf://datasets/{release.repo}@{release.tag}/", text)
+        text = text.replace('"microscope-atlas"', f'"{release.repo}"')
+    for name, value in {
+        "head": _head(manifest, release),
+        "cover": f"![Each row a layer: what some of its units see]({schema.COVER})\n" if manifest.cover else "",
+        "atlas": f"{release.repo}@{release.tag}" if release else "microscope-atlas",
+        "key": _key(manifest),
+        "coverage": _coverage(manifest),
+        "recipes": _recipes(manifest),
+        "sources": _sources(manifest),
+        "pictures": _pictures(),
+        "software": manifest.software,
+        "schema": manifest.schema,
+        "versions": _versions(releases, release),
+        "citation": f"```bibtex\n{bibtex(release)}\n```",
+    }.items():
+        text = text.replace("{{ " + name + " }}", value)
+    return text
+
+
+def _head(manifest: Manifest, release: Release | None) -> str:
+    """configs, features and tags, as YAML."""
+    splits: dict[str, set[str]] = {}
+    for shard in manifest.shards.values():
+        splits.setdefault(shard.units.lens, set()).add(shard.units.model)
+    if manifest.indexes:
+        splits[schema.INDEX.name] = set(manifest.indexes)
+    configs, infos = [], []
+    names = sorted(splits, key=lambda name: list(schema.TABLES).index(schema.table(name).name))
+    for name in names:
+        files = [{"split": schema.split(m), "path": schema.shard_pattern(name, m)} for m in sorted(splits[name])]
+        default = {"default": True} if name == names[0] else {}
+        configs.append({"config_name": name, **default, "data_files": files})
+        columns = schema.table(name).columns
+        infos.append({"config_name": name, "features": [{"name": c.name, **feature(c.type)} for c in columns]})
+    head: dict[str, Any] = {
+        "pretty_name": "Microscope Atlas",
+        **({"version": release.version} if release else {}),
+        "license": "cc-by-4.0",
+        "task_categories": ["feature-extraction"],
+        "tags": ["interpretability", "feature-visualization", "neurons", "vision", "microscope"],
+        "configs": configs,
+        "dataset_info": infos,
+    }
+    return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True)).rstrip()
+
+
+def _key(manifest: Manifest) -> str:
+    """Of a unit, for examples."""
+    first = min((shard.units for shard in manifest.shards.values()), key=lambda units: (units.lens != EXAMPLE, units))
+    return str(Key(first.model, first.layer, first.start))
+
+
+def _coverage(manifest: Manifest) -> str:
+    """A table: of each model, layer by layer, how many units are there."""
+    lines = ["| model | layer | table | units |", "|---|---|---|---|"]
+    lines += [f"| `{c.model}` | `{c.layer}` | `{c.lens}` | {c.present:,} |" for c in coverage(manifest) if c.present]
+    return "\n".join(lines)
+
+
+def _recipes(manifest: Manifest) -> str:
+    lenses = sorted(manifest.lenses.items())
+    return "\n".join(f"- `{name}`: `{json.dumps(recipe, sort_keys=True)}`" for name, recipe in lenses)
+
+
+def _sources(manifest: Manifest) -> str:
+    """A table: where each model's weights come from, and under which license."""
+    lines = ["| model | network | weights | their license | sha256 of their tensors |", "|---|---|---|---|---|"]
+    for name, model in sorted(manifest.models.items()):
+        known, source = organisms().get(name), model["provenance"]
+        # of a network from outside, its name and its source say what there is to say
+        network = f"[{known.title}]({known.paper}), {known.year}, trained on {known.dataset}" if known else name
+        lines.append(
+            f"| `{name}` | {network} | {source['source']} | {source['license']} | `{model['weights_sha256']}` |"
+        )
+    return "\n".join(lines)
+
+
+def _pictures() -> str:
+    """A table: whom the pictures that come with the package are owed to."""
+    lines = ["| picture | title | author | license |", "|---|---|---|---|"]
+    for name, picture in SOURCES.items():
+        license = f"[{picture.license}]({LICENSES[picture.license]})"
+        lines.append(f"| `{name}` | [{picture.title}]({picture.url}) | {picture.author} | {license} |")
+    return "\n".join(lines)
+
+
+def _versions(releases: Sequence[Release], release: Release | None) -> str:
+    """Which version the atlas is, and what each brought."""
+    if release:
+        lines = [
+            f"This is version {release.version} of [{release.repo}]({dataset_url(release.repo)}). With "
+            f'`revision="{release.tag}"`, `load_dataset` loads just this one, whatever is published later.'
+        ]
+    elif releases:
+        last = releases[-1]
+        lines = [
+            f"What is here was not published; it continues [{last.repo}]({dataset_url(last.repo)}) {last.version}."
+        ]
+    else:
+        lines = ["What is here was not published, and has no version."]
+    for each in reversed(releases):
+        lines += ["", f"### {each.version}", "", *(f"- {change}" for change in each.changes)]
+    return "\n".join(lines)

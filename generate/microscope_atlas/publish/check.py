@@ -1,0 +1,203 @@
+"""Every promise of an atlas, verified on its bytes."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microscope_atlas.atlas import images as index
+from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas.source import Folder, Source
+from microscope_atlas.atlas.store import Manifest, Shard
+from microscope_atlas.atlas.tables import Table
+from microscope_atlas.atlas.units import UnitRange, missing
+from microscope_atlas.errors import AtlasDamaged, AtlasError
+from microscope_atlas.pictures.decoder import decoded
+from microscope_atlas.publish.card import render_card
+
+FLAGS = ("nan", "flat", "dead")
+FLAT = 1.0  # standard deviation of an image's values, 0 to 255, below which it must carry a flag
+
+
+def check(atlas: Path | Source, sample: int | None = None) -> Iterator[str]:
+    """What is wrong with an atlas, one line each; nothing where every promise holds.
+
+    Of its shards at most `sample` are read, evenly spread over models, lenses and layers; None: all.
+    """
+    source = Folder(atlas) if isinstance(atlas, Path) else atlas
+    try:
+        manifest, there = source.manifest(), source.files()
+        yield from _coverage(manifest)
+        shards = sorted(manifest.shards.values(), key=lambda shard: (shard.units.model, shard.path))
+        num_read = min(len(shards), sample or len(shards))
+        chosen = {shards[at * len(shards) // num_read].path for at in range(num_read)}
+        for model, some in groupby(shards, lambda shard: shard.units.model):
+            yield from _model(source, manifest, there, model, list(some), chosen)
+        yield from _files(source, manifest, there)
+    except AtlasError as error:  # what cannot be read or is unknown here ends the check
+        yield str(error)
+
+
+def _coverage(manifest: Manifest) -> Iterator[str]:
+    """Each planned unit exactly once."""
+    present = [shard.units for shard in manifest.shards.values()]
+    for run in missing(manifest.planned, present):
+        yield f"{run} is planned and not there; running render again makes it"
+    stops: dict[tuple[str, str, str], int] = {}
+    for run in sorted(present):
+        layer = (run.lens, run.model, run.layer)
+        if run.start < stops.get(layer, 0):
+            yield f"{run.path}: some of its units are in another shard too"
+        stops[layer] = max(run.stop, stops.get(layer, 0))
+
+
+def _files(source: Source, manifest: Manifest, there: Set[str]) -> Iterator[str]:
+    """The files are those of the manifest, and the card is that of the atlas."""
+    for path in sorted(there - {*manifest.shards, *map(schema.index_path, manifest.indexes)}):
+        yield f"{path}: the manifest does not name it; render takes it in if it belongs here, else delete it"
+    if manifest.cover:
+        with source.holding(schema.COVER) as root:
+            cover = root / schema.COVER
+            if not cover.is_file() or store.file_sha256(cover) != manifest.cover:
+                yield f"{schema.COVER}: missing, or not the one in the manifest; running render again makes it"
+    if manifest.shards:
+        card = source.card()
+        if card is None:
+            yield f"{schema.CARD}: missing; running render again writes it"
+        elif card != render_card(manifest, source.releases()):
+            yield f"{schema.CARD}: does not agree with the data; running render again writes it"
+
+
+def _model(
+    source: Source, manifest: Manifest, there: Set[str], model: str, shards: Sequence[Shard], chosen: Set[str]
+) -> Iterator[str]:
+    """A model's shards are whole, and its index says where their images lie."""
+    entries: dict[str, list[dict[str, Any]]] = {}
+    whole = True
+    for shard in shards:
+        problems = [] if shard.path in there else ["missing; running render again makes it"]
+        if not problems and shard.path in chosen:
+            with source.holding(shard.path) as root:
+                problems = list(_shard(root, manifest, shard))
+                if not problems:
+                    entries[shard.path] = index.rows(root, shard)
+        whole = whole and not problems
+        for problem in problems:
+            yield f"{shard.path}: {problem}"
+    path = schema.index_path(model)
+    if whole and path not in there:
+        yield f"{path}: missing, or not of the shards that are there; running render again makes it"
+    elif whole:
+        with source.holding(path) as root:
+            yield from _index(root, manifest, model, entries)
+
+
+def _index(root: Path, manifest: Manifest, model: str, entries: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """The index of a model's images agrees with `entries`, which are those of some shards, by path."""
+    path = schema.index_path(model)
+    if not index.is_current(root, manifest, model):
+        yield f"{path}: missing, or not of the shards that are there; running render again makes it"
+        return
+    if store.file_sha256(root / path) != manifest.indexes[model].sha256:
+        yield f"{path}: its sha256 is not the one in the manifest; delete it and run render again"
+        return
+    stated = [row for row in store.read_shard(root / path).to_pylist() if row["file"] in entries]
+    if stated != sorted((row for rows in entries.values() for row in rows), key=schema.INDEX.sort_key):
+        yield f"{path}: does not say where the images lie"
+
+
+def _shard(root: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
+    path = root / shard.path
+    if (path.stat().st_size, store.file_sha256(path)) != (shard.bytes, shard.sha256):
+        yield "its length or sha256 is not the one in the manifest; delete it and run render again"
+        return
+    if not manifest.expects(shard):
+        yield "its id is not that of the settings in the manifest"
+        return
+    units = shard.units
+    table = schema.table(units.lens)
+    try:
+        content = store.read_shard(path)
+    except AtlasDamaged as error:
+        yield str(error)
+        return
+    if not content.schema.equals(table.arrow):
+        yield f"its columns are not those of schema {manifest.schema}: {', '.join(content.schema.names)}"
+        return
+    if content.num_rows != shard.rows:
+        yield f"it has {content.num_rows} rows, {shard.rows} in the manifest"
+    rows = content.to_pylist()
+    if [table.sort_key(row) for row in rows] != sorted({table.sort_key(row) for row in rows}):
+        yield "its rows are not sorted by their keys, each once"
+    yield from _rows(rows, units, manifest.lenses[units.lens], manifest.models[units.model])
+
+
+def _rows(rows: list[dict[str, Any]], units: UnitRange, recipe: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:
+    table = schema.table(units.lens)
+    about = range(units.start, units.stop) if table.level == "unit" else [None]
+    found = Counter(row.get("unit") for row in rows)
+    each = table.count(recipe)
+    if not set(found) <= set(about) or (each is not None and found != dict.fromkeys(about, each)):
+        what = f"each of the units {units.start}:{units.stop}" if table.level == "unit" else "the layer"
+        yield f"it does not hold {'only' if each is None else each} rows of {what}"
+    for row in rows:
+        for problem in _row(row, table, units, recipe, model["weights_sha256"]):
+            named = ", ".join(f"{c.name} {row[c.name]}" for c in table.keys if c.name not in ("model", "layer"))
+            yield f"{named or 'its row'}: {problem}"
+
+
+def _row(
+    row: dict[str, Any], table: Table, units: UnitRange, recipe: dict[str, Any], weights_sha256: str
+) -> Iterator[str]:
+    if (row["model"], row["layer"]) != (units.model, units.layer):
+        yield f"it is of {row['model']}/{row['layer']}"
+    if row["weights_sha256"] != weights_sha256 or not row["software"] or not row["device"]:
+        yield "it does not say how it was made"
+    if not _made_with(row["recipe"], recipe):
+        yield "its recipe is not the atlas' own"
+    flag = row.get("flag")
+    if flag not in (None, *FLAGS):
+        yield f"its flag is {flag!r}, expected one of {', '.join(FLAGS)}"
+    if flag == "nan":
+        if any(row[name] is not None for name in table.images):
+            yield "it is flagged nan and has an image"
+        return
+    if "score" in row and (row["score"] is None or not math.isfinite(row["score"])):
+        yield f"its score is {row['score']} and no flag says why"
+    rendered = "seed" in row  # other images show the world, which has plain places
+    if rendered and row["image"] is None:
+        yield "it has no image and no flag says why"
+    for name in table.images:
+        if row[name] is not None:
+            yield from _image(row[name], may_be_flat=flag is not None or not rendered or name != "image")
+
+
+def _made_with(text: str, recipe: dict[str, Any]) -> bool:
+    """Whether a row's recipe holds all the atlas' settings; it may say more, such as its size.
+
+    Its batch may be smaller than the atlas', where memory was too short for that.
+    """
+    try:
+        made = json.loads(text)
+    except (ValueError, RecursionError):  # the latter: lists in lists in lists
+        return False
+    if not isinstance(made, dict):
+        return False
+    if "batch" in recipe and made.get("batch") in range(1, recipe["batch"]):
+        recipe = {**recipe, "batch": made["batch"]}
+    return {**made, **recipe} == made
+
+
+def _image(image: dict[str, Any], may_be_flat: bool) -> Iterator[str]:
+    try:
+        values = np.asarray(decoded(image["bytes"] or b"").convert("RGB"))
+    except AtlasDamaged as error:
+        yield f"its {error}"
+        return
+    if not may_be_flat and values.std() < FLAT:
+        yield "its image is flat and no flag says so"

@@ -1,0 +1,97 @@
+"""How an atlas, and one of its units, is cited: BibTeX, links that last, and whom weights and pictures are owed to."""
+
+import json
+from urllib.parse import urlencode
+
+from microscope_atlas.atlas.releases import Release, current, identity
+from microscope_atlas.atlas.source import Revision, Source
+from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.errors import UnknownName
+from microscope_atlas.hub.repo import SITE
+from microscope_atlas.keys import Key
+from microscope_atlas.pictures.sources import DEFAULT, SOURCES, Picture
+
+AUTHOR = "The Microscope Atlas contributors"
+TITLE = "Microscope Atlas: every unit of the vision networks that interpretability research studies"
+SHOWING = ("dataset_samples", "deepdream", "caricature")  # lenses whose images natural pictures can be seen in
+LICENSE = "CC BY 4.0"  # of what was rendered
+
+
+def bibtex(release: Release | None, revision: str | None = None, note: str | None = None) -> str:
+    """An entry for an atlas: of a release, at its tag or the commit `revision`; None: of one that is not published."""
+    entry = {"title": TITLE, "author": f"{{{AUTHOR}}}"}
+    if release:
+        url = f"{dataset_url(release.repo)}/tree/{revision or release.tag}"
+        entry |= {"year": release.year, "version": release.version, "publisher": "Hugging Face", "url": url}
+    else:
+        note = "; ".join(filter(None, [note, "not published"]))
+    if note:
+        entry["note"] = note.replace("_", r"\_")
+    name = f"microscope_atlas_{release.version.replace('.', '_')}" if release else "microscope_atlas"
+    return "\n".join([f"@misc{{{name},", *(f"  {field} = {{{value}}}," for field, value in entry.items()), "}"])
+
+
+def dataset_url(repo: str) -> str:
+    """The page of a dataset on the Hub."""
+    return f"{SITE}/datasets/{repo}"
+
+
+def cite(source: Source, key: Key | None = None) -> str:
+    """What a paper needs to cite an atlas, or a model, layer or unit of it; UnknownName where that is not in it."""
+    manifest = source.manifest()
+    release = current(source.releases(), manifest)
+    return citation(source.name, manifest, release, source.commit if isinstance(source, Revision) else None, key)
+
+
+def citation(name: str, manifest: Manifest, release: Release | None, commit: str | None, key: Key | None) -> str:
+    """The same for an atlas that was read: its name, what it holds, the release that it is, its commit on the Hub."""
+    shards = _shards(manifest, key) if key else []
+    about = [f"key {key}"] if key else []
+    if not release:
+        about.append(f"manifest with sha256 {identity(manifest)}")
+    lines = [bibtex(release, commit, "; ".join(about) or None), ""]
+    if release:
+        revision = commit or release.tag
+        lines.append(f"{dataset_url(release.repo)}/tree/{revision}")
+        lines += [f"{dataset_url(release.repo)}/blob/{revision}/{path}" for path in shards]
+        if release.space:
+            lines.append(space_url(release.space, key, revision))
+    else:
+        lines.append(f"{name} is not published: no link leads to it.")
+    lines += ["", f"Rendered images: {LICENSE}. Weights:"]
+    for each, model in sorted(manifest.models.items()):
+        if key is None or key.model == each:
+            origin = model["provenance"]
+            lines.append(f"  {each}: {origin['source']}, license {origin['license']}, sha256 {model['weights_sha256']}")
+    if shown := _pictures(manifest):
+        lines += ["", "Natural pictures:"]
+        lines += [f"  {each}: {s.title}, {s.author}, license {s.license}, {s.url}" for each, s in shown.items()]
+    return "\n".join(lines)
+
+
+def _pictures(manifest: Manifest) -> dict[str, Picture]:
+    """The pictures of the package that rows show, whole, in parts or as caricatures."""
+    recipes = json.dumps([recipe for name, recipe in manifest.lenses.items() if name in SHOWING])
+    whole_set = f'"pictures": "{DEFAULT}"' in recipes
+    return {name: picture for name, picture in SOURCES.items() if whole_set or f'"{name}"' in recipes}
+
+
+def space_url(space: str, key: Key | None, revision: str) -> str:
+    """The Space's view of a key at a revision of the dataset."""
+    where = {"model": key.model, "layer": key.layer, "unit": key.unit} if key else {}
+    asked = {name: value for name, value in {**where, "revision": revision}.items() if value is not None}
+    return f"{SITE}/spaces/{space}?{urlencode(asked)}"
+
+
+def _shards(manifest: Manifest, key: Key) -> list[str]:
+    """The files that hold rows about a key."""
+    found = [
+        path
+        for path, shard in sorted(manifest.shards.items())
+        if shard.units.model == key.model
+        and key.layer in (None, shard.units.layer)
+        and (key.unit is None or shard.units.start <= key.unit < shard.units.stop)
+    ]
+    if not found:
+        raise UnknownName(f"{key} is not in the atlas; microscope-atlas status lists what is")
+    return found

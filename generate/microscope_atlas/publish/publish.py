@@ -1,0 +1,126 @@
+"""Publish an atlas as a version of a dataset on the Hub: one commit with all of it, and a tag that stays.
+
+A version is there once its tag is. What is sent before that is seen by nobody, or at main alone, and is not sent again
+when the same command is run again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from microscope_atlas.atlas import releases, schema, store
+from microscope_atlas.atlas.provenance import is_untrained
+from microscope_atlas.atlas.releases import Release
+from microscope_atlas.atlas.source import Revision
+from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.errors import PublishFailed, VersionTaken
+from microscope_atlas.hub.changes import KEPT, Changes, File, changes
+from microscope_atlas.hub.repo import Listen, Repo
+from microscope_atlas.publish.card import render_card
+from microscope_atlas.publish.check import check
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What publishing an atlas as a version will do."""
+
+    repo: Repo
+    release: Release
+    files: Mapping[str, File]  # what the repository is going to hold
+    changes: Changes  # from what it holds at `head`
+    head: str | None  # None: it is yet to be made
+    published: str | None  # the version's commit, where it is there already and holds this atlas
+
+
+def plan(root: Path, name: str, version: str, space: str | None = None) -> Plan:
+    """What publishing the atlas at `root` in the repository `name` as `version` will do; sends nothing.
+
+    Raises PublishFailed for an atlas with problems, with random weights, or for a repository of something else;
+    VersionTaken where the version holds another atlas, or later ones are published; HubFailed where the Hub refuses.
+    """
+    releases.order(version)
+    _refuse_unfit(root)
+    manifest, repo = store.read_manifest(root), Repo(name, "dataset")
+    head = repo.head()
+    tree = repo.tree(head) if head else {}
+    if head and tree.keys() - {*KEPT, schema.CARD} and schema.MANIFEST not in tree:
+        raise PublishFailed(f"{repo.url} holds something else than an atlas (no {schema.MANIFEST}); name another one")
+    tags = repo.tags() if head else {}
+    known = Revision(repo, "main", head).releases() if head else []
+    before = [release for release in known if release.tag in tags and release.version != version]
+    if f"v{version}" in tags:
+        return _published(root, repo, version, tags[f"v{version}"], manifest)
+    if before and releases.order(version) < releases.order(before[-1].version):
+        raise VersionTaken(
+            f"{repo.url} has version {before[-1].version}, and {version} comes before it; name a later one"
+        )
+    was = Revision(repo, before[-1].tag, tags[before[-1].tag]).manifest() if before else Manifest()
+    release = Release(name, version, releases.identity(manifest), releases.differences(was, manifest), space)
+    own = {
+        schema.RELEASES: releases.to_json([*before, release]),
+        schema.CARD: render_card(manifest, [*before, release]),
+    }
+    files = {**_rows(root, manifest), **{path: File(text.encode()) for path, text in own.items()}}
+    return Plan(repo, release, files, changes(files, tree), head, None)
+
+
+def publish(plan: Plan, private: bool = False, listen: Listen = lambda *_: None) -> str:
+    """Do what was planned and verify it; returns the version's commit.
+
+    Raises HubFailed where the Hub refuses or does not answer, somebody else has committed meanwhile, or what it holds
+    in the end is not what was sent. Running it again goes on from there.
+    """
+    commit = plan.published
+    if commit is None:
+        head = plan.head or plan.repo.create(private)
+        message = f"Version {plan.release.version}"
+        commit = plan.repo.commit(plan.changes, head, message, listen) if plan.changes else head
+        plan.repo.tag(plan.release.tag, commit)
+    plan.repo.verify(plan.files, commit)
+    _read_back(plan, commit)
+    return commit
+
+
+def _refuse_unfit(root: Path) -> None:
+    problems = list(check(root))
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems[:10])
+        raise PublishFailed(f"{root} has {len(problems)} problems, and is not published before they are gone:{listed}")
+    manifest = store.read_manifest(root)
+    if not manifest.shards:
+        raise PublishFailed(f"{root} holds no rows; microscope-atlas render {root} makes some")
+    untrained = [name for name, model in manifest.models.items() if is_untrained(model["provenance"])]
+    if untrained:
+        raise PublishFailed(f"{', '.join(untrained)} in {root} has random weights, which are for tests and benchmarks")
+
+
+def _published(root: Path, repo: Repo, version: str, commit: str, manifest: Manifest) -> Plan:
+    """Nothing to do, where the version at `commit` holds this atlas."""
+    there = Revision(repo, f"v{version}", commit)
+    release = releases.current(there.releases(), manifest)
+    if release is None:
+        new = "; ".join(releases.differences(there.manifest(), manifest))
+        raise VersionTaken(
+            f"{repo.url} has a version {version} of another atlas, and published versions never change. "
+            f"In this one: {new}. Publish it as a later version"
+        )
+    # a later version of this package may word the card in another way: it stays as it was published
+    own = {path: File(repo.download(path, commit)) for path in (schema.RELEASES, schema.CARD)}
+    files = {**_rows(root, manifest), **own}
+    return Plan(repo, release, files, Changes({}, num_same=len(files)), commit, commit)
+
+
+def _rows(root: Path, manifest: Manifest) -> dict[str, File]:
+    """The files that are in a repository as they are in a folder."""
+    beside = [*map(schema.index_path, manifest.indexes), *([schema.COVER] if manifest.cover else []), schema.MANIFEST]
+    return {path: File(root / path) for path in (*sorted(manifest.shards), *beside)}
+
+
+def _read_back(plan: Plan, commit: str) -> None:
+    """Read the smallest shard as a reader of the version will."""
+    there = Revision(plan.repo, plan.release.tag, commit)
+    shard = min(there.manifest().shards.values(), key=lambda shard: shard.bytes)
+    with there.holding(shard.path) as folder:
+        rows = store.read_shard(folder / shard.path).num_rows
+    if rows != shard.rows:
+        raise PublishFailed(f"{there.name}: {shard.path} has {rows} rows, expected {shard.rows}")

@@ -1,0 +1,118 @@
+"""The loop: gradient ascent on a batch of pictures, each of which goes its own way.
+
+A picture depends on its seed, its objective and the settings, and on nothing else in the batch: streams, views and
+canvases are its own, and the networks that we render treat samples alone. On a CPU this holds bit for bit.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from microscope_atlas.rendering.canvas import Fourier, Stretch
+from microscope_atlas.rendering.relu import RedirectedReLU
+from microscope_atlas.rendering.replay import Replay
+from microscope_atlas.rendering.views import Views, centre, margin
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """Settings of the loop."""
+
+    steps: int
+    learning_rate: float = 0.05  # Adam's; Lucid's recipes
+    spectrum_std: float = 0.01  # of the spectra to start from; Lucid's param/spatial.py
+    redirect_steps: int = 16  # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
+    views: Views = field(default_factory=Views)
+    precision: Precision = "float32"  # of the network's matrix products, while pictures are made
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The pictures after some steps."""
+
+    step: int
+    pictures: Tensor  # (batch, 3, size, size), RGB in [0, 1]
+    scores: Tensor  # (batch,): the objective on exactly these pictures
+    opacity: Tensor | None = None  # (batch, size, size) in [0, 1]; None on canvases that have none
+
+
+def ascend(
+    activations: Callable[[Tensor], Tensor] | Callable[[Tensor], list[Tensor]],
+    objective: Callable[..., Tensor],
+    seeds: Sequence[int],
+    settings: Ascent,
+    size: int,
+    device: torch.device,
+    score: Callable[..., Tensor] | None = None,
+    batch: int = 2,
+    every: int | None = None,
+    stretch: Stretch | None = None,
+    beside: Tensor | None = None,
+) -> Iterator[Frame]:
+    """Pictures of `size` px on a side that score high, one for each seed.
+
+    `activations` maps (batch, 3, size, size), RGB in [0, 1], to what `objective` reads: of a canvas that shows several
+    views of each picture, those of one picture in a row. Yields a frame after each `every` steps, if given, and always
+    the last one; asking for frames changes nothing else. A frame's scores are `score`'s, which is the objective unless
+    another is given, and the network's in float32, whatever the precision of the ascent. The canvas is Fourier unless
+    `stretch` makes another.
+
+    `beside` are pictures to compare with, the size of the canvas, (batch, 3, span, span): see `span`. At each step they
+    are shown in the views of the canvases, and what the network makes of them is the objective's second argument; no
+    gradient flows there. With them, `activations` may also give a list with a tensor of its own shape for each picture.
+
+    Fewer than `batch` pictures are joined by copies that nobody looks at: with a batch of one, convolutions take
+    another kernel, which rounds differently, and on accelerators any other size may.
+    """
+    count = len(seeds)
+    streams = [torch.Generator().manual_seed(seeds[i % count]) for i in range(max(count, batch))]
+    stretch = stretch or partial(Fourier, std=settings.spectrum_std, views=settings.views)
+    canvas = stretch(streams, settings.steps, size, device)
+    others = () if beside is None else (beside[torch.arange(len(streams)) % count].to(device),)
+    on_cuda = device.type == "cuda"
+    adam = torch.optim.Adam(
+        [canvas.parameters], lr=settings.learning_rate, fused=device.type != "mps", capturable=on_cuda
+    )
+    step = torch.zeros((), dtype=torch.int64, device=device)
+
+    def seen(shown: Tensor, precision: Precision) -> Any:
+        own = count * len(shown) // len(streams)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            acts = activations(shown.contiguous(memory_format=torch.channels_last))[:own]
+        return acts.float() if isinstance(acts, Tensor) else [each.float() for each in acts]
+
+    def judged(by: Callable[..., Tensor], precision: Precision, shown: Tensor, *compared: Tensor) -> Tensor:
+        with torch.no_grad():
+            others = [seen(other, precision) for other in compared]
+        return by(seen(shown, precision), *others)
+
+    def climb() -> None:
+        adam.zero_grad()
+        shown, price = canvas.views(step)
+        scores = judged(objective, settings.precision, shown, *(canvas.through(other, step) for other in others))
+        loss = -(scores - price[: len(scores)] * scores.clamp(min=0)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        adam.step()
+        step.add_(1)
+
+    advance = Replay(climb, settings.redirect_steps, canvas.streams) if on_cuda else climb
+    for done in range(1, settings.steps + 1):
+        with RedirectedReLU() if done <= settings.redirect_steps else nullcontext():
+            advance()
+        if done == settings.steps or (every and done % every == 0):
+            with torch.no_grad():
+                pictures, opacity = canvas.pictures(), canvas.opacity()
+                scores = judged(score or objective, "float32", pictures, *(centre(other, size) for other in others))
+            yield Frame(done, pictures[:count], scores, None if opacity is None else opacity[:count])
+
+
+def span(settings: Ascent, size: int) -> int:
+    """Pixels on a side of the Fourier canvas behind pictures of `size` px: with the margin that views reach into."""
+    return size + 2 * margin(settings.views, size)

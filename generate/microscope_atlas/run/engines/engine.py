@@ -1,0 +1,41 @@
+"""What an engine is: something that renders shards, in whatever order and on whatever machines, and tells of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from microscope_atlas.atlas.store import Root
+from microscope_atlas.errors import AtlasUnwritable
+from microscope_atlas.run.plan import Job
+from microscope_atlas.run.shard import Finished, Lowered, Made, render_shard
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A shard could not be rendered; the others go on."""
+
+    job: Job
+    reason: str
+
+
+Event = Made | Lowered | Finished | Failed
+
+
+class Engine(Protocol):
+    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
+        """Render `jobs` into the atlas at `root`. Each ends in exactly one Finished or Failed.
+
+        What would fail every job is no job's failure: AtlasUnwritable where the atlas' disk refuses.
+        """
+
+
+def attempt(job: Job, root: Root, device: torch.device) -> Iterator[Event]:
+    """Render one job, in whatever process an engine has for it."""
+    try:
+        yield from render_shard(job, root, device)
+    except AtlasUnwritable:  # the next one would meet it, too
+        raise
+    except Exception as error:  # whatever it is, it fails one shard alone, and is reported
+        yield Failed(job, f"{type(error).__name__}: {error}")

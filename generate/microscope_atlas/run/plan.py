@@ -1,0 +1,72 @@
+"""From what is asked for to shards: models x lenses x layers x units. Pure: looks at nothing but its arguments."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from microscope_atlas.atlas.units import Input, UnitRange, content_id
+from microscope_atlas.errors import UnknownName
+from microscope_atlas.lenses.lens import settings
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.models.weights import WeightsKind
+
+# What `render` makes without flags: textures to patterns, on weights that come with a package
+DEFAULT_UNITS = {
+    "efficientnet_lite0": {
+        "blocks_2": range(16),
+        "blocks_4": range(24),
+        "blocks_6": range(24),
+        "blocks_10": range(16),
+    }
+}
+
+
+def units_per_shard(device: str) -> int:
+    """Units of a shard, at most, by the kind of device: on a CPU it should not take long, others want many at once."""
+    return 16 if device == "cpu" else 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to make."""
+
+    units: UnitRange
+    recipe: Any  # the lens' settings, a frozen dataclass
+    weights: WeightsKind
+    weights_sha256: str
+    inputs: tuple[Input, ...] = ()  # of a lens that reads what others have made
+    batch: int | None = None  # most at once, where memory is too short for the recipe's; rows say so, the id does not
+
+    @property
+    def id(self) -> str:
+        """Of the shard's content."""
+        return content_id(self.units, settings(self.recipe), self.weights_sha256, self.inputs)
+
+
+def select(organism: Organism, layers: Sequence[str], units: range | None) -> dict[str, range]:
+    """The units of each layer that are meant: all layers where none are named, all units where no range is given.
+
+    Raises UnknownName for a layer that the organism lacks, or units that a layer lacks.
+    """
+    chosen = {}
+    for name in layers or organism.layers:
+        layer = organism.layer(name)
+        wanted = range(layer.units) if units is None else units
+        if wanted.stop > layer.units:
+            raise UnknownName(
+                f"units {wanted.start}:{wanted.stop} are not all in {organism.name}/{name}; it has 0:{layer.units}"
+            )
+        chosen[name] = wanted
+    return chosen
+
+
+def differences(asked: Mapping[str, Any], there: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What two settings disagree on: `ascent.steps is 512 in the atlas, 128 asked`."""
+    found = []
+    for name in sorted({*asked, *there}):
+        a, b = asked.get(name), there.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name} is {b!r} in the atlas, {a!r} asked")
+    return found

@@ -1,0 +1,194 @@
+"""Make a row of an atlas again, and say how close it comes.
+
+On the machine and the software that made a row, on a CPU, the row comes out the same bit for bit. Elsewhere rounding
+differs, and grows through hundreds of steps into visible differences: a picture may then show the same thing otherwise.
+So rows are judged by score and likeness, within tolerances stated here.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.provenance import is_untrained
+from microscope_atlas.atlas.source import Source
+from microscope_atlas.atlas.store import Manifest, read_shard
+from microscope_atlas.atlas.tables import Table
+from microscope_atlas.atlas.units import UnitRange
+from microscope_atlas.errors import AtlasDamaged, UnknownName
+from microscope_atlas.keys import Key
+from microscope_atlas.lenses.lens import Lens, refuse_level, restored
+from microscope_atlas.lenses.registry import lens
+from microscope_atlas.models.weights import WeightsKind
+from microscope_atlas.pictures.decoder import decoded
+from microscope_atlas.run import shard
+from microscope_atlas.run.plan import Job
+
+SCORE = 0.05  # most that a score may differ by, a share of the larger one
+LIKENESS = 0.8  # least correlation of two pictures' values
+NUMBERS = 0.01  # most that other numbers may differ by, a share of the largest of their column
+PROVENANCE = {column.name for column in schema.PROVENANCE}
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Remade:
+    """A row, beside the same row made again."""
+
+    row: str  # what identifies it
+    score: float | None  # difference, a share of the larger one; None where the row has none
+    likeness: float | None  # the least correlation of its pictures with those made again; None where it has none
+    numbers: float  # the largest difference of other numbers, a share of the largest of their column
+    unlike: tuple[str, ...]  # columns with other words, or lists of another length
+
+    def __str__(self) -> str:
+        told = [] if self.score is None else [f"score differs by {self.score:.2%}"]
+        told += [] if self.likeness is None else [f"likeness {self.likeness:.4f}"]
+        told += [f"other numbers differ by {self.numbers:.2%}"]
+        told += [f"{column} is another" for column in self.unlike]
+        return f"{self.row}: {', '.join(told)}{'' if self.close else ': not close'}"
+
+    @property
+    def close(self) -> bool:
+        """Whether it is within the tolerances."""
+        return (
+            (self.score is None or self.score <= SCORE)
+            and (self.likeness is None or self.likeness >= LIKENESS)
+            and self.numbers <= NUMBERS
+            and not self.unlike
+        )
+
+
+def reproduce(source: Source, key: Key, name: str, device: torch.device) -> tuple[list[str], Iterator[Remade]]:
+    """What is different here from where the rows of `key` in table `name` were made, and each row made again.
+
+    Raises WrongLevel where the lens does not look at such a key, UnknownName where the atlas has no such rows, and
+    WeightsError where the weights to be had here are not the row's.
+    """
+    known, manifest = lens(name), source.manifest()
+    refuse_level(known, key)
+    units = _units(source, manifest, known, key)
+    there = _rows(source, units, key)
+    job = _job(manifest, known, units if key.unit is None else _alone(units, key.unit), there[0])
+    here = {"software": shard.software(), "device": shard.device_name(device)}
+    notes = [
+        f"{column} was {value}, here it is {here[column]}"
+        for column in here
+        for value in sorted({row[column] for row in there} - {here[column]})
+    ]
+    return notes, _compared(there, job, source, device)
+
+
+def _units(source: Source, manifest: Manifest, known: Lens, key: Key) -> UnitRange:
+    """Of the shard that holds the rows."""
+    for made in manifest.shards.values():
+        units = made.units
+        of_layer = (units.lens, units.model, units.layer) == (known.name, key.model, key.layer)
+        if of_layer and (key.unit is None or units.start <= key.unit < units.stop):
+            return units
+    raise UnknownName(f"{source.name} has no {known.name} of {key}; microscope-atlas status lists what it has")
+
+
+def _alone(units: UnitRange, unit: int) -> UnitRange:
+    return UnitRange(units.lens, units.model, units.layer, unit, unit + 1)
+
+
+def _rows(source: Source, units: UnitRange, key: Key) -> list[dict[str, Any]]:
+    with source.holding(units.path) as root:
+        content = read_shard(root / units.path)
+    if not content.schema.equals(schema.table(units.lens).arrow):
+        raise AtlasDamaged(f"{source.name}: {units.path} has other columns than schema {schema.SCHEMA_VERSION}")
+    rows = [row for row in content.to_pylist() if key.unit is None or row["unit"] == key.unit]
+    if not rows:
+        raise AtlasDamaged(
+            f"{source.name}: {units.path} has no rows of {key}; microscope-atlas check says what is wrong"
+        )
+    return rows
+
+
+def _job(manifest: Manifest, known: Lens, units: UnitRange, row: Mapping[str, Any]) -> Job:
+    """What made a row, from what the row says; of a digest, from what the atlas holds."""
+    like = known.recipe("draft")
+    try:
+        made = json.loads(row["recipe"])
+        recipe = restored(like, {field: made[field] for field in like.__dataclass_fields__})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AtlasDamaged(
+            f"the recipe of {units} is none of {known.name}: {error!r}; it cannot be made again"
+        ) from error
+    kind: WeightsKind = "random" if is_untrained(manifest.models[units.model]["provenance"]) else "pretrained"
+    return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units))
+
+
+def _compared(there: list[dict[str, Any]], job: Job, source: Source, device: torch.device) -> Iterator[Remade]:
+    table = schema.table(job.units.lens)
+    made = pa.Table.from_pylist([row for some in shard.rows(job, source, device) for row in some], schema=table.arrow)
+    again = {table.sort_key(row): row for row in made.to_pylist()}
+    for row in there:
+        yield compare(row, again.pop(table.sort_key(row), {}), table)
+
+
+def compare(row: Mapping[str, Any], again: Mapping[str, Any], table: Table) -> Remade:
+    """How close a row made again, or nothing, comes to a row."""
+    named = ", ".join(f"{c.name} {row[c.name]}" for c in table.keys if c.name not in ("model", "layer"))
+    unlike, numbers, score, likeness = [], 0.0, None, None
+    for column in (column.name for column in table.columns if column.name not in PROVENANCE):
+        a, b = row[column], again.get(column)
+        if (a is None) != (b is None):
+            unlike.append(column)
+        elif a is None or b is None:
+            continue
+        elif column in table.images:
+            alike = _likeness(_pixels(a), _pixels(b))
+            likeness = alike if likeness is None else min(likeness, alike)
+        elif column == "score":
+            score = _difference(np.array([a]), np.array([b]))
+        else:
+            (words, values), (words_again, values_again) = _taken_apart(a), _taken_apart(b)
+            if words != words_again or len(values) != len(values_again):
+                unlike.append(column)
+            elif values:
+                numbers = max(numbers, _difference(np.array(values), np.array(values_again)))
+    if again and json.loads(row["recipe"]) != json.loads(again["recipe"]):
+        unlike.append("recipe")
+    return Remade(named or f"{row['model']}/{row['layer']}", score, likeness, numbers, tuple(unlike))
+
+
+def _pixels(image: Mapping[str, Any]) -> Values:
+    return np.asarray(decoded(image["bytes"] or b""), dtype=np.float64)
+
+
+def _likeness(a: Values, b: Values) -> float:
+    """Correlation of two pictures' values; of flat ones, whether they are the same."""
+    if a.shape != b.shape:
+        return 0.0
+    if a.std() == 0 or b.std() == 0:
+        return float(np.array_equal(a, b))
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def _difference(a: Values, b: Values) -> float:
+    """The largest difference, a share of the largest value; what is not finite must be the same."""
+    finite = np.isfinite(a) & np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    a, b = a[finite], b[finite]
+    largest = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
+    return float(np.abs(a - b).max(initial=0) / largest) if largest else 0.0
+
+
+def _taken_apart(value: Any) -> tuple[list[Any], list[float]]:
+    """The words and the numbers in a value, however nested, each in their order."""
+    if isinstance(value, bool | str) or value is None:
+        return [value], []
+    if isinstance(value, int | float):
+        return [], [float(value)]
+    inner = [_taken_apart(each) for each in (value.values() if isinstance(value, dict) else value)]
+    return [word for words, _ in inner for word in words], [number for _, numbers in inner for number in numbers]

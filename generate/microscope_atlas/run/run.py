@@ -1,0 +1,324 @@
+"""Render what an atlas lacks of a plan: the run around an engine. It can be stopped at any moment and run again."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from microscope_atlas.atlas import images as index
+from microscope_atlas.atlas import releases, schema, store
+from microscope_atlas.atlas.organisms import organisms
+from microscope_atlas.atlas.store import Manifest, Root
+from microscope_atlas.atlas.units import UnitRange, missing
+from microscope_atlas.errors import AtlasUnwritable, RenderFailed, SettingsDiffer
+from microscope_atlas.lenses.lens import restored, settings
+from microscope_atlas.lenses.registry import LENSES, lens, rounds
+from microscope_atlas.models.converted import Weights
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.models.weights import WeightsKind
+from microscope_atlas.publish.card import render_card
+from microscope_atlas.publish.cover import render_cover
+from microscope_atlas.run.costs import Costs, cut, longest_first
+from microscope_atlas.run.engines.engine import Engine, Failed
+from microscope_atlas.run.plan import Job, differences
+from microscope_atlas.run.shard import Finished, Lowered, Made, software
+
+# Between two writes of the manifest and the card, which grow with the atlas; a shard that they do not name yet says
+# itself what it is, so nothing is lost
+SAVE_SECONDS = 5.0
+
+UNMEASURED = Costs()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for of one model."""
+
+    organism: Organism
+    units: Mapping[str, range]  # of each layer
+
+
+@dataclass(frozen=True)
+class Request:
+    """The same, with the weights to make it with."""
+
+    organism: Organism
+    weights: Weights
+    kind: WeightsKind
+    units: Mapping[str, range]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did."""
+
+    present: int  # rows that were there already
+    made: int  # rows that it made
+
+
+@dataclass
+class Progress:
+    """How far a run has come with one lens."""
+
+    lens: str
+    todo: int  # units, or layers where the lens looks at layers
+    done: Fraction = Fraction(0)
+    batch: int | None = None  # at once at most, where memory ran out with more
+
+
+Listen = Callable[[Progress], None]
+
+
+def render(
+    root: Root,
+    requests: Sequence[Request],
+    recipes: Mapping[str, Any],
+    engine: Engine,
+    units_per_shard: int,
+    listen: Listen,
+    batch: int | None = None,
+    costs: Costs = UNMEASURED,
+) -> Outcome:
+    """Render what is missing of `requests`, through the lenses and recipes in `recipes`, into the atlas at `root`.
+
+    Digests that the atlas holds and that read what was made are made anew. `listen` is called with what there is to do
+    for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where it is given:
+    the recipe in the atlas stays, and the rows say what they were made with. Jobs that `costs` takes for long begin
+    first, and have fewer than `units_per_shard` units where those would take too long. Raises SettingsDiffer, before
+    anything is written, where the atlas has other recipes or weights; AtlasBusy where another run writes to it;
+    AtlasUnwritable at once where its disk refuses; RenderFailed at the end where a shard failed.
+    """
+    manifest = store.manifest_or_new(root)
+    _refuse_other_settings(root, manifest, requests, recipes)
+    with _what_stays(root), store.writing(root):
+        manifest = store.manifest_or_new(root)
+        _refuse_other_settings(root, manifest, requests, recipes)
+        _enter(manifest, requests, recipes)
+        _forget_lost(root, manifest)
+        _note_finished(root, manifest)
+        _save(root, manifest)
+        present = sum(shard.rows for shard in manifest.shards.values())
+        jobs = _jobs(manifest, requests, recipes, units_per_shard, batch, costs)
+        failures = _make(jobs, root, manifest, engine, listen)
+        for names in rounds(manifest.lenses):
+            present -= _forget_outdated(root, manifest, names)
+            failures += _make(_digests(manifest, names, units_per_shard, costs), root, manifest, engine, listen)
+        index.update(root, manifest)
+        _cover(root, manifest)
+        _save(root, manifest)
+    if failures:
+        raise RenderFailed(
+            f"{len(failures)} of the shards failed; the others are there, and running again tries these:"
+            + "".join(failures)
+        )
+    return Outcome(present, sum(shard.rows for shard in manifest.shards.values()) - present)
+
+
+@contextmanager
+def _what_stays(root: Root) -> Iterator[None]:
+    """Add to AtlasUnwritable what is not lost, and how to go on."""
+    try:
+        yield
+    except AtlasUnwritable as error:
+        raise AtlasUnwritable(
+            f"{error}. Files that are there stay, {sum(1 for _ in store.shard_files(root))} with rows; "
+            "once it can be written, the same command goes on from there"
+        ) from error
+
+
+def _make(jobs: Sequence[Job], root: Root, manifest: Manifest, engine: Engine, listen: Listen) -> list[str]:
+    """Have the engine do the jobs, note each shard as it is finished, and return what failed and why."""
+    progress = {name: Progress(name, 0) for name in LENSES if any(job.units.lens == name for job in jobs)}
+    for job in jobs:
+        progress[job.units.lens].todo += _amount(job.units)
+    for lens_progress in progress.values():
+        listen(lens_progress)
+    failures, saved = [], time.monotonic()
+    try:
+        for event in engine.run(jobs, root):
+            match event:
+                case Finished(shard):
+                    manifest.shards[shard.path] = shard
+                    if time.monotonic() - saved > SAVE_SECONDS:
+                        _save(root, manifest)
+                        saved = time.monotonic()
+                    if _rows_each(manifest, shard.units.lens) is None:
+                        progress[shard.units.lens].done += _amount(shard.units)
+                        listen(progress[shard.units.lens])
+                case Failed(job, reason):
+                    failures.append(f"\n  {job.units}: {reason}")
+                case Lowered(name, rows, batch):
+                    progress[name].done -= _share(manifest, name, rows)
+                    progress[name].batch = batch
+                    listen(progress[name])
+                case Made(name, rows):
+                    progress[name].done += _share(manifest, name, rows)
+                    listen(progress[name])
+    finally:
+        store.remove_unfinished(root)  # of workers that were ended
+        _save(root, manifest)
+    return failures
+
+
+def _amount(units: UnitRange) -> int:
+    """What a shard adds to a lens' progress: its units, or the one layer it is about."""
+    return 1 if lens(units.lens).level == "layer" else units.stop - units.start
+
+
+def _share(manifest: Manifest, name: str, rows: int) -> Fraction:
+    """What some rows add to a lens' progress; nothing where it depends how many there will be."""
+    each = _rows_each(manifest, name)
+    return Fraction(rows, each) if each else Fraction(0)
+
+
+def _rows_each(manifest: Manifest, name: str) -> int | None:
+    return lens(name).count(manifest.lenses[name])
+
+
+def _refuse_other_settings(
+    root: Root, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]
+) -> None:
+    found = []
+    for name, recipe in recipes.items():
+        if name in manifest.lenses:
+            found += [f"{name}: {d}" for d in differences(settings(recipe), manifest.lenses[name])]
+    for request in requests:
+        name = request.organism.name
+        if name in manifest.models:
+            there = {"weights_sha256": manifest.models[name]["weights_sha256"]}
+            found += [f"{name}: {d}" for d in differences({"weights_sha256": request.weights.sha256}, there)]
+    if found:
+        raise SettingsDiffer(
+            f"{root} was rendered with other settings: {'; '.join(found)}. "
+            "Other settings are another atlas: render into another folder"
+        )
+
+
+def _enter(manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]) -> None:
+    """Put down what the atlas is going to hold."""
+    manifest.software = software()
+    manifest.planned += [run for name in recipes for request in requests for run in _wanted(name, request)]
+    manifest.lenses.update({name: settings(recipe) for name, recipe in recipes.items()})
+    for request in requests:
+        provenance = asdict(request.weights.provenance)
+        made_of: dict[str, Any] = {"weights_sha256": request.weights.sha256, "provenance": provenance}
+        if request.organism.name not in organisms():  # readers cannot know of it otherwise
+            made_of["layers"] = list(request.organism.layers)
+        manifest.models[request.organism.name] = made_of
+
+
+def _wanted(name: str, request: Request | Wanted) -> list[UnitRange]:
+    """What is asked for of one model through one lens."""
+    runs = []
+    for layer, units in request.units.items():
+        whole = range(request.organism.layer(layer).units)
+        seen = whole if lens(name).level == "layer" else units
+        runs.append(UnitRange(name, request.organism.name, layer, seen.start, seen.stop))
+    return runs
+
+
+def _forget_lost(root: Root, manifest: Manifest) -> None:
+    """Shards whose file is gone or has another length are not there, whatever the manifest says.
+
+    What is left of a file goes: other slices may take its place, and whoever reads the folder would stumble over it.
+    """
+    sizes = store.sizes(root)
+    for path, shard in list(manifest.shards.items()):
+        if sizes.get(path) != shard.bytes:
+            store.remove(root, path)
+            del manifest.shards[path]
+
+
+def _note_finished(root: Root, manifest: Manifest) -> None:
+    """Enter the shards that a killed run finished but could not note, where their content is what belongs here."""
+    for shard in store.unnoted(root, manifest):
+        apart = missing([shard.units], [there.units for there in manifest.shards.values()]) == [shard.units]
+        if apart and manifest.expects(shard):
+            manifest.shards[shard.path] = shard
+
+
+def _forget_outdated(root: Root, manifest: Manifest, names: Sequence[str]) -> int:
+    """Remove what these digests made from other shards than are there now; returns how many rows went."""
+    made = [shard for shard in manifest.shards.values() if shard.units.lens in names]
+    outdated = [shard for shard in made if not manifest.expects(shard)]
+    for shard in outdated:
+        store.remove(root, shard.path)
+        del manifest.shards[shard.path]
+    return sum(shard.rows for shard in outdated)
+
+
+def stages(
+    manifest: Manifest, requests: Sequence[Wanted], recipes: Mapping[str, Any], units_per_shard: int, costs: Costs
+) -> list[list[UnitRange]]:
+    """What render would do, without doing it: the jobs of each round, in the order in which they begin."""
+    ahead = replace(manifest, lenses={**manifest.lenses, **{name: settings(of) for name, of in recipes.items()}})
+    ahead.planned = manifest.planned + [run for name in recipes for asked in requests for run in _wanted(name, asked)]
+    present = [shard.units for shard in manifest.shards.values()]
+    digests = rounds(ahead.lenses)
+    looking = [name for name in recipes if not lens(name).reads]
+    return [
+        longest_first(
+            cut((run for run in ahead.planned if run.lens in names), present, ahead.lenses, costs, units_per_shard),
+            lambda units: units,
+            ahead.lenses,
+            costs,
+        )
+        for names in (looking, *digests)
+    ]
+
+
+def _jobs(
+    manifest: Manifest,
+    requests: Sequence[Request],
+    recipes: Mapping[str, Any],
+    units_per_shard: int,
+    batch: int | None,
+    costs: Costs,
+) -> list[Job]:
+    """What is missing of the lenses that look at the network."""
+    present = [shard.units for shard in manifest.shards.values()]
+    jobs = [
+        Job(run, recipe, request.kind, request.weights.sha256, batch=batch)
+        for name, recipe in recipes.items()
+        for request in requests
+        if not lens(name).reads
+        for run in cut(_wanted(name, request), present, manifest.lenses, costs, units_per_shard)
+    ]
+    return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
+
+
+def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int, costs: Costs) -> list[Job]:
+    """What is missing of these digests: of all that are planned, because each may read what another request made."""
+    present = [shard.units for shard in manifest.shards.values()]
+    jobs = []
+    for name in names:
+        try:
+            recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
+        except (ValueError, TypeError) as error:
+            raise SettingsDiffer(f"{name} was made by another version, which its rows name: {error}") from error
+        planned = [run for run in manifest.planned if run.lens == name]
+        for run in cut(planned, present, manifest.lenses, costs, units_per_shard):
+            # a digest never looks at the network, so any kind of weights will do
+            sha256 = manifest.models[run.model]["weights_sha256"]
+            jobs.append(Job(run, recipe, "pretrained", sha256, manifest.inputs(run)))
+    return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
+
+
+def _cover(root: Root, manifest: Manifest) -> None:
+    """Give the card its picture, or another where the units have changed."""
+    cover = render_cover(root, manifest)
+    manifest.cover = hashlib.sha256(cover).hexdigest() if cover else None
+    with store.holding(root, schema.COVER) as folder:
+        path = folder / schema.COVER
+        current = path.is_file() and path.read_bytes() == cover
+    if cover and not current:
+        store.write_bytes(root, schema.COVER, cover)
+
+
+def _save(root: Root, manifest: Manifest) -> None:
+    store.write_manifest(root, manifest)
+    if manifest.shards:
+        store.write_text(root, schema.CARD, render_card(manifest, releases.read(root)))

@@ -1,0 +1,160 @@
+"""The atlas for programs: endpoints of the Space, and its pictures, cards and old links as plain routes."""
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from microscope_atlas.atlas import links as legacy
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.schema import TABLES
+from microscope_atlas.errors import AtlasError, UnknownName
+from microscope_atlas.keys import Key, parse_key
+from microscope_space import routes
+from microscope_space.html import links, text
+from microscope_space.pages import card, search
+from microscope_space.pages.unit import PER_UNIT
+
+FOREVER = "public, max-age=31536000, immutable"
+NOSNIFF = {"X-Content-Type-Options": "nosniff"}  # what a browser is to take a picture for, we say
+LOCKED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a card loads nothing and runs nothing
+
+
+def endpoints(atlas: Atlas) -> None:
+    """Register the endpoints of the Space that stands around."""
+
+    def unit(model: str, layer: str, unit: int) -> dict[str, Any]:
+        """Everything the atlas knows of a unit of a vision network, but for the images, which are named.
+
+        Args:
+            model: the network, for example inceptionv1_caffe
+            layer: a layer of it, for example inception_4c
+            unit: the channel or neuron, from 0
+
+        """
+        with saying():
+            return of_unit(atlas, str(model), str(layer), unit)  # Gradio lets any type through
+
+    def layer(model: str, layer: str) -> dict[str, Any]:
+        """The units of a layer of a vision network with their statistics, and its deepdreams and caricatures.
+
+        Args:
+            model: the network, for example inceptionv1_caffe
+            layer: a layer of it, for example inception_4c
+
+        """
+        with saying():
+            return of_layer(atlas, str(model), str(layer))
+
+    def find(words: str) -> list[dict[str, str]]:
+        """Networks, layers and units that some words may mean: a key, a class, or a link to OpenAI Microscope.
+
+        Args:
+            words: what to look for, for example inceptionv1/mixed4c/447, or racer
+
+        """
+        return [{"key": str(found.key), "what": found.what} for found in search.find(atlas, str(words))]
+
+    api(unit, api_name="unit")
+    api(layer, api_name="layer")
+    api(find, api_name="search")
+
+
+class saying:  # noqa: N801 - it stands behind `with`
+    """Tell a program what is wrong with what it asked, instead of that something is."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, AtlasError):
+            raise gr.Error(str(error), print_exception=False) from error
+
+
+def of_unit(atlas: Atlas, model: str, layer: str, unit: int) -> dict[str, Any]:
+    """Rows of every table about a unit, the revision, and the link to its page; UnknownName where it does not exist."""
+    key = parse_key(f"{model}/{layer}/{unit}")
+    if not search.exists(atlas, key):
+        near = ", ".join(
+            str(each) for each in routes.nearest(atlas, {"model": model, "layer": layer, "unit": str(unit)})
+        )
+        raise UnknownName(f"{key} is not in this atlas; nearest: {near}")
+    rows = {table: atlas.rows(table, model, layer, key.unit) for table in PER_UNIT}
+    return {**_about(atlas, key), **rows}
+
+
+def of_layer(atlas: Atlas, model: str, layer: str) -> dict[str, Any]:
+    """Rows of `units`, `deepdream` and `caricature` of a layer; UnknownName where it does not exist."""
+    key = parse_key(f"{model}/{layer}")
+    total = atlas.num_units(model, layer)
+    dropped = {"nearest", "nearest_elsewhere", "recipe", "weights_sha256", "software", "device"}
+    units = [
+        {name: value for name, value in row.items() if name not in dropped} for row in atlas.rows("units", model, layer)
+    ]
+    whole = {table: atlas.rows(table, model, layer) for table in ("deepdream", "caricature")}
+    return {**_about(atlas, key), "num_units": total, "units": units, **whole}
+
+
+def _about(atlas: Atlas, key: Key) -> dict[str, Any]:
+    page = html.unescape(links.href(key.model, key.layer, key.unit, revision=atlas.pin))
+    return {"key": str(key), "revision": atlas.revision, "page": page}
+
+
+def plain(atlas: Atlas) -> list[Route]:
+    """What the Space answers beside its pages; everything is looked up in the atlas, nothing is a path."""
+
+    def page(request: Request) -> Response:
+        return HTMLResponse(routes.show(atlas, dict(request.query_params)), headers={"Cache-Control": "no-cache"})
+
+    def picture(request: Request) -> Response:
+        asked = {name: request.query_params.get(name, "") for name in ("table", "model", "name", "column")}
+        try:
+            if asked["table"] not in TABLES:
+                raise UnknownName(f"there is no table {asked['table']!r}")
+            content = atlas.image(**asked)
+        except AtlasError as error:
+            return Response(str(error), 404, headers=NOSNIFF, media_type="text/plain")
+        return Response(content, headers={"Cache-Control": FOREVER, **NOSNIFF}, media_type=kind(content))
+
+    def embed(request: Request) -> Response:
+        content, status = shown(atlas, request.path_params)
+        headers = {"Content-Security-Policy": f"{LOCKED}; frame-ancestors *"}
+        return HTMLResponse(content, status, headers)
+
+    def old(request: Request) -> Response:
+        link = f"/models/{request.path_params['rest']}"
+        try:
+            key = legacy.resolve(link)
+        except AtlasError:
+            to = links.href(url=link)  # the page there says what is wrong
+        else:
+            to = links.href(key.model, key.layer, key.unit)
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/{html.unescape(to)}")
+
+    return [
+        Route("/page", page),
+        Route("/picture", picture),
+        Route("/embed/{model}/{layer}/{unit}", embed),
+        Route("/models/{rest:path}", old),
+    ]
+
+
+def shown(atlas: Atlas, asked: Mapping[str, str]) -> tuple[str, int]:
+    """A card, and its HTTP status."""
+    try:
+        key = parse_key(f"{asked['model']}/{asked['layer']}/{asked['unit']}")
+        if not search.exists(atlas, key):
+            raise UnknownName(f"{key} is not in this atlas")
+    except AtlasError as error:
+        return card.document(text.WRONG, f"<h1>{text.WRONG}</h1><p>{html.escape(str(error))}</p>"), 404
+    return card.card(atlas, key), 200
+
+
+def kind(content: bytes) -> str:
+    """The media type of an encoded image."""
+    kinds = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png", b"RI": "image/webp"}
+    return kinds.get(content[:2], "application/octet-stream")

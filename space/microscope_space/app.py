@@ -1,0 +1,107 @@
+"""The Space: pages of HTML made here, inside Gradio's Blocks, with an API and plain routes beside them."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+import gradio as gr
+
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.source import Source, opened
+from microscope_atlas.errors import AtlasError
+from microscope_space import api, offline, routes
+from microscope_space.html import text
+from microscope_space.live import caricature, live, networks, probe, uploads
+from microscope_space.pages import frame as page
+from microscope_space.pages import home
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent / "html"
+QUEUE = 32  # visitors who wait, at most, for something that is rendered
+SESSIONS = 1000  # visitors that Gradio remembers, some 0.3 MB each; it forgets none by itself
+ABANDONED = (600, 600)  # seconds between two looks for uploads that nobody read, and their age
+# Gradio's own greys and blue are too faint to be read; each has a twin for dark pages
+COLOURS = {
+    "body_text_color_subdued": ("#5a626c", "#a5adb8"),
+    "input_placeholder_color": ("#5a626c", "#a5adb8"),
+    "button_primary_background_fill": ("#0b57a4", "#2b6cb0"),
+    "button_primary_background_fill_hover": ("#084782", "#245c97"),
+}
+THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    **{name: light for name, (light, _) in COLOURS.items()},
+    **{f"{name}_dark": dark for name, (_, dark) in COLOURS.items()},
+)
+# views of Gradio's components: each builds itself
+LIVE: dict[str, Callable[[Atlas], None]] = {"caricature": caricature.build, "probe": probe.build}
+
+
+def build_app(atlas: str | Source) -> gr.Blocks:
+    """The Space of an atlas: a folder, or `owner/name@revision` on the Hub. AtlasDamaged where there is none."""
+    return _blocks(Atlas(opened(atlas) if isinstance(atlas, str) else atlas))
+
+
+def serve(atlas: str | Source, **settings: Any) -> tuple[Any, str]:
+    """Serve it with its style, script and plain routes, and as MCP tools where that extra is installed.
+
+    `settings` are those of Gradio's launch. Returns the server's application and address.
+    """
+    known = Atlas(opened(atlas) if isinstance(atlas, str) else atlas)
+    if live.zero_gpu():
+        live.lent()
+    Thread(target=ready, args=(known,), daemon=True).start()
+    application, address, _ = _blocks(known).launch(
+        theme=THEME,
+        css_paths=[HERE / "style.css", HERE / "live.css"],
+        head=f"<script>{(HERE / 'script.js').read_text()}</script>",
+        footer_links=[],
+        state_session_capacity=SESSIONS,
+        ssr_mode=False,
+        max_file_size=uploads.MAX_BYTES,
+        mcp_server=importlib.util.find_spec("mcp") is not None,
+        app_kwargs={"routes": api.plain(known)},
+        **settings,
+    )
+    return application, address
+
+
+def ready(atlas: Atlas) -> None:
+    """Read and load what the first visitor would wait for: the tables of layers, the covers, a network."""
+    try:
+        home.home(atlas)
+        for model in networks.choices(atlas)[:1]:  # which the live views begin with
+            networks.ahead(atlas, model).join()
+    except AtlasError as error:  # said where it is asked for
+        log.warning("not ready ahead: %s", error)
+
+
+def _blocks(atlas: Atlas) -> gr.Blocks:
+    """The page, which a visitor's link chooses, the live views below it, and the endpoints."""
+    offline.fetch_nothing()
+    app: gr.Blocks
+    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=ABANDONED) as app:
+        main = gr.HTML(apply_default_css=False, js_on_load=None)
+        views: dict[str, gr.Column] = {}
+        for view, build in LIVE.items():
+            with gr.Column(visible=False, elem_classes="live") as views[view]:
+                build(atlas)
+        foot = gr.HTML(apply_default_css=False, js_on_load=None)
+
+        def load(request: gr.Request) -> list[Any]:
+            view = request.query_params.get("view")
+            below = f'<div class="atlas-foot">{page.foot(atlas)}</div>' if view in page.LIVE else ""
+            shown = routes.show(atlas, dict(request.query_params))
+            return [shown, below, *(gr.Column(visible=view == name) for name in views)]
+
+        app.load(
+            load, outputs=[main, foot, *views.values()], show_progress="hidden", api_visibility="private", queue=False
+        )
+        api.endpoints(atlas)
+    app.queue(max_size=QUEUE)
+    return app

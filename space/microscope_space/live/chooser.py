@@ -1,0 +1,129 @@
+"""What the live views ask first: a picture, a visitor's own or one of the package's, and a network."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.errors import AtlasError, PicturesFailed
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.pictures.decoder import fitted
+from microscope_atlas.pictures.sources import SOURCES, source
+from microscope_space.html import markup
+from microscope_space.live import networks, uploads
+
+Picture = Image.Image | str  # a visitor's own, or the name of one of the package's
+
+FIRST = "cat"  # what stands there until another is chosen
+SHOWN = 224  # px on a side
+SECONDS = 1800  # that a picture is remembered for
+FORGOTTEN = "your picture is forgotten by now; choose it again"
+PRIVACY = (
+    "Your picture is deleted from the disk as soon as it is read, and forgotten after half an hour. At most "
+    f"{uploads.MAX_BYTES >> 20} MB; the largest square in its middle is what the network sees."
+)
+
+
+def picture() -> gr.State:
+    """Components to choose a picture with; its state holds a Picture."""
+    chosen = gr.State(FIRST, time_to_live=SECONDS)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=280):
+            own = gr.File(label="Your picture", file_types=["image"], height=132)
+            named = gr.Dropdown([(known.title, name) for name, known in SOURCES.items()], value=FIRST, label="Or ours")
+        with gr.Column(scale=1, min_width=240):
+            shown = piece(preview(FIRST))
+    quick: Any = {"show_progress": "hidden", "api_visibility": "private"}
+    own.upload(take, own, [chosen, shown, own, named], **quick, concurrency_limit=2)
+    named.input(lambda name: (name, preview(name)), named, [chosen, shown], **quick, queue=False)
+    return chosen
+
+
+def network(atlas: Atlas) -> gr.Dropdown:
+    """A component to choose a network with."""
+    models = networks.choices(atlas)
+    listed = [(title(model), model) for model in models]
+    return gr.Dropdown(listed, value=next(iter(models), None), label="Network", min_width=260)
+
+
+def title(model: str) -> str:
+    """`BVLC GoogLeNet (inceptionv1_caffe)`."""
+    known = CATALOG[model]
+    return model if known.title == model else f"{known.title} ({model})"
+
+
+def asked(atlas: Atlas, query: Mapping[str, str]) -> tuple[str | None, list[str]]:
+    """The network and layers that a link asks for, or those to begin with: its first, and a layer in its middle."""
+    models = networks.choices(atlas)
+    model = query["model"] if query.get("model") in models else next(iter(models), None)
+    layers = list(atlas.layers(model)) if model else []
+    layer = query["layer"] if query.get("layer") in layers else layers[len(layers) // 2] if layers else None
+    return model, [layer] if layer else []
+
+
+def ahead(atlas: Atlas, request: gr.Request, view: str) -> tuple[str | None, list[str]]:
+    """The same, for a view that may be shown; if it is, its network is loaded meanwhile."""
+    query = dict(request.query_params)
+    model, layers = asked(atlas, query)
+    if model and query.get("view") == view:
+        networks.ahead(atlas, model)
+    return model, layers
+
+
+def take(path: str) -> tuple[Any, ...]:
+    """An uploaded file -> the picture, what is shown of it, and the components emptied again."""
+    try:
+        read = uploads.read_and_forget(Path(path))
+    except AtlasError as error:
+        return gr.skip(), refused(str(error)), None, gr.skip()
+    return read, preview(read), None, None
+
+
+def given(text: str) -> Picture:
+    """A picture as programs give it: the name of one of the package's, or a file in base64. PicturesFailed if not."""
+    if not isinstance(text, str):  # Gradio lets any type through
+        raise PicturesFailed("a picture is to be given as text: an image file in base64, or the name of one of ours")
+    return text if text in SOURCES else uploads.from_text(text)
+
+
+def opened(picture: Picture | None) -> Image.Image:
+    """PicturesFailed where it is forgotten."""
+    if picture is None:
+        raise PicturesFailed(FORGOTTEN)
+    return source(picture) if isinstance(picture, str) else picture
+
+
+def preview(picture: Picture) -> str:
+    """What the network sees of a picture, and whose it is."""
+    if isinstance(picture, str):
+        known = SOURCES[picture]
+        owed = f'<a href="{escape(known.url)}">{escape(known.author)}</a>, {known.license}'
+        about = f"{escape(known.title)}<small>{owed}</small>"
+    else:
+        about = "Your picture"
+    return html(f"<figure>{seen(picture)}<figcaption>{about}</figcaption></figure>")
+
+
+def seen(picture: Picture) -> str:
+    """What the network sees of it."""
+    return markup.pixels(np.asarray(fitted(opened(picture), SHOWN)), "The picture, as the network sees it", SHOWN)
+
+
+def refused(message: str) -> str:
+    """Why something cannot be."""
+    return html(f'<p class="error" role="alert">{escape(message[:1].upper() + message[1:])}.</p>')
+
+
+def piece(content: str = "") -> gr.HTML:
+    """A component for a piece of a view."""
+    return gr.HTML(content, apply_default_css=False, padding=False)
+
+
+def html(inner: str) -> str:
+    """A piece of a view, in the pages' style."""
+    return f'<div class="atlas piece">{inner}</div>'

@@ -1,0 +1,98 @@
+"""The networks of an atlas, to run on visitors' pictures: with the very weights that its rows were made with."""
+
+import logging
+import os
+from contextlib import suppress
+from functools import lru_cache
+from threading import Lock, Thread
+
+import torch
+
+from microscope_atlas.atlas.provenance import is_untrained
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.errors import WeightsError, unknown
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.models.converted import Weights
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.organism import Organism
+
+KEPT = 2  # networks in memory, and as many times their weights; 20 to 600 MB each
+
+log = logging.getLogger(__name__)
+_loading = Lock()
+
+
+def choices(atlas: Atlas) -> list[str]:
+    """The atlas' models that can be run here: the catalog's. Others are whatever code their names lead to."""
+    return [name for name in atlas.models if name in CATALOG]
+
+
+def runnable(atlas: Atlas, model: str) -> Organism:
+    """What is known of a model of the atlas; UnknownName with the nearest where it cannot be run here."""
+    if model not in choices(atlas):
+        raise unknown("model", model, "what can be run here", choices(atlas))
+    return CATALOG[model]
+
+
+def weights_kind(atlas: Atlas, model: str) -> weights.WeightsKind:
+    """Which weights the atlas' rows of a model were made with, having seen that they can be had here.
+
+    WeightsError, in words for visitors, where they cannot, or are others.
+    """
+    stated = atlas.manifest.models[runnable(atlas, model).name]
+    kind: weights.WeightsKind = "random" if is_untrained(stated["provenance"]) else "pretrained"
+    try:
+        with _loading:  # or two visitors would load them twice
+            found = _weights(model, kind)
+    except WeightsError as error:
+        log.warning("weights of %s: %s", model, error)  # which may name this machine's paths
+        raise WeightsError(
+            f"the weights of {model} cannot be had here, so it cannot look at your picture; choose another model"
+        ) from error
+    if found.sha256 != stated["weights_sha256"]:
+        raise WeightsError(
+            f"the weights of {model} here, sha256 {found.sha256[:12]}, are not those that this atlas was made with, "
+            f"{stated['weights_sha256'][:12]}; choose another model"
+        )
+    return kind
+
+
+def network(model: str, kind: weights.WeightsKind, device: torch.device) -> Network:
+    """The network of a model on a device; the last few are kept."""
+    with _loading:
+        return _network(model, kind, device)
+
+
+def ahead(atlas: Atlas, model: str) -> Thread:
+    """Load a network that a visitor looks at, meanwhile: it takes seconds, which the first picture then does not."""
+
+    def load() -> None:
+        with suppress(WeightsError):  # said when it is run, and logged
+            kind = weights_kind(atlas, model)
+            if not torch.cuda.is_available():
+                network(model, kind, torch.device("cpu"))
+
+    thread = Thread(target=load, daemon=True)
+    thread.start()
+    return thread
+
+
+def forked() -> None:
+    """Let forks of this process load networks, whatever was being loaded when they were made."""
+
+    def unlock() -> None:
+        global _loading
+        _loading = Lock()  # which another thread may have held, that is not there
+
+    os.register_at_fork(after_in_child=unlock)
+
+
+@lru_cache(KEPT)
+def _weights(model: str, kind: weights.WeightsKind) -> Weights:
+    return weights.load(CATALOG[model], kind)
+
+
+@lru_cache(KEPT)
+def _network(model: str, kind: weights.WeightsKind, device: torch.device) -> Network:
+    return weights.network(CATALOG[model], _weights(model, kind), device)

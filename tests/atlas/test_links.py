@@ -1,0 +1,96 @@
+from dataclasses import replace
+
+import pytest
+
+from microscope_atlas.atlas.links import link, resolve
+from microscope_atlas.errors import InvalidKey, UnknownName
+from microscope_atlas.models.catalog import CATALOG
+
+HOST = "https://microscope.openai.com"
+
+
+@pytest.mark.parametrize(
+    ("link", "key"),
+    [
+        (f"{HOST}/models/inceptionv1/mixed4c_0/447", "inceptionv1/mixed4c/447"),
+        (f"{HOST}/models/inceptionv1/mixed4c_0", "inceptionv1/mixed4c"),
+        (f"{HOST}/models/inceptionv1", "inceptionv1"),
+        (f"{HOST}/models/inceptionv1/mixed4c_0/447/?models.technique=feature_vis#top", "inceptionv1/mixed4c/447"),
+        ("http://microscope.openai.com/models/alexnet/conv5_1_0/7", "alexnet/conv5/7"),
+        ("microscope.openai.com/models/alexnet/conv5_1_0/7", "alexnet/conv5/7"),
+        ("/models/inceptionv1/mixed4c_0/0", "inceptionv1/mixed4c/0"),
+        ("/models/vgg19_caffe/conv5_4_conv5_4_0/511", "vgg19_caffe/conv5_4/511"),
+        ("/models/alexnet_caffe_places365/prob_0/364", "alexnet_caffe_places365/fc8/364"),
+        ("/models/inceptionv1/mixed4d_5x5_0/12", "inceptionv1/mixed4d/412"),
+        ("/models/inceptionv1/mixed4d_5x5_0", "inceptionv1/mixed4d"),
+        ("/models/alexnet/Conv2D_2_0/5", "alexnet/conv2/133"),
+        ("/models/alexnet/concat_0/133", "alexnet/conv2/133"),
+    ],
+)
+def test_link_leads_to_the_unit_it_meant(link: str, key: str) -> None:
+    assert str(resolve(link)) == key
+
+
+def test_every_op_leads_to_its_first_and_its_last_unit_and_no_further() -> None:
+    for model, organism in CATALOG.items():
+        ends = {op: (name, 0, organism.layer(name).units) for name, op in organism.legacy_ops.items() if op}
+        for op, (layer, start, stop) in (ends | dict(organism.legacy_parts)).items():
+            assert str(resolve(f"/models/{model}/{op}/0")) == f"{model}/{layer}/{start}"
+            assert str(resolve(f"/models/{model}/{op}/{stop - start - 1}")) == f"{model}/{layer}/{stop - 1}"
+            with pytest.raises(UnknownName, match=f"it has 0:{stop - start}$"):
+                resolve(f"/models/{model}/{op}/{stop - start}")
+
+
+def test_every_unit_of_a_layer_with_a_link_is_where_its_link_leads() -> None:
+    for model, organism in CATALOG.items():
+        for layer in organism.layers.values():
+            for unit in {0, layer.units // 2, layer.units - 1}:
+                there = link(organism, layer.name, unit)
+                assert there is None or str(resolve(there)) == f"{model}/{layer.name}/{unit}"
+                assert (there is None) == (model == "efficientnet_lite0")
+
+
+def test_link_is_the_layers_own_or_that_of_its_part() -> None:
+    inception = CATALOG["inceptionv1"]
+    assert link(inception, "mixed4c", 447) == f"{HOST}/models/inceptionv1/mixed4c_0/447"
+    in_parts = replace(inception, legacy_ops={**inception.legacy_ops, "mixed4d": None})
+    assert link(in_parts, "mixed4d", 412) == f"{HOST}/models/inceptionv1/mixed4d_5x5_0/12"
+
+
+@pytest.mark.parametrize(
+    ("link", "reason"),
+    [
+        ("https://example.org/models/inceptionv1", "is not to microscope.openai.com"),
+        ("inceptionv1/mixed4c/447", "is not to microscope.openai.com"),
+        (HOST, "does not read"),
+        ("/models", "does not read"),
+        ("/about/inceptionv1", "does not read"),
+        ("/models/inceptionv1//447", "does not read"),
+        ("/models/inceptionv1/mixed4c_0/447/1", "does not read"),
+        ("/models/inceptionv1/mixed4c_0/-1", "unit '-1'"),
+        ("/models/inceptionv1/mixed4c_0/0447", "unit '0447'"),
+        ("/models/inceptionv1/mixed4c_0/wheel", "unit 'wheel'"),
+        ("http://[/models", "link"),
+        ("", "does not read"),
+    ],
+)
+def test_what_is_no_link_is_refused_with_the_reason(link: str, reason: str) -> None:
+    with pytest.raises(InvalidKey, match=reason):
+        resolve(link)
+
+
+@pytest.mark.parametrize(
+    ("link", "reason"),
+    [
+        ("/models/inceptionv2", "model 'inceptionv2' is not in the catalog; nearest: inceptionv1"),
+        (
+            "/models/inceptionv1/mixed4c/447",
+            "op 'mixed4c' is not in OpenAI Microscope's inceptionv1; nearest: mixed4c_0",
+        ),
+        ("/models/inceptionv1/mixed4d_5x5_0/64", "unit 64 is not in inceptionv1/mixed4d_5x5_0; it has 0:64"),
+        ("/models/efficientnet_lite0/stem_0/1", "OpenAI Microscope did not have efficientnet_lite0"),
+    ],
+)
+def test_unknown_model_op_or_unit_is_named_with_what_there_is(link: str, reason: str) -> None:
+    with pytest.raises(UnknownName, match=reason):
+        resolve(link)

@@ -1,0 +1,130 @@
+"""A function of one's own, through the same door as the catalog."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from microscope_atlas import cli
+from microscope_atlas.atlas.store import read_manifest, read_shard
+from microscope_atlas.errors import NetworkFailed, UnknownName
+from microscope_atlas.keys import parse_key
+from microscope_atlas.lenses.feature_visualization import RECIPES, Recipe
+from microscope_atlas.models import weights
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.publish.check import check
+from microscope_atlas.rendering.ascend import Ascent
+from tests.models import own_networks
+
+LENS = "feature_visualization"
+SMALL, CHOSEN = "own:tests.models.own_networks.small", "own:tests.models.own_networks.chosen"
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def _brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(RECIPES, "draft", Recipe(Ascent(steps=8), max_size=32, variants=0))
+    monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path / "cache"))
+
+
+def test_its_name_is_a_key() -> None:
+    assert parse_key(f"{SMALL}/stem_0/3").model == SMALL
+
+
+@pytest.mark.usefixtures("_brief")
+@pytest.mark.parametrize(
+    ("name", "layers", "targets"),
+    [
+        (SMALL, ["logits", "stem_0"], {"stem_0", "logits"}),
+        (CHOSEN, ["block", "block_conv2"], {"block", "block/pre_relu", "block_conv2"}),
+    ],
+)
+def test_render_status_check_and_card_take_it(name: str, layers: list[str], targets: set[str], tmp_path: Path) -> None:
+    atlas = tmp_path / "atlas"
+    chosen = [part for layer in layers for part in ("--layer", layer)]
+    run("render", atlas, "--model", name, *chosen, "--lens", LENS, "--units", "0:2", "--workers", 1, "--device", "cpu")
+    assert not list(check(atlas))
+    coverage = json.loads(run("status", atlas, "--json"))["coverage"]
+    assert [(row["model"], row["layer"], row["present"]) for row in coverage] == [(name, layer, 2) for layer in layers]
+    assert f"| `{name}` |" in (atlas / "README.md").read_text()
+    rows = [row for path in read_manifest(atlas).shards for row in read_shard(atlas / path).to_pylist()]
+    assert {json.loads(row["recipe"])["target"] for row in rows} == targets
+    assert all(row["model"] == name and row["flag"] != "nan" for row in rows)
+    assert not (tmp_path / "cache").exists()  # what the function returns today may not be what it does tomorrow
+
+
+def test_models_tells_of_it() -> None:
+    told = json.loads(run("models", SMALL, "--json"))
+    assert told["layers"][0]["name"] == "stem_0"
+    assert told["classes"] == ["a", "b", "c", "d"]
+    assert ["stem_0", "mixer"] in told["edges"]
+    assert run("models", SMALL)
+
+
+def test_weights_are_what_the_function_returns() -> None:
+    known = organism(SMALL)
+    given = weights.load(known)
+    assert given.provenance.source == SMALL
+    module = own_networks.small().module.eval()
+    pictures = torch.rand(2, 3, 32, 32)
+    mean, std = torch.tensor((0.5, 0.4, 0.3)), torch.tensor((0.2, 0.25, 0.5))
+    expected = module((pictures - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
+    torch.testing.assert_close(weights.network(known, given)(pictures, ["logits"])[0], expected)
+
+
+def test_random_weights_are_others_and_the_same_in_every_run() -> None:
+    known = organism(SMALL)
+    assert weights.random(known).sha256 == weights.random(known).sha256 != weights.load(known).sha256
+
+
+@pytest.mark.usefixtures("_brief")
+@pytest.mark.parametrize("layer", ["block_conv2", "logits"])
+def test_unit_alone_equals_unit_among_others(layer: str, tmp_path: Path) -> None:
+    for units in ("1:2", "0:4"):
+        run(
+            "render",
+            tmp_path / units,
+            "--model",
+            SMALL,
+            "--layer",
+            layer,
+            "--lens",
+            LENS,
+            "--units",
+            units,
+            "--workers",
+            1,
+        )
+    alone, among = (
+        [
+            row
+            for path in read_manifest(atlas).shards
+            for row in read_shard(atlas / path).to_pylist()
+            if row["unit"] == 1
+        ]
+        for atlas in (tmp_path / "1:2", tmp_path / "0:4")
+    )
+    assert len(alone) == 4
+    assert alone == among
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "reason"),
+    [
+        ("own:nowhere.network", NetworkFailed, "'nowhere' cannot be imported.*PYTHONPATH"),
+        ("own:small", NetworkFailed, "expected own:PACKAGE.MODULE.FUNCTION"),
+        ("own:tests.models.own_networks.smal", UnknownName, "function 'smal'.*nearest: small"),
+        ("own:tests.models.own_networks.bare", NetworkFailed, "returns Small, expected a Trained"),
+        ("tests.models.own_networks:small", UnknownName, "none of own, timm, torchvision"),
+    ],
+)
+def test_what_is_no_such_function_is_refused(name: str, error: type[Exception], reason: str) -> None:
+    with pytest.raises(error, match=reason):
+        organism(name)

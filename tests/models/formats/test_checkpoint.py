@@ -1,0 +1,88 @@
+"""TensorFlow's checkpoints: one that TensorFlow wrote is read as it is, damaged ones are refused."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from microscope_atlas.errors import WeightsError
+from microscope_atlas.models.architectures import slim
+from microscope_atlas.models.formats.checkpoint import read_checkpoint
+from tests.references.slim.shared_weights import FOLDER
+
+ARCHIVE = FOLDER / "checkpoint.tar.gz"  # written by TensorFlow, see make_checkpoint.py
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    with tarfile.open(ARCHIVE) as archive:
+        content = archive.extractfile("net.ckpt")
+        assert content is not None
+        (tmp_path / "net.ckpt").write_bytes(content.read())
+    return tmp_path / "net.ckpt"
+
+
+def test_variables_are_what_tensorflow_saved() -> None:
+    found = read_checkpoint(ARCHIVE)
+    assert torch.equal(found["Net/conv/weights"], torch.arange(120.0).reshape(3, 5, 2, 4) / 7)
+    assert torch.equal(found["Net/conv/BatchNorm/beta"], torch.tensor([1.5, -2, 0, 1e-8]))
+    assert torch.equal(found["Net/scalar"], torch.tensor(0.25))
+    assert torch.equal(found["Net/stripes"], torch.arange(7.0).repeat(10001))
+
+
+def test_numbers_that_are_no_weights_are_left_out() -> None:
+    assert "global_step" not in read_checkpoint(ARCHIVE)
+
+
+def test_bare_checkpoint_reads_as_the_archived_one(bare: Path) -> None:
+    archived = read_checkpoint(ARCHIVE)
+    found = read_checkpoint(bare)
+    assert list(found) == list(archived)
+    assert all(torch.equal(found[name], archived[name]) for name in found)
+
+
+def test_published_checkpoint_comes_under_the_graphs_names() -> None:
+    found = slim.read_published_checkpoint(ARCHIVE)
+    assert {name: tuple(value.shape) for name, value in found.items()} == {
+        "Net/conv.weight": (4, 2, 3, 5),
+        "Net/conv/BatchNorm.bias": (4,),
+    }
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.9, 0.999])
+def test_cut_archive_is_refused_by_name(tmp_path: Path, part: float) -> None:
+    cut = tmp_path / "cut.tar.gz"
+    content = ARCHIVE.read_bytes()
+    cut.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(WeightsError, match="cut"):
+        read_checkpoint(cut)
+
+
+def test_cut_checkpoint_is_refused_by_name(bare: Path) -> None:
+    bare.write_bytes(bare.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match="does not end as a table does"):
+        read_checkpoint(bare)
+
+
+def test_damaged_checkpoint_is_refused_or_read_but_never_crashes(bare: Path) -> None:
+    whole = bare.read_bytes()
+    generator = torch.Generator().manual_seed(0)
+    refused = 0
+    for at in [*range(-300, 0), *torch.randint(0, 1000, (200,), generator=generator).tolist()]:
+        damaged = bytearray(whole)
+        damaged[at] ^= 0xFF
+        bare.write_bytes(damaged)
+        try:
+            read_checkpoint(bare)
+        except WeightsError:
+            refused += 1
+    assert refused > 100
+
+
+def test_archive_without_a_checkpoint_is_refused(tmp_path: Path, bare: Path) -> None:
+    other = tmp_path / "other.tar.gz"
+    with tarfile.open(other, "w:gz") as archive:
+        archive.add(bare, "net.ckpt.data-00000-of-00001")
+    with pytest.raises(WeightsError, match=r"has no \.ckpt in it"):
+        read_checkpoint(other)

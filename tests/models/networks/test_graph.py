@@ -1,0 +1,144 @@
+import pytest
+import torch
+from torch import nn
+
+from microscope_atlas.errors import UnknownName
+from microscope_atlas.models.networks.graph import Graph, fold_batch_norm, receptive_fields
+from microscope_atlas.models.networks.network import Field
+from microscope_atlas.models.networks.ops import Add, Concat, GlobalAveragePool, SameConv2d
+from tests import toy
+
+
+def counted() -> tuple[Graph, list[str]]:
+    """A chain with a side branch; the list tells which operations ran."""
+    ran: list[str] = []
+
+    class Noted(nn.Identity):
+        def __init__(self, name: str):
+            super().__init__()
+            self.name = name
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            ran.append(self.name)
+            return input + 1
+
+    g = Graph()
+    g.add("a", Noted("a"))
+    g.add("b", Noted("b"), "a")
+    g.add("side", Noted("side"), "a")
+    g.add("c", Noted("c"), "b")
+    return g, ran
+
+
+def test_network_is_cut_behind_the_target() -> None:
+    g, ran = counted()
+    assert g(torch.zeros(1), ["b"])[0].item() == 2
+    assert ran == ["a", "b"]
+
+
+def test_several_targets_share_what_leads_to_them() -> None:
+    g, ran = counted()
+    assert [value.item() for value in g(torch.zeros(1), ["c", "side", "a"])] == [3, 2, 1]
+    assert sorted(ran) == ["a", "b", "c", "side"]
+
+
+def test_unknown_node_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="node 'mixed_pr' is not in the network; nearest: mixed_pre"):
+        toy.network()(torch.zeros(1, 3, 32, 32), ["mixed_pr"])
+
+
+def test_preactivation_is_before_the_rectifier_and_the_layer_itself_without_one() -> None:
+    g = toy.network()
+    assert g.preactivation("mixed") == "mixed_pre"
+    assert g.preactivation("logits") == "logits"
+
+
+def test_table_of_layers_knows_kind_units_branches_and_field() -> None:
+    with torch.device("meta"):
+        table = toy.network_to_be_initialised().table(32)
+    mixed, logits = table["mixed"], table["logits"]
+    assert (mixed.kind, mixed.units) == ("conv", 32)
+    assert mixed.branches == {"mixed_1x1": (0, 8), "mixed_3x3": (8, 32)}
+    assert (mixed.receptive_field, mixed.stride) == (17, 4)  # 5, +2*2 by the pool, +2*4 by the 3x3
+    assert (logits.kind, logits.units, logits.receptive_field, logits.branches) == ("dense", 10, None, {})
+
+
+def test_receptive_field_is_what_the_gradient_reaches() -> None:
+    g = toy.network()
+    with torch.device("meta"):
+        table = toy.network_to_be_initialised().table(64)
+    picture = torch.rand(1, 3, 64, 64, requires_grad=True)
+    acts = g(picture, ["mixed_3x3"])[0]
+    acts[0, :, 8, 8].sum().backward()
+    assert picture.grad is not None
+    reached = picture.grad[0].abs().sum(0).nonzero()
+    extent = (reached.max(0).values - reached.min(0).values + 1).tolist()
+    # a max pool hands its gradient to one of its nine, so what is reached lies within the field
+    field = table["mixed_3x3"]
+    assert max(extent) <= field.receptive_field == 17
+    first = field.origin + 8 * field.stride
+    assert first <= reached.min() <= reached.max() < first + 17
+
+
+def test_field_of_a_sum_is_the_larger_and_of_a_global_pool_the_whole() -> None:
+    g = Graph()
+    g.add("a", nn.Conv2d(1, 1, 3, stride=2))
+    g.add("b", nn.Conv2d(1, 1, 5), "a")
+    g.add("sum", Add(), "a", "b")
+    g.add("pool", GlobalAveragePool(), "sum")
+    found = receptive_fields(g, 32, dict.fromkeys(g.reads, (1, 15, 15)))
+    assert found == {"a": Field(3, 2), "b": Field(11, 2), "sum": Field(11, 2), "pool": Field(None, 2)}
+
+
+@pytest.mark.parametrize("size", [32, 33])
+def test_field_begins_where_the_gradient_does(size: int) -> None:
+    """TensorFlow's padding adds one row less before a picture of even size."""
+
+    def build() -> Graph:
+        g = Graph()
+        x = g.add("a", SameConv2d(3, 1, 3, stride=2))
+        x = g.add("b", nn.Conv2d(1, 1, 5, padding=2), x)
+        g.add("both", Concat(), x, g.add("c", SameConv2d(1, 1, 7, stride=1), x))
+        g.add("d", SameConv2d(2, 1, 3, stride=2), "both")
+        return g
+
+    with torch.device("meta"):
+        table = build().table(size)
+    torch.manual_seed(0)
+    g = build()
+    for name, layer in table.items():
+        picture = torch.rand(1, 3, size, size, requires_grad=True)
+        acts = g(picture, [name])[0]
+        at = acts.shape[-1] // 2
+        (gradient,) = torch.autograd.grad(acts[..., at, at].sum(), picture)
+        reached = gradient[0].abs().sum((0, 1)).nonzero()
+        first = layer.origin + at * layer.stride
+        assert layer.receptive_field is not None
+        expected = (max(first, 0), min(first + layer.receptive_field, size) - 1)
+        assert (reached.min(), reached.max()) == expected, name
+
+
+def test_folded_batch_norm_is_the_same_function() -> None:
+    torch.manual_seed(0)
+    g = Graph()
+    g.add("conv", nn.Conv2d(3, 8, 3))
+    norm = nn.BatchNorm2d(8, eps=0.1)
+    g.add("norm", norm, "conv")
+    for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        assert tensor is not None
+        tensor.uniform_(0.5, 2)
+    g.eval()
+    picture = torch.rand(2, 3, 9, 9)
+    before = g(picture, ["norm"])[0]
+    fold_batch_norm(g)
+    assert isinstance(g.get_submodule("norm"), nn.Identity)
+    torch.testing.assert_close(g(picture, ["norm"])[0], before)
+
+
+def test_batch_norm_is_left_where_something_else_reads_the_convolution() -> None:
+    g = Graph()
+    g.add("conv", nn.Conv2d(3, 8, 3))
+    g.add("norm", nn.BatchNorm2d(8), "conv")
+    g.add("both", Concat(), "conv", "norm")
+    fold_batch_norm(g.eval())
+    assert isinstance(g.get_submodule("norm"), nn.BatchNorm2d)

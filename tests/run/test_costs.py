@@ -1,0 +1,149 @@
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from microscope_atlas.atlas import store
+from microscope_atlas.atlas.units import UnitRange
+from microscope_atlas.errors import UnknownName
+from microscope_atlas.lenses.lens import settings
+from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.networks.flops import flops
+from microscope_atlas.run import run
+from microscope_atlas.run.costs import SHARD_SECONDS, Costs, arithmetic, cut, load, longest_first
+from microscope_atlas.run.forecast import forecast
+from microscope_atlas.run.plan import Job
+from tests.atlases import HERE, LENS, MODEL, RECIPE, content, quick, render, request
+
+LENSES_DRAFT = {name: settings(lens(name).recipe("draft")) for name in LENSES}
+FIRST = UnitRange(LENS, MODEL, "stem", 0, 10)
+LAST = UnitRange(LENS, MODEL, "blocks_10", 0, 10)
+
+
+def of(units: UnitRange, seconds: float) -> dict[tuple[str, str, str], float]:
+    return {(units.lens, units.model, units.layer): seconds}
+
+
+def test_measured_layer_takes_what_was_measured() -> None:
+    costs = Costs(of(FIRST, 2.0))
+    assert costs.is_measured(FIRST)
+    assert costs.seconds(FIRST, LENSES_DRAFT) == 20.0
+
+
+def test_other_layers_take_it_in_proportion_to_their_arithmetic() -> None:
+    costs = Costs(of(FIRST, 2.0))
+    known = organism(MODEL)
+    more = flops(known.build(), "blocks_10", known.input_size) / flops(known.build(), "stem", known.input_size)
+    assert not costs.is_measured(LAST)
+    assert costs.seconds(LAST, LENSES_DRAFT) == pytest.approx(20.0 * more)
+
+
+def test_other_lenses_take_it_in_proportion_to_their_rows_and_steps() -> None:
+    costs = Costs(of(FIRST, 2.0))
+    twice = {**LENSES_DRAFT, "deepdream": {**LENSES_DRAFT["deepdream"], "ascent": {"steps": 256}}}
+    once = {**LENSES_DRAFT, "deepdream": {**LENSES_DRAFT["deepdream"], "ascent": {"steps": 128}}}
+    layer = UnitRange("deepdream", MODEL, "stem", 0, 32)
+    assert costs.seconds(layer, twice) == pytest.approx(2 * costs.seconds(layer, once))
+
+
+def test_pass_over_a_layer_is_shared_by_its_units() -> None:
+    known = organism(MODEL)
+    work = arithmetic("responses", MODEL, "stem", LENSES_DRAFT) * known.layer("stem").units
+    assert work == pytest.approx(flops(known.build(), "stem", known.input_size))
+
+
+def test_digest_without_a_rate_is_left_out_and_said() -> None:
+    costs = Costs(of(FIRST, 2.0))
+    digest = UnitRange("units", MODEL, "stem", 0, 32)
+    assert costs.seconds(digest, LENSES_DRAFT) == 0.0
+    assert "left out, for want of any rate: units" in list(forecast([[FIRST], [digest]], LENSES_DRAFT, costs, 2))
+    known = Costs({**costs.rates, **of(UnitRange("units", MODEL, "head", 0, 1), 0.5)})
+    assert known.seconds(digest, LENSES_DRAFT) == 16.0
+
+
+def test_jobs_are_cut_so_that_none_takes_longer_than_a_worker_may_be_lost_for() -> None:
+    costs = Costs(of(FIRST, SHARD_SECONDS / 3.5))
+    cuts = cut([FIRST], [], LENSES_DRAFT, costs, 16)
+    assert [(units.start, units.stop) for units in cuts] == [(0, 3), (3, 6), (6, 9), (9, 10)]
+    assert max(costs.seconds(units, LENSES_DRAFT) for units in cuts) <= SHARD_SECONDS
+    slow = Costs(of(FIRST, 10 * SHARD_SECONDS))
+    assert len(cut([FIRST], [], LENSES_DRAFT, slow, 16)) == 10  # a unit is never cut
+    assert len(cut([FIRST], [], LENSES_DRAFT, Costs(), 16)) == 1
+    assert cut([FIRST], [FIRST], LENSES_DRAFT, costs, 16) == []
+
+
+def test_deeper_layers_begin_first_without_any_rate() -> None:
+    jobs = longest_first([FIRST, LAST], lambda units: units, LENSES_DRAFT, Costs())
+    assert jobs == [LAST, FIRST]
+
+
+def test_jobs_of_one_network_stay_together_where_they_take_alike() -> None:
+    """A worker keeps one network loaded."""
+    several = [UnitRange(LENS, model, layer, 0, 4) for model in ("alexnet", MODEL) for layer in ("conv1", "conv2")]
+    costs = Costs({(LENS, u.model, u.layer): seconds for u, seconds in zip(several, (17, 30, 18, 9), strict=True)})
+    assert longest_first(several, lambda units: units, LENSES_DRAFT, costs) == several
+
+
+class Shuffled:
+    """An engine that takes jobs in whatever order, and remembers the one that they were given in."""
+
+    def __init__(self) -> None:
+        self.given: list[UnitRange] = []
+
+    def run(self, jobs: list[Job], root: Path) -> object:
+        self.given += [job.units for job in jobs]
+        return HERE.run(random.Random(0).sample(jobs, len(jobs)), root)
+
+
+def test_run_begins_with_the_longest_and_the_order_changes_no_file(tmp_path: Path) -> None:
+    layers = {"stem": range(3), "blocks_4": range(2), "blocks_0": range(2)}
+    recipes = {LENS: RECIPE, "sheets": quick("sheets")}
+    given = Shuffled()
+    for root, engine in ((tmp_path / "one", HERE), (tmp_path / "other", given)):
+        run.render(root, [request(layers)], recipes, engine, 1, lambda *_: None)  # type: ignore[arg-type]
+    assert content(tmp_path / "one") == content(tmp_path / "other")
+    looking = [units.layer for units in given.given if units.lens == LENS]
+    assert looking == ["blocks_4"] * 2 + ["blocks_0"] * 2 + ["stem"] * 3
+
+
+def test_stages_are_the_jobs_that_render_gives_to_its_engine(tmp_path: Path) -> None:
+    layers = {"stem": range(3), "blocks_0": range(2)}
+    recipes = {LENS: RECIPE, "sheets": quick("sheets")}
+    costs = Costs(of(FIRST, SHARD_SECONDS / 2))
+    render(tmp_path, range(1))
+    wanted = [run.Wanted(organism(MODEL), layers)]
+    stages = run.stages(store.manifest_or_new(tmp_path), wanted, recipes, 16, costs)
+    given = Shuffled()
+    run.render(tmp_path, [request(layers)], recipes, given, 16, lambda *_: None, costs=costs)  # type: ignore[arg-type]
+    assert [units for stage in stages for units in stage] == given.given
+    assert [units.start for units in stages[0] if units.layer == "stem"] == [1]
+
+
+def test_rates_are_read_as_those_of_one_worker(tmp_path: Path) -> None:
+    rate = {"lens": LENS, "model": MODEL, "layer": "stem", "seconds_per_unit": 1.5, "how": "measured"}
+    path = tmp_path / "rates.json"
+    path.write_text(json.dumps({"about": {"workers": 4, "quality": "draft", "load": 0.1}, "rates": [rate]}))
+    costs = load(path)
+    assert (costs.seconds(FIRST, LENSES_DRAFT), costs.quality, costs.device) == (60.0, "draft", "cpu")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"about": {}, "rates": []}', '{"about": {"workers": 1}, "rates": [{}]}'])
+def test_file_without_rates_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rates.json").write_text(text)
+    with pytest.raises(UnknownName, match=r"rates\.json holds no rates"):
+        load(tmp_path / "rates.json")
+
+
+def test_forecast_says_hours_tail_cost_and_what_it_knows() -> None:
+    costs = Costs({**of(FIRST, 360.0)})
+    jobs = [replace(FIRST, start=unit, stop=unit + 1) for unit in range(3)]
+    assert list(forecast([jobs], LENSES_DRAFT, costs, 2, price=2.0)) == [
+        "3 jobs on 2 workers: 12.0 min; the longest job takes 6.0 min",
+        "tail: 6.0 min in all with workers that have nothing left to do",
+        "cost: 0.40 worker-hours, 25.0% of them idle; at 2 an hour 0.80",
+        "rates: 3 jobs by a rate of their own layer, 100% of the time; "
+        "0 estimated from their arithmetic and the rates of other layers",
+    ]

@@ -1,0 +1,222 @@
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from microscope_atlas.atlas import schema, store
+from microscope_atlas.errors import AtlasDamaged, RenderFailed, SettingsDiffer
+from microscope_atlas.lenses.feature_visualization import FeatureVisualization, Recipe
+from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.rendering import objectives
+from microscope_atlas.run import run
+from microscope_atlas.run.engines.engine import Event
+from microscope_atlas.run.plan import Job
+from microscope_atlas.run.run import Outcome
+from tests.atlases import HERE, IMAGES, LAYER, LENS, MODEL, RECIPE, content, render, request, rows, shards
+
+FIRST = f"{LENS}/{MODEL}/{LAYER}.00000-00002.parquet"
+LAST = f"{LENS}/{MODEL}/{LAYER}.00002-00003.parquet"
+
+
+def times(root: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in shards(root)}
+
+
+def test_second_run_makes_nothing_and_leaves_every_file(atlas: Path) -> None:
+    before, touched = content(atlas), times(atlas)
+    assert render(atlas) == Outcome(present=3 * IMAGES, made=0)
+    assert (content(atlas), times(atlas)) == (before, touched)
+
+
+def test_units_asked_for_later_are_the_only_ones_made(atlas: Path) -> None:
+    touched = times(atlas)
+    assert render(atlas, range(1, 5)) == Outcome(present=3 * IMAGES, made=2 * IMAGES)
+    assert times(atlas).items() > touched.items()
+    assert [row["unit"] for row in rows(atlas)] == [unit for unit in range(5) for _ in range(IMAGES)]
+
+
+def test_plan_grows_with_what_is_asked(atlas: Path) -> None:
+    render(atlas, range(1, 5))
+    (planned,) = store.read_manifest(atlas).planned
+    assert (planned.start, planned.stop) == (0, 5)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(3)), per_shard=st.integers(1, 3))
+def test_rows_are_the_same_in_any_slicing_and_any_order(
+    whole: Path, tmp_path_factory: pytest.TempPathFactory, order: Sequence[int], per_shard: int
+) -> None:
+    root = tmp_path_factory.mktemp("sliced")
+    render(root, range(order[0], order[0] + 1))
+    render(root, range(order[1], order[1] + 1))
+    render(root, per_shard=per_shard)
+    assert rows(root) == rows(whole)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "named"),
+    [
+        (replace(RECIPE, ascent=replace(RECIPE.ascent, steps=3)), "ascent.steps is 2 in the atlas, 3 asked"),
+        (replace(RECIPE, max_size=40), "max_size is 32 in the atlas, 40 asked"),
+    ],
+)
+def test_other_settings_are_refused_by_name(atlas: Path, recipe: Recipe, named: str) -> None:
+    before = content(atlas)
+    with pytest.raises(SettingsDiffer, match=named):
+        render(atlas, range(5), recipe)
+    assert content(atlas) == before
+
+
+def test_digest_of_another_version_is_refused(atlas: Path) -> None:
+    manifest = store.read_manifest(atlas)
+    manifest.lenses["units"] = {"thumbnail": 48, "rounded": True}
+    manifest.planned.append(replace(manifest.planned[0], lens="units"))
+    store.write_manifest(atlas, manifest)
+    with pytest.raises(SettingsDiffer, match="units was made by another version, which its rows name: settings"):
+        render(atlas)
+
+
+def test_other_weights_are_refused(atlas: Path) -> None:
+    before = content(atlas)
+    with pytest.raises(SettingsDiffer, match=f"{MODEL}: weights_sha256 is "):
+        render(atlas, kind="random")
+    assert content(atlas) == before
+
+
+def test_lost_shard_is_made_again(atlas: Path) -> None:
+    before = content(atlas)
+    (atlas / LAST).unlink()
+    assert render(atlas).made == IMAGES
+    assert content(atlas) == before
+
+
+@pytest.mark.parametrize("per_shard", [1, 2])
+def test_shortened_shard_is_made_again(atlas: Path, per_shard: int) -> None:
+    before = rows(atlas)
+    os.truncate(atlas / FIRST, 5000)
+    assert render(atlas, per_shard=per_shard).made == 2 * IMAGES
+    assert rows(atlas) == before  # and so no piece of the shortened one is left
+
+
+def test_shard_finished_but_not_noted_is_taken_in(atlas: Path) -> None:
+    before, touched = content(atlas), times(atlas)
+    manifest = store.read_manifest(atlas)
+    del manifest.shards[FIRST]
+    store.write_manifest(atlas, manifest)
+    assert render(atlas).made == 0
+    assert (content(atlas), times(atlas)) == (before, touched)
+
+
+def test_shard_under_another_name_is_not_taken_in(atlas: Path) -> None:
+    before = content(atlas)
+    (atlas / FIRST).rename(atlas / FIRST.replace(LAYER, "head"))
+    assert render(atlas).made == 2 * IMAGES
+    assert before.items() <= content(atlas).items()
+
+
+def test_shard_of_other_settings_is_not_taken_in(atlas: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    render(other, recipe=replace(RECIPE, max_size=40))
+    before = content(atlas)
+    (other / LAST).replace(atlas / LAST)
+    manifest = store.read_manifest(atlas)
+    del manifest.shards[LAST]
+    store.write_manifest(atlas, manifest)
+    assert render(atlas).made == IMAGES
+    assert content(atlas) == before
+
+
+def test_shards_without_a_manifest_are_refused(atlas: Path) -> None:
+    (atlas / schema.MANIFEST).unlink()
+    before = content(atlas)
+    with pytest.raises(AtlasDamaged, match=r"holds shards but no atlas\.json"):
+        render(atlas)
+    assert content(atlas) == before
+
+
+@dataclass(frozen=True)
+class Untidy:
+    """An engine one of whose workers was killed while it wrote."""
+
+    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
+        yield from HERE.run(jobs, root)
+        (root / FIRST).with_suffix(store.UNFINISHED).touch()
+
+
+def test_nothing_is_left_of_what_a_worker_did_not_finish(whole: Path, tmp_path: Path) -> None:
+    render(tmp_path, engine=Untidy())
+    assert content(tmp_path) == content(whole)
+
+
+def test_shard_that_fails_fails_alone(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = FeatureVisualization.rows
+
+    def failing(self: FeatureVisualization, subject: Subject, units: range, recipe: Recipe) -> Iterator[list[Row]]:
+        for some in right(self, subject, units, recipe):
+            yield some
+            if 1 in units:
+                raise ValueError("no light")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureVisualization, "rows", failing)
+        with pytest.raises(RenderFailed) as caught:
+            render(tmp_path, per_shard=1)
+    assert "1 of the shards failed" in str(caught.value)
+    assert f"{LENS} of {MODEL}/{LAYER} 1:2: ValueError: no light" in str(caught.value)
+    assert [row["unit"] for row in rows(tmp_path)] == [0] * IMAGES + [2] * IMAGES
+    assert render(tmp_path, per_shard=1) == Outcome(present=2 * IMAGES, made=IMAGES)
+    assert rows(tmp_path) == rows(whole)
+
+
+@pytest.mark.parametrize("step", range(RECIPE.ascent.steps))
+def test_nan_in_the_middle_becomes_a_flagged_row_without_a_picture_and_leaves_the_others(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    right, called = objectives.Channel.__call__, []
+
+    def poisoned(self: objectives.Channel, acts: torch.Tensor) -> torch.Tensor:
+        called.append(self)
+        now = sum(one is self for one in called) == step + 1
+        return torch.where((self.units == 1) & now, math.nan, 1.0) * right(self, acts)
+
+    monkeypatch.setattr(objectives.Channel, "__call__", poisoned)
+    render(tmp_path)
+
+    def poor(row: Row) -> bool:
+        return bool(row["unit"] == 1 and row["objective"] == "channel")
+
+    assert [(row["image"], row["score"], row["flag"]) for row in rows(tmp_path) if poor(row)] == [
+        (None, None, "nan")
+    ] * 2
+    assert [row for row in rows(tmp_path) if not poor(row)] == [row for row in rows(whole) if not poor(row)]
+
+
+def test_progress_is_told_of_every_lens_as_its_rows_come(tmp_path: Path) -> None:
+    told: list[tuple[str, Fraction, int]] = []
+
+    def listen(progress: run.Progress) -> None:
+        told.append((progress.lens, progress.done, progress.todo))
+
+    sevenths = replace(RECIPE, variants=3, batch=1)  # of a unit, which add up to less than 1 in floating point
+    run.render(tmp_path, [request({LAYER: range(3)})], {LENS: sevenths}, HERE, 2, listen)
+    assert (told[0], told[-1]) == ((LENS, 0, 3), (LENS, 3, 3))
+    assert told == sorted(told)
+    assert len(told) > 3
+
+
+def test_every_row_says_how_it_was_made(whole: Path) -> None:
+    model = store.read_manifest(whole).models[MODEL]
+    for row in rows(whole):
+        assert json.loads(row["recipe"])["ascent"]["steps"] == RECIPE.ascent.steps
+        assert row["weights_sha256"] == model["weights_sha256"]
+        assert f"torch {torch.__version__}" in row["software"]
+        assert row["device"] == "cpu"
+    assert len({row["seed"] for row in rows(whole)}) == 3 * IMAGES
