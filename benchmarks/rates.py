@@ -14,10 +14,10 @@ import torch
 
 from benchmarks.ours import LENS, changed
 from benchmarks.workers import Workers
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.schema import METHODS
-from microscope_atlas.atlas.source import Folder
-from microscope_atlas.atlas.store import Root
+from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.lenses import deepdream
 from microscope_atlas.lenses.feature_visualization import size
@@ -198,11 +198,11 @@ class _Clock:
         self.seconds: dict[str, float] = defaultdict(float)
         self._engine = LocalEngine(device)
 
-    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job], storage: WritableStorage) -> Iterator[Event]:
         """See Engine."""
         for job in jobs:
             start = time.perf_counter()
-            yield from self._engine.run([job], root)
+            yield from self._engine.run([job], storage)
             self.seconds[job.units.lens] += time.perf_counter() - start
 
 
@@ -217,7 +217,7 @@ def _digests(quality: Quality, device: str) -> Callable[[str], dict[str, float]]
         recipes = {name: shortened(one.recipe(quality), 1) for name, one in LENSES.items()}
         clock = _Clock(torch.device(device))
         with TemporaryDirectory() as folder:
-            run.render(Path(folder) / "atlas", [request], recipes, clock, len(units), lambda *_: None)
+            run.render(Folder(Path(folder) / "atlas"), [request], recipes, clock, len(units), lambda *_: None)
         return {name: clock.seconds[name] / len(units) for name, one in LENSES.items() if one.reads}
 
     return make

@@ -15,7 +15,8 @@ from PIL import Image
 from benchmarks import report
 from benchmarks.ours import LENS, changed
 from benchmarks.workers import Workers, peak_memory
-from microscope_atlas.atlas import store
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
@@ -55,7 +56,7 @@ def _run(place: str, recipe: Any, device: str, workers: int) -> Callable[[int], 
         request = run.Request(known, given, "random", {layer: range(units)})
         with TemporaryDirectory() as folder:
             start = time.perf_counter()
-            atlas = Path(folder) / "atlas"
+            atlas = Folder(Path(folder) / "atlas")
             outcome = run.render(atlas, [request], {LENS: recipe}, engine, UNITS_PER_SHARD, lambda *_: None)
             return time.perf_counter() - start, outcome.made, peak_memory(device)
 
@@ -90,11 +91,11 @@ def _shard(place: str, recipe: Any, device: str) -> Callable[[int], tuple[float,
         asked = changed(recipe, {"ascent.steps": steps})
         job = Job(UnitRange(LENS, model, layer, 0, units), asked, "random", sha256)
         start = made = time.perf_counter()
-        for event in render_shard(job, folder, torch.device(device)):
+        for event in render_shard(job, Folder(folder), torch.device(device)):
             if not isinstance(event, Finished):
                 made = time.perf_counter()
         end = time.perf_counter()
-        rows = store.read_shard(folder / job.units.path, ("image",)).to_pylist()
+        rows = read_shard(folder / job.units.path, ("image",)).to_pylist()
         return end - start, end - made, [row["image"]["bytes"] for row in rows if row["image"]]
 
     def render(units: int) -> tuple[float, float, float, int]:

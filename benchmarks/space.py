@@ -17,8 +17,8 @@ from collections.abc import Callable
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks import report
+from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import opened
 from microscope_space import routes
 from microscope_space.app import serve
 
@@ -34,7 +34,7 @@ SHOWN = """() => {
 
 
 def main(name: str) -> None:
-    atlas = Atlas(opened(name))
+    atlas = Atlas(open_atlas(name))
     model, layer = max(
         ((model, layer) for model in atlas.models for layer in atlas.layers(model)),
         key=lambda place: len(atlas.thumbnails(*place)),
@@ -47,13 +47,13 @@ def main(name: str) -> None:
         "unit": {"model": model, "layer": layer, "unit": str(unit)},
     }
     results = {}
-    _, address = serve(atlas.source, prevent_thread_lock=True, quiet=True)
+    _, address = serve(atlas.storage, prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for page, asked in pages.items():
             link = "?" + "&".join(f"{key}={value}" for key, value in asked.items())
             results[page] = {
-                "server_first_seconds": timed(lambda asked: routes.show(Atlas(opened(name)), asked), asked),
+                "server_first_seconds": timed(lambda asked: routes.show(Atlas(open_atlas(name)), asked), asked),
                 "server_seconds": timed(lambda asked: routes.show(atlas, asked), asked),
                 "shown_seconds": summed([shown(chromium, address + link) for _ in range(RUNS)]),
             }

@@ -36,8 +36,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import report
+from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import opened
 from microscope_atlas.pictures.sources import SOURCES, source
 from microscope_space.live import chooser
 
@@ -330,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked.add_argument("--seconds", type=float, default=SECONDS)
     asked.add_argument("--out", type=Path, default=RESULTS)
     given = asked.parse_args(arguments)
-    model, layers = chooser.asked(Atlas(opened(given.atlas)), {})
+    model, layers = chooser.asked(Atlas(open_atlas(given.atlas)), {})
     if model is None:
         sys.exit(f"{given.atlas} has no network that can be run here")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])

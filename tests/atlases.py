@@ -9,7 +9,11 @@ import pyarrow as pa
 import torch
 
 from microscope_atlas.atlas import images as index
-from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest, write_manifest
+from microscope_atlas.atlas.shards import parquet_files, read_shard, write_shard
+from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.lenses.feature_visualization import Recipe
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights
@@ -27,12 +31,16 @@ PICTURES = Path(__file__).parent / "pictures" / "few"
 HERE = LocalEngine(torch.device("cpu"))
 
 
+def at(root: Path | WritableStorage) -> WritableStorage:
+    return Folder(root) if isinstance(root, Path) else root
+
+
 def request(layers: Mapping[str, range], kind: weights.WeightsKind = "pretrained") -> run.Request:
     return run.Request(organism(MODEL), weights.load(organism(MODEL), kind), kind, layers)
 
 
 def render(
-    root: Path,
+    root: Path | WritableStorage,
     units: range = range(3),
     recipe: Recipe = RECIPE,
     per_shard: int = 2,
@@ -40,7 +48,7 @@ def render(
     kind: weights.WeightsKind = "pretrained",
 ) -> run.Outcome:
     """Render units of the first layer into the atlas at `root`."""
-    return run.render(root, [request({LAYER: units}, kind)], {LENS: recipe}, engine, per_shard, lambda *_: None)
+    return run.render(at(root), [request({LAYER: units}, kind)], {LENS: recipe}, engine, per_shard, lambda *_: None)
 
 
 def quick(name: str) -> Any:
@@ -62,16 +70,16 @@ def quick(name: str) -> Any:
 def render_every(root: Path, layers: Mapping[str, range]) -> run.Outcome:
     """Render units of these layers through every lens into the atlas at `root`."""
     recipes = {name: quick(name) for name in LENSES}
-    return run.render(root, [request(layers)], recipes, HERE, 2, lambda *_: None)
+    return run.render(Folder(root), [request(layers)], recipes, HERE, 2, lambda *_: None)
 
 
 def shards(root: Path) -> list[Path]:
-    return [root / path for path in store.shard_files(root) if not path.startswith(schema.INDEX.name)]
+    return [root / path for path in parquet_files(Folder(root)) if not path.startswith(schema.INDEX.name)]
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
     """All rows of the atlas in the order of its files, which is that of the units."""
-    return pa.concat_tables([store.read_shard(path) for path in shards(root)]).to_pylist()
+    return pa.concat_tables([read_shard(path) for path in shards(root)]).to_pylist()
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -82,8 +90,8 @@ def content(root: Path) -> dict[str, bytes]:
 
 def replace_rows(root: Path, path: str, changed: Sequence[dict[str, Any]]) -> None:
     """Write other rows into a shard and have the manifest vouch for them, as a mistaken lens would."""
-    manifest = store.read_manifest(root)
+    manifest = read_manifest(Folder(root))
     units = manifest.shards[path].units
-    manifest.shards[path] = store.write_shard(root, units, manifest.shards[path].id, changed)
-    index.update(root, manifest)
-    store.write_manifest(root, manifest)
+    manifest.shards[path] = write_shard(Folder(root), units, manifest.shards[path].id, changed)
+    index.update(Folder(root), manifest)
+    write_manifest(Folder(root), manifest)

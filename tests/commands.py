@@ -103,6 +103,7 @@ class Commands:
 
 def serve() -> None:
     """The server's life: questions in, numbers out, until its input ends."""
+    from microscope_atlas.atlas.folder import Folder
     from microscope_atlas.lenses.feature_visualization import RECIPES
     from microscope_atlas.publish.check import check
     from tests.atlases import RECIPE, render
@@ -111,7 +112,7 @@ def serve() -> None:
     RECIPES["standard"] = replace(RECIPE, max_size=None)  # as quick, but of large pictures
     with TemporaryDirectory() as folder:  # whatever is imported late or kept for later: once, here
         render(Path(folder))
-        assert not list(check(Path(folder)))
+        assert not list(check(Folder(Path(folder))))
     for line in sys.stdin:
         question = json.loads(line)
         if "wait" in question:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from microscope_atlas.atlas.store import read_shard
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.cli import app
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models import weights

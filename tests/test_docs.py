@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.atlas.store import read_manifest
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.tables import described
 from microscope_atlas.cli import app
 from microscope_atlas.lenses import caricature, deepdream
@@ -63,21 +64,21 @@ def test_caricatures_stand_below_their_sources_beside_deepdreams(tmp_path: Path)
     quick = Ascent(steps=1)
     recipes = {"deepdream": deepdream.Recipe(quick, 32), "caricature": caricature.Recipe(quick, 32, sources=("cat",))}
     atlas, request = tmp_path / "atlas", atlases.request({"stem": range(32), "blocks_0": range(16)})
-    run.render(atlas, [request], recipes, atlases.HERE, 8, lambda *_: None)
+    run.render(Folder(atlas), [request], recipes, atlases.HERE, 8, lambda *_: None)
     contact_sheet = runpy.run_path(str(ROOT / "docs" / "deepdream_caricature.py"))["contact_sheet"]
     sheet = contact_sheet(str(atlas), "efficientnet_lite0")
     assert sheet.size == (2 * 148 - 4, 3 * 164)
     tiles = [sheet.crop((x, y + 20, x + 144, y + 164)) for y in (0, 164, 328) for x in (0, 148)]
     assert [any(low < high for low, high in tile.getextrema()) for tile in tiles] == [False, *[True] * 5]
-    assert not list(check(atlas))
+    assert not list(check(Folder(atlas)))
 
 
 def test_card_of_an_atlas_is_filled_in(folder: Path) -> None:
     card = (folder / "microscope-atlas" / schema.CARD).read_text()
     assert "{{ " not in card
-    assert read_manifest(folder / "microscope-atlas").models["efficientnet_lite0"]["weights_sha256"] in card
+    assert read_manifest(Folder(folder / "microscope-atlas")).models["efficientnet_lite0"]["weights_sha256"] in card
     assert "| `efficientnet_lite0` | `blocks_4` | `feature_visualization` | 3 |" in card
-    assert not list(check(folder / "microscope-atlas"))
+    assert not list(check(Folder(folder / "microscope-atlas")))
 
 
 def test_commands_of_the_card_run(folder: Path, commands: Commands) -> None:

@@ -16,10 +16,11 @@ from rich import filesize
 from rich.console import Console
 
 from microscope_atlas import console as progress
-from microscope_atlas.atlas import store
 from microscope_atlas.atlas.coverage import coverage
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.links import resolve
-from microscope_atlas.atlas.source import Folder, opened, place
+from microscope_atlas.atlas.locate import open_atlas, storage_at
+from microscope_atlas.atlas.manifest import manifest_or_new, read_manifest
 from microscope_atlas.errors import AtlasError, ExtraMissing, UnknownName, WrongLevel
 from microscope_atlas.hub.repo import Repo
 from microscope_atlas.keys import parse_key, parse_units
@@ -239,7 +240,7 @@ def render(
             raise UnknownName("--plan needs --rates FILE, as python -m benchmarks.atlas_cost writes it")
         kind = costs.device if device is None else torch.device(device).type
         wanted = [run.Wanted(organism(name), layers) for name, layers in (asked or DEFAULT_UNITS).items()]
-        manifest = store.manifest_or_new(place(atlas))
+        manifest = manifest_or_new(storage_at(atlas))
         stages = run.stages(manifest, wanted, recipes, shard_units or units_per_shard(kind), costs)
         lenses = {**manifest.lenses, **{name: settings(recipe) for name, recipe in recipes.items()}}
         for line in forecast(stages, lenses, costs, workers or num_cores(), price):
@@ -249,7 +250,7 @@ def render(
         run.Request(organism(name), trained.load(organism(name), weights.value), weights.value, layers)
         for name, layers in (asked or DEFAULT_UNITS).items()
     ]
-    where = place(atlas)
+    where = storage_at(atlas)
     with (
         _engine(engine, device, workers, address, cpus_per_task, gpus_per_task) as rendering,
         progress.rendering(err) as listen,
@@ -262,8 +263,11 @@ def render(
 @app.command()
 def status(atlas: AnyAtlas, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """Coverage: of the units planned, how many are there, lens by lens, and the seconds left at the last rate."""
-    source = opened(atlas)
-    rows = [asdict(layer) for layer in coverage(source.manifest(), source.root if isinstance(source, Folder) else None)]
+    storage = open_atlas(atlas)
+    rows = [
+        asdict(layer)
+        for layer in coverage(read_manifest(storage), storage.root if isinstance(storage, Folder) else None)
+    ]
     _show(rows, {"coverage": rows} if as_json else None)
 
 
@@ -273,14 +277,14 @@ def check(
     sample: Annotated[int | None, typer.Option(min=1, help="Files to read. Default: all.")] = None,
 ) -> None:
     """Verify every promise on the bytes; exit 1 and a list where one fails."""
-    source = opened(atlas)
-    found = list(problems(source, sample))
+    storage = open_atlas(atlas)
+    found = list(problems(storage, sample))
     for problem in found:
         out.print(problem, soft_wrap=True, markup=False, highlight=False)
     if found:
         err.print(f"{atlas}: {len(found)} problems.")
         raise typer.Exit(1)
-    shards = source.manifest().shards.values()
+    shards = read_manifest(storage).shards.values()
     read = f"; {sample} of {len(shards)} files were read" if sample and sample < len(shards) else ""
     out.print(f"{atlas}: {sum(shard.rows for shard in shards)} rows, all in order{read}.", soft_wrap=True)
 
@@ -297,7 +301,7 @@ def reproduce(
     """Make the rows of a unit or a layer again; exit 1 where one does not come close."""
     asked = parse_key(key)
     name = lens_name or ("deepdream" if asked.unit is None else "feature_visualization")
-    notes, remade = again(opened(atlas), asked, name, _device(device))
+    notes, remade = again(open_atlas(atlas), asked, name, _device(device))
     for note in notes:
         out.print(note, soft_wrap=True, highlight=False)
     far = 0
@@ -321,7 +325,7 @@ def publish(
 ) -> None:
     """Publish the atlas as a version that stays, and verify what arrived. It can be stopped and run again."""
     files = spaces.space_files(f"{repo}@v{version}") if space else None
-    plan = publishing.plan(atlas, repo, version, space)
+    plan = publishing.plan(Folder(atlas), repo, version, space)
     changes = plan.changes
     out.print(
         f"{repo} {plan.release.tag}: {len(plan.files):,} files, {len(changes.add):,} to send "
@@ -351,7 +355,7 @@ def cite(
     ] = None,
 ) -> None:
     """BibTeX and links that last, and whose weights they are."""
-    print(citation(opened(atlas), parse_key(key) if key else None))
+    print(citation(open_atlas(atlas), parse_key(key) if key else None))
 
 
 @app.command()
@@ -366,7 +370,7 @@ def browse(
         raise ExtraMissing(
             f"the Space cannot be served ({error}); pip install 'microscope-atlas[space]', or make space"
         ) from error
-    _, address = serve(opened(atlas), server_port=port, prevent_thread_lock=True, quiet=True)
+    _, address = serve(open_atlas(atlas), server_port=port, prevent_thread_lock=True, quiet=True)
     out.print(f"{atlas} is at {address} until Ctrl-C.", soft_wrap=True)
     with suppress(KeyboardInterrupt):
         Event().wait()

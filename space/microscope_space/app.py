@@ -12,8 +12,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 
+from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import Source, opened
+from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.errors import AtlasError
 from microscope_space import api, offline, routes
 from microscope_space.html import text
@@ -42,17 +43,17 @@ THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospac
 LIVE: dict[str, Callable[[Atlas], None]] = {"caricature": caricature.build, "probe": probe.build}
 
 
-def build_app(atlas: str | Source) -> gr.Blocks:
+def build_app(atlas: str | Storage) -> gr.Blocks:
     """The Space of an atlas: a folder, or `owner/name@revision` on the Hub. AtlasDamaged where there is none."""
-    return _blocks(Atlas(opened(atlas) if isinstance(atlas, str) else atlas))
+    return _blocks(Atlas(open_atlas(atlas) if isinstance(atlas, str) else atlas))
 
 
-def serve(atlas: str | Source, **settings: Any) -> tuple[Any, str]:
+def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
     """Serve it with its style, script and plain routes, and as MCP tools where that extra is installed.
 
     `settings` are those of Gradio's launch. Returns the server's application and address.
     """
-    known = Atlas(opened(atlas) if isinstance(atlas, str) else atlas)
+    known = Atlas(open_atlas(atlas) if isinstance(atlas, str) else atlas)
     if live.zero_gpu():
         live.lent()
     Thread(target=ready, args=(known,), daemon=True).start()

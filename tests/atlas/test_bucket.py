@@ -11,16 +11,19 @@ import fsspec
 import pytest
 import torch
 
-from microscope_atlas.atlas import bucket as storage
-from microscope_atlas.atlas import schema, source, store
+from microscope_atlas.atlas import lease, schema
 from microscope_atlas.atlas.bucket import LEASE, Bucket
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.images import Images
+from microscope_atlas.atlas.locate import open_atlas, storage_at
+from microscope_atlas.atlas.manifest import read_manifest, write_manifest
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import AtlasBusy, AtlasDamaged, AtlasUnwritable, StorageFailed
 from microscope_atlas.publish.check import check
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine
 from microscope_atlas.run.run import Outcome
-from tests.atlases import IMAGES, LAYER, LENS, MODEL, RECIPE, content, quick, render, request
+from tests.atlases import IMAGES, LAYER, LENS, MODEL, RECIPE, at, content, quick, render, request
 
 RECIPES = {LENS: RECIPE, "sheets": quick("sheets")}  # the second reads what the first has made
 
@@ -69,7 +72,7 @@ def files(url: str) -> dict[str, bytes]:
 
 def rendered(root: Path | Bucket, units: range = range(3)) -> Outcome:
     recipes, engine = RECIPES, LocalEngine(torch.device("cpu"))
-    return run.render(root, [request({LAYER: units})], recipes, engine, 2, lambda *_: None)
+    return run.render(at(root), [request({LAYER: units})], recipes, engine, 2, lambda *_: None)
 
 
 def test_objects_are_the_files_of_a_folder_byte_for_byte(url: str, tmp_path: Path) -> None:
@@ -81,11 +84,11 @@ def test_objects_are_the_files_of_a_folder_byte_for_byte(url: str, tmp_path: Pat
 
 def test_atlas_in_storage_is_checked_read_and_continued(url: str) -> None:
     rendered(Bucket(url))
-    atlas = source.opened(url)
+    atlas = open_atlas(url)
     assert list(check(atlas)) == []
-    for shard in atlas.manifest().shards.values():
-        with atlas.holding(shard.path) as folder:
-            for row in store.read_shard(folder / shard.path).to_pylist():
+    for shard in read_manifest(atlas).shards.values():
+        with atlas.local_copy(shard.path) as file:
+            for row in read_shard(file).to_pylist():
                 image = row["image"]
                 assert Images(atlas, MODEL).read(shard.units.lens, image["path"]) == image["bytes"]
     assert rendered(Bucket(url)).made == 0
@@ -106,9 +109,9 @@ def test_lost_and_shortened_objects_are_made_again(url: str) -> None:
     bucket = Bucket(url)
     rendered(bucket)
     before = files(url)
-    one, two, *_ = sorted(store.read_manifest(bucket).shards)
+    one, two, *_ = sorted(read_manifest(bucket).shards)
     bucket.remove(one)
-    store.write_bytes(bucket, two, before[two][:1000])
+    bucket.write(two, before[two][:1000])
     assert rendered(Bucket(url)).made > 0
     assert files(url) == before
 
@@ -117,9 +120,9 @@ def test_object_that_was_not_noted_is_taken_in(url: str) -> None:
     bucket = Bucket(url)
     rendered(bucket)
     before = files(url)
-    manifest = store.read_manifest(bucket)
+    manifest = read_manifest(bucket)
     del manifest.shards[min(manifest.shards)]
-    store.write_manifest(bucket, manifest)
+    write_manifest(bucket, manifest)
     assert rendered(Bucket(url)).made == 0
     assert files(url) == before
 
@@ -133,7 +136,7 @@ def test_object_that_does_not_read_back_is_not_counted(url: str, monkeypatch: py
 
     monkeypatch.setattr(bucket._fs, "pipe_file", losing)
     with pytest.raises(AtlasDamaged, match=r"one/atlas\.json does not read back"):
-        store.write_text(bucket, schema.MANIFEST, "{}")
+        bucket.write(schema.MANIFEST, "{}")
 
 
 def test_storage_that_refuses_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +147,7 @@ def test_storage_that_refuses_is_named(url: str, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(bucket._fs, "pipe_file", refusing)
     with pytest.raises(AtlasUnwritable, match=r"one/atlas\.json cannot be written: Access Denied"):
-        store.write_text(bucket, schema.MANIFEST, "{}")
+        bucket.write(schema.MANIFEST, "{}")
 
 
 def test_storage_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,31 +156,31 @@ def test_storage_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(StorageFailed, match="s3://nowhere/one"):
-        source.opened("s3://nowhere/one").manifest()
+        read_manifest(open_atlas("s3://nowhere/one"))
 
 
 def test_kind_of_storage_that_nobody_knows_is_named() -> None:
     with pytest.raises(StorageFailed, match="nosuch"):
-        source.opened("nosuch://bucket/one")
+        open_atlas("nosuch://bucket/one")
 
 
 def test_two_runs_do_not_write_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 0.05)
-    with store.writing(Bucket(url)):
-        with pytest.raises(AtlasBusy, match="another run is writing"), store.writing(Bucket(url)):
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
+    with Bucket(url).lock():
+        with pytest.raises(AtlasBusy, match="another run is writing"), Bucket(url).lock():
             pass
         assert Bucket(url).size(LEASE)
     assert Bucket(url).size(LEASE) is None
 
 
 def test_of_runs_that_begin_together_one_has_the_atlas(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.1)
     together, ended, outcomes = threading.Barrier(6), threading.Event(), []
 
     def begin() -> None:
         together.wait()
         try:
-            with store.writing(Bucket(url)):
+            with Bucket(url).lock():
                 outcomes.append("has it")
                 ended.wait(10)
         except AtlasBusy:
@@ -194,28 +197,28 @@ def test_of_runs_that_begin_together_one_has_the_atlas(url: str, monkeypatch: py
 
 
 def test_lease_of_a_killed_run_is_taken_over_once_it_was_silent(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 0.05)
-    monkeypatch.setattr(storage, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "SILENCE_SECONDS", 0.3)
     bucket = Bucket(url)
     bucket._fs.pipe_file(bucket._key(LEASE), json.dumps({"owner": "gone:1", "id": "1", "beat": 7}).encode())
-    with store.writing(Bucket(url)):
+    with Bucket(url).lock():
         assert "gone" not in Bucket(url).slice(LEASE, 0, 100).decode()
     assert Bucket(url).size(LEASE) is None
 
 
 def test_run_whose_atlas_was_taken_over_writes_no_more(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
     first = Bucket(url)
-    with store.writing(first):
+    with first.lock():
         first._fs.pipe_file(first._key(LEASE), json.dumps({"owner": "other:1", "id": "2", "beat": 0}).encode())
         assert first._lease
         assert first._lease.lost.wait(10)
         with pytest.raises(AtlasBusy, match="taken over"):
-            store.write_text(first, schema.MANIFEST, "{}")
+            first.write(schema.MANIFEST, "{}")
     assert first.size(schema.MANIFEST) is None
     assert first.size(LEASE)  # the other's
 
 
 def test_urls_of_files_are_folders(tmp_path: Path) -> None:
-    assert source.place(f"file://{tmp_path}/a%20b") == tmp_path / "a b"
-    assert source.place(str(tmp_path)) == tmp_path
+    assert storage_at(f"file://{tmp_path}/a%20b") == Folder(tmp_path / "a b")
+    assert storage_at(str(tmp_path)) == Folder(tmp_path)

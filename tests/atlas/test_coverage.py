@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from microscope_atlas.atlas import store
 from microscope_atlas.atlas.coverage import coverage
-from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from tests.atlases import LAYER, LENS, MODEL, render, shards
 
 
@@ -13,7 +13,7 @@ from tests.atlases import LAYER, LENS, MODEL, render, shards
 def six(atlas: Path) -> tuple[Path, Manifest]:
     """An atlas of six units, of which two more are planned, finished at known times."""
     render(atlas, range(6), per_shard=1)
-    manifest = store.read_manifest(atlas)
+    manifest = read_manifest(Folder(atlas))
     (planned,) = manifest.planned
     manifest.planned = [type(planned)(LENS, MODEL, LAYER, 0, 8)]
     # units 0 and 1 in one file, then one unit every 10 s, with a night's break
@@ -42,6 +42,6 @@ def test_nothing_is_left_of_what_is_all_there(six: tuple[Path, Manifest]) -> Non
 
 def test_one_file_tells_no_rate(tmp_path: Path) -> None:
     render(tmp_path, range(1))
-    manifest = store.read_manifest(tmp_path)
+    manifest = read_manifest(Folder(tmp_path))
     manifest.planned = [type(manifest.planned[0])(LENS, MODEL, LAYER, 0, 2)]
     assert coverage(manifest, tmp_path)[0].seconds_left is None

@@ -12,6 +12,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict, load_dataset
 
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.rendering import objectives
@@ -29,7 +30,7 @@ def two_models(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         request({"blocks_1": range(2)}),
         run.Request(organism(SECOND), weights.load(organism(SECOND), "random"), "random", {"conv1": range(2)}),
     ]
-    run.render(root, requests, {LENS: RECIPE}, HERE, 1, lambda *_: None)
+    run.render(Folder(root), requests, {LENS: RECIPE}, HERE, 1, lambda *_: None)
     return root
 
 

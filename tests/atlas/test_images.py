@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from microscope_atlas.atlas import images as index
-from microscope_atlas.atlas import schema, store
-from microscope_atlas.atlas.source import Folder, opened
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.locate import open_atlas
+from microscope_atlas.atlas.manifest import read_manifest, write_manifest
+from microscope_atlas.atlas.shards import read_shard, write_index, write_shard
 from microscope_atlas.atlas.tables import IMAGE
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, UnknownName
@@ -26,7 +29,7 @@ PATH = schema.index_path(MODEL)
 
 
 def entries(root: Path) -> list[dict[str, Any]]:
-    return store.read_shard(root / PATH).to_pylist()
+    return read_shard(root / PATH).to_pylist()
 
 
 def test_every_image_is_where_the_index_says(whole: Path) -> None:
@@ -64,7 +67,9 @@ def test_slices_are_the_images_whatever_they_hold(tmp_path_factory: pytest.TempP
         "software": "",
         "device": "",
     }
-    shard = store.write_shard(root, UnitRange(LENS, MODEL, LAYER, 0, len(made)), "id", [row | required for row in made])
+    shard = write_shard(
+        Folder(root), UnitRange(LENS, MODEL, LAYER, 0, len(made)), "id", [row | required for row in made]
+    )
     content = (root / shard.path).read_bytes()
     found = {
         row: content[offset : offset + length] for row, _, offset, length in index.slices(root / shard.path, ["image"])
@@ -96,7 +101,7 @@ def test_index_grows_with_the_atlas_and_looks_at_new_files_alone(atlas: Path, mo
     render(atlas, range(5))
     assert looked == [shards(atlas)[-1].relative_to(atlas).as_posix()]
     assert {entry["unit"] for entry in entries(atlas)} == set(range(5))
-    assert list(check(atlas)) == []
+    assert list(check(Folder(atlas))) == []
 
 
 def test_index_does_not_depend_on_the_order_of_the_work(whole: Path, tmp_path: Path) -> None:
@@ -109,7 +114,7 @@ def test_index_does_not_depend_on_the_order_of_the_work(whole: Path, tmp_path: P
 def test_lost_or_shortened_index_is_made_again(atlas: Path, harm: Any) -> None:
     before = (atlas / PATH).read_bytes()
     harm(atlas / PATH)
-    assert list(check(atlas)) == [
+    assert list(check(Folder(atlas))) == [
         f"{PATH}: missing, or not of the shards that are there; running render again makes it"
     ]
     render(atlas)
@@ -117,11 +122,11 @@ def test_lost_or_shortened_index_is_made_again(atlas: Path, harm: Any) -> None:
 
 
 def test_index_that_points_elsewhere_is_told(atlas: Path) -> None:
-    manifest = store.read_manifest(atlas)
+    manifest = read_manifest(Folder(atlas))
     wrong = [{**entry, "offset": entry["offset"] + 1} for entry in entries(atlas)]
-    manifest.indexes[MODEL] = store.write_index(atlas, MODEL, wrong, manifest.indexes[MODEL].of)
-    store.write_manifest(atlas, manifest)
-    assert list(check(atlas)) == [f"{PATH}: does not say where the images lie"]
+    manifest.indexes[MODEL] = write_index(Folder(atlas), MODEL, wrong, manifest.indexes[MODEL].of)
+    write_manifest(Folder(atlas), manifest)
+    assert list(check(Folder(atlas))) == [f"{PATH}: does not say where the images lie"]
 
 
 def test_images_decode_from_their_slices(whole: Path) -> None:
@@ -138,8 +143,8 @@ def test_image_is_read_from_a_folder_by_its_name(whole: Path) -> None:
 
 
 def test_image_is_read_from_the_hub_by_one_request_of_its_own_size(hub: Hub, whole: Path) -> None:
-    publish(plan(whole, "owner/atlas", "2026.11.0"))
-    images = index.Images(opened("owner/atlas@v2026.11.0"), MODEL)
+    publish(plan(Folder(whole), "owner/atlas", "2026.11.0"))
+    images = index.Images(open_atlas("owner/atlas@v2026.11.0"), MODEL)
     image = rows(whole)[5]["image"]
     before = len(hub.requests)
     assert images.read(LENS, image["path"]) == image["bytes"]

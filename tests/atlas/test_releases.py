@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from microscope_atlas.atlas import releases, schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import Manifest, Shard
 from microscope_atlas.atlas.releases import Release, differences
-from microscope_atlas.atlas.store import Manifest, Shard
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged
 from tests.atlases import LENS
@@ -65,17 +66,17 @@ def test_differences_are_told(before: Manifest, after: Manifest, lines: list[str
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    assert releases.read(tmp_path) == []
+    assert releases.read(Folder(tmp_path)) == []
     made = [Release("a/b", "2026.9.0", "00", ("x", "y")), Release("a/b", "2026.10.0", "11", (), "a/space")]
     (tmp_path / schema.RELEASES).write_text(releases.to_json(made))
-    assert releases.read(tmp_path) == made
+    assert releases.read(Folder(tmp_path)) == made
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"releases": [{"version": "2026.9.0"}]}', "[]"])
 def test_damaged_list_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / schema.RELEASES).write_text(text)
     with pytest.raises(AtlasDamaged, match="is not a list of releases"):
-        releases.read(tmp_path)
+        releases.read(Folder(tmp_path))
 
 
 def test_versions_are_sorted_by_number() -> None:

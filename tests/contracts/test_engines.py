@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.engine import Engine, Failed
@@ -51,7 +52,7 @@ def jobs(count: int = UNITS) -> list[Job]:
 
 
 def render(root: Path, engine: Engine) -> run.Outcome:
-    return run.render(root, [request({LAYER: range(UNITS)})], RECIPES, engine, 1, lambda *_: None)
+    return run.render(Folder(root), [request({LAYER: range(UNITS)})], RECIPES, engine, 1, lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def reference(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def test_each_job_ends_in_exactly_one_shard(engine: Engine, tmp_path: Path) -> None:
-    events = list(engine.run(jobs(), tmp_path))
+    events = list(engine.run(jobs(), Folder(tmp_path)))
     ended = [event for event in events if not isinstance(event, Made)]
     assert sorted(event.shard.units.start for event in ended if isinstance(event, Finished)) == list(range(UNITS))
     assert len(ended) == UNITS
@@ -70,7 +71,7 @@ def test_each_job_ends_in_exactly_one_shard(engine: Engine, tmp_path: Path) -> N
 
 
 def test_nothing_to_do_ends_at_once(engine: Engine, tmp_path: Path) -> None:
-    assert not list(engine.run([], tmp_path))
+    assert not list(engine.run([], Folder(tmp_path)))
 
 
 def test_every_file_is_the_same_byte_for_byte(
@@ -84,7 +85,7 @@ def test_every_file_is_the_same_byte_for_byte(
 def test_error_fails_its_job_alone_and_says_which_and_why(engine: Engine, tmp_path: Path) -> None:
     good, *others = jobs()
     bad = replace(good, weights_sha256="another")
-    events = list(engine.run([bad, *others], tmp_path))
+    events = list(engine.run([bad, *others], Folder(tmp_path)))
     (failed,) = (event for event in events if isinstance(event, Failed))
     assert failed.job == bad
     assert "WeightsError" in failed.reason
@@ -95,10 +96,10 @@ def test_error_fails_its_job_alone_and_says_which_and_why(engine: Engine, tmp_pa
 def test_nobody_writes_once_the_run_has_let_go(engine: Engine, tmp_path: Path) -> None:
     first, *others = jobs()
     endless = [replace(job, recipe=ENDLESS) for job in others]
-    events = engine.run([first, *endless], tmp_path)
+    events = engine.run([first, *endless], Folder(tmp_path))
     assert any(isinstance(event, Finished) for event in events)
     events.close()  # type: ignore[attr-defined]
     there = content(tmp_path)
     time.sleep(0.5)
     assert content(tmp_path) == there
-    assert len(list(engine.run([first], tmp_path))) == IMAGES + 1  # and it can be used again
+    assert len(list(engine.run([first], Folder(tmp_path)))) == IMAGES + 1  # and it can be used again

@@ -11,8 +11,10 @@ import pytest
 import torch
 from datasets import load_dataset
 
-from microscope_atlas.atlas import schema, store
-from microscope_atlas.atlas.source import Folder
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import Shard, read_manifest
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import WrongLevel
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.lens import QUALITIES, refuse_level, restored, settings
@@ -36,12 +38,12 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def shards(root: Path, name: str) -> Iterator[store.Shard]:
-    return (shard for _, shard in sorted(store.read_manifest(root).shards.items()) if shard.units.lens == name)
+def shards(root: Path, name: str) -> Iterator[Shard]:
+    return (shard for _, shard in sorted(read_manifest(Folder(root)).shards.items()) if shard.units.lens == name)
 
 
 def rows(root: Path, name: str) -> list[dict[str, Any]]:
-    return [row for shard in shards(root, name) for row in store.read_shard(root / shard.path).to_pylist()]
+    return [row for shard in shards(root, name) for row in read_shard(root / shard.path).to_pylist()]
 
 
 def key(name: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -89,7 +91,7 @@ def test_level_that_it_does_not_look_at_is_refused(name: str) -> None:
 
 
 def test_atlas_of_every_lens_is_in_order(every: Path) -> None:
-    assert list(check(every)) == []
+    assert list(check(Folder(every))) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,7 +112,7 @@ def test_row_says_how_it_was_made(every: Path, name: str) -> None:
     made_with = settings(quick(name))
     for row in rows(every, name):
         assert made_with.items() <= json.loads(row["recipe"]).items()
-        assert row["weights_sha256"] == store.read_manifest(every).models[MODEL]["weights_sha256"]
+        assert row["weights_sha256"] == read_manifest(Folder(every)).models[MODEL]["weights_sha256"]
         assert "microscope-atlas" in row["software"]
 
 
@@ -138,7 +140,7 @@ def test_rows_are_made_again_as_they_were(every: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if not LENSES[name].reads])
 def test_row_does_not_depend_on_what_else_is_asked_for(every: Path, name: str, tmp_path: Path) -> None:
     layers = {"stem": range(1, 2)}
-    run.render(tmp_path, [request(layers)], {name: quick(name)}, HERE, 2, lambda *_: None)
+    run.render(Folder(tmp_path), [request(layers)], {name: quick(name)}, HERE, 2, lambda *_: None)
     beside_others = {key(name, row): row for row in rows(every, name)}
     for row in rows(tmp_path, name):
         assert row == beside_others[key(name, row)]
@@ -168,19 +170,19 @@ def test_nan_is_flagged_and_never_a_picture(name: str, tmp_path: Path, monkeypat
         return right(step, pictures * torch.nan, scores * torch.nan, *more)
 
     monkeypatch.setattr(ascend, "Frame", poisoned)
-    run.render(tmp_path, [request({"stem": range(1)})], {name: quick(name)}, HERE, 2, lambda *_: None)
+    run.render(Folder(tmp_path), [request({"stem": range(1)})], {name: quick(name)}, HERE, 2, lambda *_: None)
     found = rows(tmp_path, name)
     assert {(row["flag"], row["score"], row["image"]) for row in found} == {("nan", None, None)}
-    assert list(check(tmp_path)) == []
+    assert list(check(Folder(tmp_path))) == []
 
 
 def test_digests_follow_what_they_are_made_from(every: Path, tmp_path: Path) -> None:
     """More units through one lens alone: every digest that read its rows is made anew, all others stay."""
     root = Path(shutil.copytree(every, tmp_path / "atlas"))
-    before = {shard.path: shard.id for shard in store.read_manifest(root).shards.values()}
+    before = {shard.path: shard.id for shard in read_manifest(Folder(root)).shards.values()}
     name = "feature_visualization"
-    run.render(root, [request({"stem": range(4)})], {name: quick(name)}, HERE, 2, lambda *_: None)
-    after = {shard.path: shard.id for shard in store.read_manifest(root).shards.values()}
+    run.render(Folder(root), [request({"stem": range(4)})], {name: quick(name)}, HERE, 2, lambda *_: None)
+    after = {shard.path: shard.id for shard in read_manifest(Folder(root)).shards.values()}
     changed = {path.partition("/")[0] for path, id in before.items() if after.get(path) != id}
     assert changed == {"sheets"}
     (sheet,) = [
@@ -189,4 +191,4 @@ def test_digests_follow_what_they_are_made_from(every: Path, tmp_path: Path) -> 
         if (row["layer"], row["objective"], row["direction"]) == ("stem", "channel", 1)
     ]
     assert sheet["num_pictures"] == 4
-    assert list(check(root)) == []
+    assert list(check(Folder(root))) == []

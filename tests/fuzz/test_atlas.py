@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
 
-from microscope_atlas.atlas import ranges, releases, schema, store
+from microscope_atlas.atlas import ranges, releases, schema
 from microscope_atlas.atlas.coverage import coverage
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.images import Images
-from microscope_atlas.atlas.source import Folder
+from microscope_atlas.atlas.manifest import read_manifest
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.atlas.units import UnitRange, missing, union
 from microscope_atlas.keys import Key
 from microscope_atlas.publish.card import render_card
@@ -41,7 +43,7 @@ def test_shards(whole: Path, tmp_path: Path, cases: int) -> None:
     path = tmp_path / "shard.parquet"
 
     def read(path: Path) -> object:
-        return store.read_shard(path).to_pylist()
+        return read_shard(path).to_pylist()
 
     assert 0 < survived(read, [content, unsigned(content)], path, cases) < cases
 
@@ -63,7 +65,7 @@ def test_shards_that_the_manifest_vouches_for(atlas: Path, cases: int) -> None:
     files.append(unsigned(files[0]))
     for number in range(cases):
         vouched(atlas, path, mutated(files, Random(f"vouched {number}")))
-        reads(lambda root: list(check(root)), atlas, f"case {number}, left in {atlas}")
+        reads(lambda root: list(check(Folder(root))), atlas, f"case {number}, left in {atlas}")
 
 
 @generated.of("shards in the Space")
@@ -94,13 +96,13 @@ def test_indexes(atlas: Path, cases: int) -> None:
 def looked_at(root: Path) -> None:
     """What is done with a manifest before anything is trusted."""
     source = Folder(root)
-    manifest = source.manifest()
+    manifest = read_manifest(source)
     manifest.to_json()
     coverage(manifest)
     union(manifest.planned)
     missing(manifest.planned, [shard.units for shard in manifest.shards.values()])
     if manifest.shards:
-        render_card(manifest, source.releases())
+        render_card(manifest, releases.read(source))
     cite(source)
     cite(source, Key(MODEL))
 
@@ -177,7 +179,7 @@ def test_manifests_that_say_anything(atlas: Path, cases: int) -> None:
     def one(edited: Any) -> None:
         path.write_text(json.dumps(edited))
         reads(looked_at, atlas, f"{edited!r}")
-        reads(lambda root: list(check(root)), atlas, f"check of {edited!r}")
+        reads(lambda root: list(check(Folder(root))), atlas, f"check of {edited!r}")
 
     generated.each(edits(plain), cases, one)
 
@@ -190,7 +192,9 @@ def test_releases(tmp_path: Path, cases: int) -> None:
         releases.Release("a/b", "2026.10.0", "11", (), "a/s"),
     ]
     plain = json.loads(releases.to_json(made))
-    assert survived(lambda _: releases.read(tmp_path), [releases.to_json(made).encode()], path, cases // 2) < cases
+    assert (
+        survived(lambda _: releases.read(Folder(tmp_path)), [releases.to_json(made).encode()], path, cases // 2) < cases
+    )
 
     def one(edited: Any) -> None:
         path.write_text(json.dumps(edited))
@@ -204,4 +208,4 @@ def test_releases(tmp_path: Path, cases: int) -> None:
 def test_json_without_end(whole: Path, tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / schema.MANIFEST).write_text((whole / schema.MANIFEST).read_text())
     (tmp_path / name).write_text(text)
-    assert not reads(lambda root: (store.read_manifest(root), releases.read(root)), tmp_path, name)
+    assert not reads(lambda root: (read_manifest(Folder(root)), releases.read(Folder(root))), tmp_path, name)

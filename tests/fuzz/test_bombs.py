@@ -14,7 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from microscope_atlas.atlas import store
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest
+from microscope_atlas.atlas.shards import OWN_METADATA, read_shard, unnoted
 from microscope_atlas.atlas.units import MOST_UNITS, UnitRange, missing, union
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.models import converted
@@ -175,7 +177,7 @@ def test_parquet_page_that_claims_any_length(tmp_path: Path) -> None:
     claim = content.replace(
         b"\x15\x00\x15" + zigzag(length) + b"\x15", b"\x15\x00\x15" + zigzag(2**31 - 1) + b"\x15", 1
     )
-    refused(store.read_shard, tmp_path / "a.parquet", claim, "cannot be read")
+    refused(read_shard, tmp_path / "a.parquet", claim, "cannot be read")
 
 
 def zigzag(value: int) -> bytes:
@@ -184,13 +186,13 @@ def zigzag(value: int) -> bytes:
 
 @pytest.mark.parametrize("text", [b"[" * 100_000, b'{"units": ' * 100_000])
 def test_shard_that_states_anything_of_itself_is_not_taken_in(atlas: Path, text: bytes) -> None:
-    manifest = store.read_manifest(atlas)
+    manifest = read_manifest(Folder(atlas))
     path = next(iter(manifest.shards))
     del manifest.shards[path]
-    content = store.read_shard(atlas / path).replace_schema_metadata({store.OWN_METADATA: text})
+    content = read_shard(atlas / path).replace_schema_metadata({OWN_METADATA: text})
     pq.write_table(content, atlas / path)
     with limited():
-        assert list(store.unnoted(atlas, manifest)) == []
+        assert list(unnoted(Folder(atlas), manifest)) == []
 
 
 def test_units_without_number_cost_nothing() -> None:
@@ -207,6 +209,6 @@ def test_the_least_of_what_is_refused_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(kept())
     assert converted.read(tmp_path / "a.safetensors").tensors
     (tmp_path / "a.parquet").write_bytes(shard(100))
-    assert store.read_shard(tmp_path / "a.parquet").num_rows == 100
+    assert read_shard(tmp_path / "a.parquet").num_rows == 100
     (tmp_path / "a.caffemodel").write_bytes(field(100, field(1, b"fc") + field(7, field(7, field(1, varint(0))))))
     assert read_caffemodel(tmp_path / "a.caffemodel")["fc"][0].shape == (0,)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from microscope_atlas.atlas import links as legacy
 from microscope_atlas.atlas import releases
+from microscope_atlas.atlas.locate import open_atlas
+from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import opened
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import parse_key, parse_units
 from microscope_atlas.lenses.lens import restored, settings
@@ -97,7 +98,7 @@ def test_names_of_atlases_and_pictures(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("microscope_atlas.hub.repo.WAITS_SECONDS", ())
 
     def one(text: str) -> None:
-        reads(lambda name: opened(name).manifest(), text, f"opened({text!r})")
+        reads(lambda name: read_manifest(open_atlas(name)), text, f"open_atlas({text!r})")
         # `/` is a folder, with any number of pictures; names with `#` are datasets, which have a library of their own
         if "#" not in text and "/" not in text:
             reads(picture_set, text, f"picture_set({text!r})")

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.atlas.store import read_shard
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import NotRendered, PicturesFailed
 from microscope_atlas.lenses.dataset_samples import DatasetSamples, Recipe, field
 from microscope_atlas.lenses.lens import Row, Subject, settings
@@ -161,8 +162,8 @@ def test_atlas_holds_both_tables_and_keeps_its_promises(folder: Path, tmp_path: 
     pictures = with_pictures(ResponsesRecipe("", ""), str(folder))
     recipes = {"responses": pictures, "dataset_samples": Recipe(pictures.pictures, pictures.revision)}
     requests = [atlases.request({"stem": range(3), "logits": range(2)}, "random")]
-    run.render(root, requests, recipes, atlases.HERE, 2, lambda *_: None)
-    assert not list(check(root))
+    run.render(Folder(root), requests, recipes, atlases.HERE, 2, lambda *_: None)
+    assert not list(check(Folder(root)))
     shards = {path.parent.parent.name: read_shard(path) for path in sorted(root.rglob("stem.*.parquet"))}
     assert shards["responses"].num_rows == 3
     images = shards["dataset_samples"]["image"].to_pylist()

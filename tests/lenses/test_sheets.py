@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import NotRendered
 from microscope_atlas.lenses.lens import Row, Scope, Subject
 from microscope_atlas.lenses.sheets import Recipe, Sheets, blank, columns
@@ -163,13 +165,13 @@ def test_fine_texture_becomes_grey_not_a_pattern() -> None:
 
 def render(root: Path, units: range) -> run.Outcome:
     recipes: dict[str, Any] = {LENS: atlases.RECIPE, "sheets": Recipe()}
-    return run.render(root, [atlases.request({LAYER: units})], recipes, atlases.HERE, 2, lambda *_: None)
+    return run.render(Folder(root), [atlases.request({LAYER: units})], recipes, atlases.HERE, 2, lambda *_: None)
 
 
 def test_made_anew_when_units_are_added(tmp_path: Path) -> None:
     render(tmp_path, range(3))
     path = tmp_path / schema.shard_path("sheets", MODEL, LAYER, 0, UNITS)
-    before = store.read_shard(path).to_pylist()
+    before = read_shard(path).to_pylist()
     assert [(row["objective"], row["direction"]) for row in before] == [
         ("channel", 1),
         ("channel", -1),
@@ -177,12 +179,12 @@ def test_made_anew_when_units_are_added(tmp_path: Path) -> None:
         ("neuron", -1),
     ]
     assert {row["num_pictures"] for row in before} == {3}
-    assert list(check(tmp_path)) == []
+    assert list(check(Folder(tmp_path))) == []
     assert render(tmp_path, range(3)).made == 0
     render(tmp_path, range(5))
-    after = store.read_shard(path).to_pylist()
+    after = read_shard(path).to_pylist()
     assert {row["num_pictures"] for row in after} == {5}
-    assert list(check(tmp_path)) == []
+    assert list(check(Folder(tmp_path))) == []
 
 
 def test_shows_the_pictures_of_the_atlas(tmp_path: Path) -> None:
@@ -200,4 +202,4 @@ def test_shows_the_pictures_of_the_atlas(tmp_path: Path) -> None:
 
 def atlases_rows(root: Path, table: str) -> list[Row]:
     paths = [path for path in atlases.shards(root) if path.parts[-3] == table]
-    return [row for path in paths for row in store.read_shard(path).to_pylist()]
+    return [row for path in paths for row in read_shard(path).to_pylist()]

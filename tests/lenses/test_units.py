@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import NotRendered, RenderFailed
 from microscope_atlas.lenses.lens import Row, Scope, Subject
 from microscope_atlas.lenses.units import Recipe, Units, branch, class_name, ratio
@@ -286,12 +288,12 @@ def test_link_is_that_of_microscope(answers: list[Row]) -> None:
 
 def render(root: Path, layers: dict[str, range], *lenses: str) -> run.Outcome:
     chosen = {name: atlases.quick(name) for name in lenses or ("responses", "units", atlases.LENS)}
-    return run.render(root, [atlases.request(layers)], chosen, atlases.HERE, 2, lambda *_: None)
+    return run.render(Folder(root), [atlases.request(layers)], chosen, atlases.HERE, 2, lambda *_: None)
 
 
 def units(root: Path) -> dict[str, Row]:
     paths = [path for path in atlases.shards(root) if path.parts[-3] == "units"]
-    found = [row for path in paths for row in store.read_shard(path).to_pylist()]
+    found = [row for path in paths for row in read_shard(path).to_pylist()]
     return {f"{row['layer']}/{row['unit']}": row for row in found}
 
 
@@ -303,13 +305,13 @@ def test_made_anew_when_others_are_added(tmp_path: Path) -> None:
         "blocks_0/1": ["efficientnet_lite0/blocks_0/0"],
     }
     assert all(row["thumbnail"] and len(row["visualizations"]) == atlases.IMAGES for row in before.values())
-    assert list(check(tmp_path)) == []
+    assert list(check(Folder(tmp_path))) == []
     render(tmp_path, {"head": range(1)}, "responses", "units")
     after = units(tmp_path)
     assert {near["layer"] for near in after["blocks_0/0"]["nearest"]} == {"blocks_0", "head"}
-    measured = store.read_shard(tmp_path / schema.shard_path("responses", atlases.MODEL, "head", 0, 1))
+    measured = read_shard(tmp_path / schema.shard_path("responses", atlases.MODEL, "head", 0, 1))
     assert after["head/0"]["mean"] == measured["mean"][0].as_py()
-    assert list(check(tmp_path)) == []
+    assert list(check(Folder(tmp_path))) == []
     assert render(tmp_path, {"blocks_0": range(2)}).made == 0
 
 

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from microscope_atlas.atlas import images as index
-from microscope_atlas.atlas import schema, store
-from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
+from microscope_atlas.atlas.shards import file_sha256, read_shard, write_shard
 from microscope_atlas.atlas.units import content_id
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.check import check
@@ -25,26 +27,26 @@ FIRST_ROW = f"{PATH}: unit 0, method fourier, objective channel, direction 1, va
 
 def edit_rows(root: Path, edit: Callable[[list[dict[str, Any]]], object]) -> None:
     """Have a shard hold other rows, and the manifest agree."""
-    rows = store.read_shard(root / PATH).to_pylist()
+    rows = read_shard(root / PATH).to_pylist()
     edit(rows)
     replace_rows(root, PATH, rows)
 
 
 def edit_manifest(root: Path, edit: Callable[[Manifest], object]) -> None:
-    manifest = store.read_manifest(root)
+    manifest = read_manifest(Folder(root))
     edit(manifest)
-    store.write_manifest(root, manifest)
+    write_manifest(Folder(root), manifest)
 
 
 def edit_card(root: Path) -> None:
     """Have the card agree with the manifest."""
-    (root / schema.CARD).write_text(render_card(store.read_manifest(root)))
+    (root / schema.CARD).write_text(render_card(read_manifest(Folder(root))))
 
 
 def vouch(root: Path) -> None:
     """Have the manifest agree with the bytes of a shard, whatever they are."""
     file = root / PATH
-    digest, length = store.file_sha256(file), file.stat().st_size
+    digest, length = file_sha256(file), file.stat().st_size
     edit_manifest(root, lambda m: m.shards.update({PATH: replace(m.shards[PATH], sha256=digest, bytes=length)}))
 
 
@@ -55,11 +57,11 @@ def picture(colour: tuple[int, int, int]) -> dict[str, Any]:
 
 
 def test_clean_atlas_has_no_problems(atlas: Path) -> None:
-    assert list(check(atlas)) == []
+    assert list(check(Folder(atlas))) == []
 
 
 def test_folder_without_an_atlas_is_told(tmp_path: Path) -> None:
-    (problem,) = check(tmp_path)
+    (problem,) = check(Folder(tmp_path))
     assert "holds no atlas" in problem
 
 
@@ -67,7 +69,7 @@ def test_flipped_byte(atlas: Path) -> None:
     data = bytearray((atlas / PATH).read_bytes())
     data[len(data) // 2] ^= 1
     (atlas / PATH).write_bytes(data)
-    assert list(check(atlas)) == [
+    assert list(check(Folder(atlas))) == [
         f"{PATH}: its length or sha256 is not the one in the manifest; delete it and run render again"
     ]
 
@@ -75,20 +77,20 @@ def test_flipped_byte(atlas: Path) -> None:
 def test_unreadable_shard_that_the_manifest_vouches_for(atlas: Path) -> None:
     (atlas / PATH).write_bytes(b"PAR1")
     vouch(atlas)
-    (problem,) = check(atlas)
+    (problem,) = check(Folder(atlas))
     assert problem.startswith(f"{PATH}: {atlas / PATH} cannot be read")
 
 
 def test_lost_shard(atlas: Path) -> None:
     (atlas / PATH).unlink()
-    assert list(check(atlas)) == [f"{PATH}: missing; running render again makes it"]
+    assert list(check(Folder(atlas))) == [f"{PATH}: missing; running render again makes it"]
 
 
 def test_planned_units_that_no_shard_holds(atlas: Path) -> None:
     (atlas / PATH).unlink()
     edit_manifest(atlas, lambda m: m.shards.pop(PATH))
     (atlas / schema.CARD).unlink()
-    assert list(check(atlas)) == [
+    assert list(check(Folder(atlas))) == [
         f"{LENS} of {MODEL}/{LAYER} 0:2 is planned and not there; running render again makes it",
         f"{INDEX}: missing, or not of the shards that are there; running render again makes it",
         "README.md: missing; running render again writes it",
@@ -96,21 +98,21 @@ def test_planned_units_that_no_shard_holds(atlas: Path) -> None:
 
 
 def test_units_in_two_shards(atlas: Path) -> None:
-    manifest = store.read_manifest(atlas)
+    manifest = read_manifest(Folder(atlas))
     shard = manifest.shards[PATH]
     again = replace(shard.units, stop=1)
-    rows = [row for row in store.read_shard(atlas / PATH).to_pylist() if row["unit"] == 0]
+    rows = [row for row in read_shard(atlas / PATH).to_pylist() if row["unit"] == 0]
     id = content_id(again, manifest.lenses[LENS], manifest.models[MODEL]["weights_sha256"])
-    twice = store.write_shard(atlas, again, id, rows)
-    edit_manifest(atlas, lambda m: (m.shards.update({twice.path: twice}), index.update(atlas, m)))
+    twice = write_shard(Folder(atlas), again, id, rows)
+    edit_manifest(atlas, lambda m: (m.shards.update({twice.path: twice}), index.update(Folder(atlas), m)))
     edit_card(atlas)
-    assert list(check(atlas)) == [f"{PATH}: some of its units are in another shard too"]
+    assert list(check(Folder(atlas))) == [f"{PATH}: some of its units are in another shard too"]
 
 
 def test_stray_shard(atlas: Path) -> None:
     stray = PATH.replace(LAYER, "stray")
     (atlas / stray).write_bytes((atlas / PATH).read_bytes())
-    assert list(check(atlas)) == [
+    assert list(check(Folder(atlas))) == [
         f"{stray}: the manifest does not name it; render takes it in if it belongs here, else delete it"
     ]
 
@@ -118,14 +120,14 @@ def test_stray_shard(atlas: Path) -> None:
 def test_edited_card(atlas: Path) -> None:
     with (atlas / schema.CARD).open("a") as card:
         card.write("Also by us.\n")
-    assert list(check(atlas)) == ["README.md: does not agree with the data; running render again writes it"]
+    assert list(check(Folder(atlas))) == ["README.md: does not agree with the data; running render again writes it"]
 
 
 def test_other_settings_than_the_id_says(atlas: Path) -> None:
     edit_manifest(atlas, lambda m: m.lenses[LENS].update(max_size=64))
     edit_card(atlas)
     wrong = "its id is not that of the settings in the manifest"
-    assert list(check(atlas)) == [f"{path.relative_to(atlas)}: {wrong}" for path in shards(atlas)]
+    assert list(check(Folder(atlas))) == [f"{path.relative_to(atlas)}: {wrong}" for path in shards(atlas)]
 
 
 def test_unknown_table(atlas: Path) -> None:
@@ -135,40 +137,40 @@ def test_unknown_table(atlas: Path) -> None:
         manifest.shards[other.path] = other
 
     edit_manifest(atlas, rename)
-    assert "table 'feature_visualisation' is not in schema 1; nearest: feature_visualization" in check(atlas)
+    assert "table 'feature_visualisation' is not in schema 1; nearest: feature_visualization" in check(Folder(atlas))
 
 
 def test_foreign_schema(atlas: Path) -> None:
     edit_manifest(atlas, lambda m: setattr(m, "schema", "2"))
-    (problem,) = check(atlas)
+    (problem,) = check(Folder(atlas))
     assert "has schema '2'" in problem
 
 
 def test_unsorted_rows(atlas: Path) -> None:
-    table = store.read_shard(atlas / PATH)
+    table = read_shard(atlas / PATH)
     pq.write_table(table.take(list(range(table.num_rows))[::-1]), atlas / PATH)
     vouch(atlas)
-    assert list(check(atlas)) == [f"{PATH}: its rows are not sorted by their keys, each once"]
+    assert list(check(Folder(atlas))) == [f"{PATH}: its rows are not sorted by their keys, each once"]
 
 
 def test_row_twice_in_place_of_another(atlas: Path) -> None:
     edit_rows(atlas, lambda rows: rows.__setitem__(1, rows[0]))
-    assert list(check(atlas)) == [f"{PATH}: its rows are not sorted by their keys, each once"]
+    assert list(check(Folder(atlas))) == [f"{PATH}: its rows are not sorted by their keys, each once"]
 
 
 def test_lost_row(atlas: Path) -> None:
     edit_rows(atlas, lambda rows: rows.pop())
-    assert list(check(atlas)) == [f"{PATH}: it does not hold 4 rows of each of the units 0:2"]
+    assert list(check(Folder(atlas))) == [f"{PATH}: it does not hold 4 rows of each of the units 0:2"]
 
 
 def test_unit_of_another_shard(atlas: Path) -> None:
     edit_rows(atlas, lambda rows: [row.update(unit=5) for row in rows if row["unit"] == 1])
-    assert list(check(atlas)) == [f"{PATH}: it does not hold 4 rows of each of the units 0:2"]
+    assert list(check(Folder(atlas))) == [f"{PATH}: it does not hold 4 rows of each of the units 0:2"]
 
 
 def test_other_number_of_rows_than_the_manifest_says(atlas: Path) -> None:
     edit_manifest(atlas, lambda m: m.shards.update({PATH: replace(m.shards[PATH], rows=9)}))
-    assert list(check(atlas)) == [f"{PATH}: it has 8 rows, 9 in the manifest"]
+    assert list(check(Folder(atlas))) == [f"{PATH}: it has 8 rows, 9 in the manifest"]
 
 
 @pytest.mark.parametrize(
@@ -180,9 +182,9 @@ def test_other_number_of_rows_than_the_manifest_says(atlas: Path) -> None:
     ],
 )
 def test_columns_of_another_schema(atlas: Path, edit: Callable[[pa.Table], pa.Table]) -> None:
-    pq.write_table(edit(store.read_shard(atlas / PATH)), atlas / PATH)
+    pq.write_table(edit(read_shard(atlas / PATH)), atlas / PATH)
     vouch(atlas)
-    (problem,) = check(atlas)
+    (problem,) = check(Folder(atlas))
     assert problem.startswith(f"{PATH}: its columns are not those of schema 1")
 
 
@@ -211,7 +213,7 @@ def test_columns_of_another_schema(atlas: Path, edit: Callable[[pa.Table], pa.Ta
 )
 def test_each_row(atlas: Path, change: dict[str, Any], complaint: str | None) -> None:
     edit_rows(atlas, lambda rows: rows[0].update(change))
-    problems = list(check(atlas))
+    problems = list(check(Folder(atlas)))
     if complaint is None:
         assert problems == []
     else:
@@ -221,6 +223,6 @@ def test_each_row(atlas: Path, change: dict[str, Any], complaint: str | None) ->
 
 def test_row_of_another_layer(atlas: Path) -> None:
     edit_rows(atlas, lambda rows: [row.update(layer="head") for row in rows])
-    problems = list(check(atlas))
+    problems = list(check(Folder(atlas)))
     assert problems[0] == f"{FIRST_ROW}it is of {MODEL}/head"
     assert len(problems) == 8

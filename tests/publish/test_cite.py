@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from microscope_atlas.atlas import releases, store
-from microscope_atlas.atlas.source import Folder, opened
+from microscope_atlas.atlas import releases
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.locate import open_atlas
+from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.errors import InvalidKey, UnknownName
 from microscope_atlas.keys import parse_key
 from microscope_atlas.pictures.sources import SOURCES
@@ -34,12 +36,12 @@ def fields(text: str) -> dict[str, str]:
 
 
 def put(root: Path, space: str | None = None) -> str:
-    return publish.publish(publish.plan(root, NAME, VERSION, space))
+    return publish.publish(publish.plan(Folder(root), NAME, VERSION, space))
 
 
 def test_published_unit_is_cited_with_links_to_its_commit(hub: Hub, atlas: Path) -> None:
     commit = put(atlas, "someone/space")
-    text = cite(opened(f"{NAME}@{TAG}"), parse_key(UNIT))
+    text = cite(open_atlas(f"{NAME}@{TAG}"), parse_key(UNIT))
     page = f"https://huggingface.co/datasets/{NAME}"
     assert fields(text) == {
         "": "microscope_atlas_2026_11_0",
@@ -57,7 +59,7 @@ def test_published_unit_is_cited_with_links_to_its_commit(hub: Hub, atlas: Path)
 
 
 def test_weights_are_cited_with_their_license(atlas: Path) -> None:
-    model = store.read_manifest(atlas).models[MODEL]
+    model = read_manifest(Folder(atlas)).models[MODEL]
     assert f"{MODEL}: {model['provenance']['source']}, license Apache-2.0, sha256 {model['weights_sha256']}" in cite(
         Folder(atlas)
     )
@@ -65,7 +67,7 @@ def test_weights_are_cited_with_their_license(atlas: Path) -> None:
 
 def test_folder_is_cited_by_its_manifest_and_as_not_published(atlas: Path) -> None:
     text = cite(Folder(atlas))
-    identity = releases.identity(store.read_manifest(atlas))
+    identity = releases.identity(read_manifest(Folder(atlas)))
     assert fields(text)["note"] == f"manifest with sha256 {identity}; not published"
     assert "https://huggingface.co" not in text
     assert f"{atlas} is not published" in text
@@ -73,10 +75,10 @@ def test_folder_is_cited_by_its_manifest_and_as_not_published(atlas: Path) -> No
 
 def test_main_that_is_no_version_is_cited_as_not_published(hub: Hub, atlas: Path) -> None:
     put(atlas)
-    manifest = store.read_manifest(atlas)
+    manifest = read_manifest(Folder(atlas))
     manifest.software = "other"
     hub.commit(f"datasets/{NAME}", {"atlas.json": manifest.to_json().encode()})
-    assert "not published" in fields(cite(opened(f"{NAME}@main")))["note"]
+    assert "not published" in fields(cite(open_atlas(f"{NAME}@main")))["note"]
 
 
 def test_downloaded_version_is_cited_by_its_tag(hub: Hub, atlas: Path) -> None:
@@ -114,7 +116,12 @@ def test_natural_pictures_are_named_with_their_authors_where_the_atlas_shows_the
     assert "Natural pictures" not in cite(Folder(whole))
     recipe = atlases.quick("caricature")
     run.render(
-        tmp_path, [atlases.request({"stem": range(1)})], {"caricature": recipe}, atlases.HERE, 1, lambda *_: None
+        Folder(tmp_path),
+        [atlases.request({"stem": range(1)})],
+        {"caricature": recipe},
+        atlases.HERE,
+        1,
+        lambda *_: None,
     )
     told = cite(Folder(tmp_path)).partition("Natural pictures:\n")[2]
     assert recipe.sources == ("cat",)

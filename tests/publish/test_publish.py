@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from microscope_atlas.atlas import schema, store
-from microscope_atlas.atlas.source import opened
-from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.atlas import releases, schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.locate import open_atlas
+from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
+from microscope_atlas.atlas.shards import write_shard
 from microscope_atlas.atlas.units import UnitRange, content_id
 from microscope_atlas.errors import HubFailed, InvalidKey, PublishFailed, VersionTaken
 from microscope_atlas.hub import repo as hub_client
@@ -41,7 +43,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def put(root: Path, version: str = VERSION) -> str:
-    return publish.publish(publish.plan(root, NAME, version))
+    return publish.publish(publish.plan(Folder(root), NAME, version))
 
 
 def data(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -59,7 +61,7 @@ def test_version_is_one_commit_of_everything_and_a_tag(hub: Hub, atlas: Path) ->
     assert [len(made.files) for made in hub.repos[REPO]] == [1, 7]  # the first is the Hub's own
     assert hub.tags[REPO] == {TAG: commit}
     assert data(hub.files(REPO, TAG)) == data(content(atlas))
-    assert not list(check(opened(f"{NAME}@{TAG}")))
+    assert not list(check(open_atlas(f"{NAME}@{TAG}")))
 
 
 def test_folder_stays_as_it_is(hub: Hub, atlas: Path) -> None:
@@ -81,7 +83,7 @@ def test_card_names_the_version_and_loads_it(hub: Hub, atlas: Path) -> None:
 def test_same_atlas_again_sends_nothing(hub: Hub, atlas: Path) -> None:
     commit = put(atlas)
     before = sends(hub)
-    again = publish.plan(atlas, NAME, VERSION)
+    again = publish.plan(Folder(atlas), NAME, VERSION)
     assert (again.published, bool(again.changes)) == (commit, False)
     assert publish.publish(again) == commit
     assert sends(hub) == before
@@ -98,11 +100,11 @@ def test_other_atlas_under_the_same_version_is_refused(hub: Hub, atlas: Path) ->
 
 def test_later_version_sends_what_is_new_and_deletes_what_is_gone(hub: Hub, atlas: Path) -> None:
     first = put(atlas)
-    two = max(store.read_manifest(atlas).shards)
+    two = max(read_manifest(Folder(atlas)).shards)
     (atlas / two).unlink()
     render(atlas, range(6), per_shard=4)  # 2:6 in place of 2:3
     hub.sent.clear()
-    plan = publish.plan(atlas, NAME, "2026.11.1")
+    plan = publish.plan(Folder(atlas), NAME, "2026.11.1")
     assert (list(plan.changes.remove), plan.changes.num_same) == ([two], 1)
     second = publish.publish(plan)
     assert len(hub.sent) == 2  # a shard and the index
@@ -115,7 +117,7 @@ def test_later_version_sends_what_is_new_and_deletes_what_is_gone(hub: Hub, atla
         ("2026.11.1", f"`{LENS}` of `{MODEL}`: 3 units in 1 layer added"),
     ]
     for tag in (TAG, "v2026.11.1"):
-        assert not list(check(opened(f"{NAME}@{tag}")))
+        assert not list(check(open_atlas(f"{NAME}@{tag}")))
 
 
 def test_earlier_version_than_the_last_is_refused(hub: Hub, atlas: Path) -> None:
@@ -210,7 +212,7 @@ def test_version_that_never_got_its_tag_is_not_among_the_releases(hub: Hub, atla
     with pytest.raises(HubFailed):
         put(atlas)
     put(atlas, "2026.11.1")
-    assert [release.version for release in opened(f"{NAME}@v2026.11.1").releases()] == ["2026.11.1"]
+    assert [release.version for release in releases.read(open_atlas(f"{NAME}@v2026.11.1"))] == ["2026.11.1"]
 
 
 def test_commit_of_somebody_else_meanwhile_is_noticed_and_kept(hub: Hub, atlas: Path) -> None:
@@ -233,7 +235,7 @@ def test_tag_of_somebody_else_meanwhile_is_left_alone(hub: Hub, atlas: Path) -> 
 
 @pytest.mark.parametrize("request_", [r"GET .*/tree/.*", r"POST .*/tag/.*"])  # the first: after the commit
 def test_content_that_arrives_damaged_is_noticed(hub: Hub, atlas: Path, request_: str) -> None:
-    path = min(store.read_manifest(atlas).shards)
+    path = min(read_manifest(Folder(atlas)).shards)
 
     def damage() -> None:
         files = hub.repos[REPO][-1].files
@@ -270,33 +272,33 @@ def test_token_that_an_error_repeats_is_not_shown(hub: Hub) -> None:
 def test_what_is_not_on_the_hub_is_told(hub: Hub, atlas: Path, atlas_: str, reason: str) -> None:
     put(atlas)
     with pytest.raises(HubFailed, match=reason):
-        opened(atlas_)
+        open_atlas(atlas_)
 
 
 def test_revision_without_an_atlas_is_told(hub: Hub) -> None:
     hub.commit(REPO, {"README.md": b""})
-    assert list(check(opened(f"{NAME}@main"))) == [f"{NAME}@main holds no atlas (no {schema.MANIFEST})"]
+    assert list(check(open_atlas(f"{NAME}@main"))) == [f"{NAME}@main holds no atlas (no {schema.MANIFEST})"]
 
 
 def test_revision_is_checked_on_its_bytes(hub: Hub, atlas: Path) -> None:
     put(atlas)
-    one, two = sorted(store.read_manifest(atlas).shards)
+    one, two = sorted(read_manifest(Folder(atlas)).shards)
     shard = hub.files(REPO)[one]
     hub.commit(REPO, {one: shard[:99] + b"x" + shard[100:], f"{LENS}/stray.parquet": b""}, deleted=(two,))
-    found = list(check(opened(f"{NAME}@main")))
+    found = list(check(open_atlas(f"{NAME}@main")))
     assert [problem.split(": ", 1) for problem in found] == [
         [one, "its length or sha256 is not the one in the manifest; delete it and run render again"],
         [two, "missing; running render again makes it"],
         [f"{LENS}/stray.parquet", found[2].split(": ", 1)[1]],
     ]
-    assert not list(check(opened(f"{NAME}@{TAG}")))
+    assert not list(check(open_atlas(f"{NAME}@{TAG}")))
 
 
 def test_sample_reads_only_so_many_files(hub: Hub, atlas: Path) -> None:
     render(atlas, range(8), per_shard=1)
     put(atlas)
     hub.requests.clear()
-    assert not list(check(opened(f"{NAME}@{TAG}"), sample=3))
+    assert not list(check(open_atlas(f"{NAME}@{TAG}"), sample=3))
     assert hub.asked(rf"GET /datasets/.*/{LENS}/.*\.parquet") == 3
 
 
@@ -304,9 +306,9 @@ def test_published_atlas_that_is_continued_says_so(hub: Hub, atlas: Path) -> Non
     put(atlas)
     for path, file in hub.files(REPO).items():
         (atlas / path).write_bytes(file)
-    assert not list(check(atlas))
+    assert not list(check(Folder(atlas)))
     render(atlas, range(4))
-    assert not list(check(atlas))
+    assert not list(check(Folder(atlas)))
     assert f"What is here was not published; it continues [{NAME}]" in (atlas / schema.CARD).read_text()
 
 
@@ -336,7 +338,7 @@ def test_space_is_refused_where_there_is_none(hub: Hub, atlas: Path, monkeypatch
 def test_killed_upload_leaves_no_version_and_goes_on(hub: Hub, commands: Commands, atlas: Path) -> None:
     render(atlas, range(12), per_shard=1)
     there = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_nobody"}
-    total = len(store.read_manifest(atlas).shards) + 1  # and the index
+    total = len(read_manifest(Folder(atlas)).shards) + 1  # and the index
     hub.most_sent = 5
     command = commands.start("publish", atlas, NAME, "--version", VERSION, environment=there)
     deadline = time.monotonic() + 60
@@ -403,17 +405,17 @@ def test_thousand_files_are_sent_once(hub: Hub, atlas: Path, tmp_path: Path, mon
 
 def thousand(atlas: Path, root: Path) -> None:
     """An atlas of a thousand units, a file each, of one row each."""
-    manifest, layer = store.read_manifest(atlas), "head"
+    manifest, layer = read_manifest(Folder(atlas)), "head"
     assert organism(MODEL).layer(layer).units >= 1000
     row = rows(atlas)[0]
     made = Manifest(software=manifest.software, models=manifest.models, lenses=manifest.lenses)
     for unit in range(1000):
         units = UnitRange(LENS, MODEL, layer, unit, unit + 1)
         id = content_id(units, manifest.lenses[LENS], manifest.models[MODEL]["weights_sha256"])
-        made.shards[units.path] = store.write_shard(root, units, id, [{**row, "layer": layer, "unit": unit}])
+        made.shards[units.path] = write_shard(Folder(root), units, id, [{**row, "layer": layer, "unit": unit}])
     made.planned = [UnitRange(LENS, MODEL, layer, 0, 1000)]
-    store.write_manifest(root, made)
-    store.write_text(root, schema.CARD, render_card(made))
+    write_manifest(Folder(root), made)
+    Folder(root).write(schema.CARD, render_card(made))
 
 
 SPACE = "---\ntitle: Microscope Atlas\nsdk: gradio\napp_file: app.py\n---\n"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from microscope_atlas.atlas import store
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import manifest_or_new
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.lenses.lens import settings
@@ -103,7 +104,7 @@ def test_run_begins_with_the_longest_and_the_order_changes_no_file(tmp_path: Pat
     recipes = {LENS: RECIPE, "sheets": quick("sheets")}
     given = Shuffled()
     for root, engine in ((tmp_path / "one", HERE), (tmp_path / "other", given)):
-        run.render(root, [request(layers)], recipes, engine, 1, lambda *_: None)  # type: ignore[arg-type]
+        run.render(Folder(root), [request(layers)], recipes, engine, 1, lambda *_: None)  # type: ignore[arg-type]
     assert content(tmp_path / "one") == content(tmp_path / "other")
     looking = [units.layer for units in given.given if units.lens == LENS]
     assert looking == ["blocks_4"] * 2 + ["blocks_0"] * 2 + ["stem"] * 3
@@ -115,9 +116,9 @@ def test_stages_are_the_jobs_that_render_gives_to_its_engine(tmp_path: Path) -> 
     costs = Costs(of(FIRST, SHARD_SECONDS / 2))
     render(tmp_path, range(1))
     wanted = [run.Wanted(organism(MODEL), layers)]
-    stages = run.stages(store.manifest_or_new(tmp_path), wanted, recipes, 16, costs)
+    stages = run.stages(manifest_or_new(Folder(tmp_path)), wanted, recipes, 16, costs)
     given = Shuffled()
-    run.render(tmp_path, [request(layers)], recipes, given, 16, lambda *_: None, costs=costs)  # type: ignore[arg-type]
+    run.render(Folder(tmp_path), [request(layers)], recipes, given, 16, lambda *_: None, costs=costs)  # type: ignore[arg-type]
     assert [units for stage in stages for units in stage] == given.given
     assert [units.start for units in stages[0] if units.layer == "stem"] == [1]
 

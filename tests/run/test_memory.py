@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from microscope_atlas.atlas import store
-from microscope_atlas.atlas.source import Folder
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest, write_manifest
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import RenderFailed
 from microscope_atlas.keys import parse_key
 from microscope_atlas.lenses.connections import Recipe as OtherRecipe
@@ -59,7 +60,7 @@ def _short_of_memory(monkeypatch: pytest.MonkeyPatch, fits: int, error: Exceptio
 def render_with(root: Path, batch: int | None) -> list[run.Progress]:
     told: list[run.Progress] = []
     asked = [request({LAYER: range(3)})]
-    run.render(root, asked, {LENS: RECIPE}, HERE, 3, lambda progress: told.append(replace(progress)), batch)
+    run.render(Folder(root), asked, {LENS: RECIPE}, HERE, 3, lambda progress: told.append(replace(progress)), batch)
     return told
 
 
@@ -81,8 +82,8 @@ def test_batch_is_halved_until_it_fits_and_rows_say_so(
     assert asked == [16, 8, 4]
     assert (batches(tmp_path), but_for_batch(tmp_path)) == ([4], but_for_batch(whole))
     assert (told[-1].done, told[-1].batch) == (3, 4)
-    assert store.read_manifest(tmp_path).lenses[LENS]["batch"] == 16
-    assert list(check(tmp_path)) == []
+    assert read_manifest(Folder(tmp_path)).lenses[LENS]["batch"] == 16
+    assert list(check(Folder(tmp_path))) == []
 
 
 def test_shard_of_a_smaller_batch_is_the_one_that_was_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +92,9 @@ def test_shard_of_a_smaller_batch_is_the_one_that_was_planned(tmp_path: Path, mo
     asked.clear()
     render_with(tmp_path, None)
     assert asked == []
-    manifest = store.read_manifest(tmp_path)
+    manifest = read_manifest(Folder(tmp_path))
     manifest.shards.clear()
-    store.write_manifest(tmp_path, manifest)  # as if killed before it was noted
+    write_manifest(Folder(tmp_path), manifest)  # as if killed before it was noted
     render_with(tmp_path, None)
     assert asked == []
 
@@ -103,7 +104,7 @@ def test_smaller_batch_can_be_asked_for_of_an_atlas_that_is_there(atlas: Path, w
     shards(atlas)[0].unlink()
     render_with(atlas, 8)
     assert (asked, batches(atlas), but_for_batch(atlas)) == ([8], [8, 16], before)
-    assert list(check(atlas)) == []
+    assert list(check(Folder(atlas))) == []
 
 
 def test_larger_batch_than_the_recipes_is_not_taken(tmp_path: Path, asked: list[int]) -> None:
@@ -122,10 +123,10 @@ def test_row_is_made_again_with_its_own_batch(tmp_path: Path, asked: list[int]) 
 @pytest.mark.parametrize("batch", [0, 17, 8.5, "8", None])
 def test_row_with_a_batch_that_never_was_is_told(atlas: Path, batch: Any) -> None:
     path = shards(atlas)[0].relative_to(atlas).as_posix()
-    first, *others = store.read_shard(atlas / path).to_pylist()
+    first, *others = read_shard(atlas / path).to_pylist()
     recipe = {**json.loads(first["recipe"]), "batch": batch}
     replace_rows(atlas, path, [{**first, "recipe": json.dumps(recipe)}, *others])
-    (problem,) = check(atlas)
+    (problem,) = check(Folder(atlas))
     assert "its recipe is not the atlas' own" in problem
 
 

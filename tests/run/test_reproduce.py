@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from microscope_atlas.atlas import schema, store
-from microscope_atlas.atlas.source import Folder, Source, opened
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.locate import open_atlas
+from microscope_atlas.atlas.shards import read_shard
+from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.errors import UnknownName, WeightsError, WrongLevel
 from microscope_atlas.keys import parse_key
 from microscope_atlas.publish.publish import plan, publish
@@ -25,14 +28,14 @@ UNIT = f"{MODEL}/{LAYER}/1"
 PATH = f"{LENS}/{MODEL}/{LAYER}.00000-00002.parquet"
 
 
-def again(source: Source, key: str = UNIT, lens: str = LENS) -> tuple[list[str], list[Remade]]:
+def again(source: Storage, key: str = UNIT, lens: str = LENS) -> tuple[list[str], list[Remade]]:
     notes, remade = reproduce(source, parse_key(key), lens, torch.device("cpu"))
     return notes, list(remade)
 
 
 def edited(atlas: Path, **change: Any) -> Folder:
     """The atlas with something else in the rows of unit 1."""
-    rows = store.read_shard(atlas / PATH).to_pylist()
+    rows = read_shard(atlas / PATH).to_pylist()
     atlases.replace_rows(atlas, PATH, [{**row, **change} if row["unit"] == 1 else row for row in rows])
     return Folder(atlas)
 
@@ -44,8 +47,8 @@ def test_rows_of_a_unit_are_made_again(whole: Path) -> None:
 
 
 def test_rows_of_a_published_atlas_are_made_again(hub: Hub, whole: Path) -> None:
-    publish(plan(whole, "owner/atlas", "2026.11.0"))
-    notes, remade = again(opened("owner/atlas@v2026.11.0"))
+    publish(plan(Folder(whole), "owner/atlas", "2026.11.0"))
+    notes, remade = again(open_atlas("owner/atlas@v2026.11.0"))
     assert (notes, len(remade)) == ([], atlases.IMAGES)
     assert all(row.close for row in remade)
 
@@ -64,7 +67,7 @@ def test_row_that_is_not_what_is_made_is_told(atlas: Path, change: Any, why: Cal
 
 
 def test_other_picture_is_told(atlas: Path) -> None:
-    rows = store.read_shard(atlas / PATH).to_pylist()
+    rows = read_shard(atlas / PATH).to_pylist()
     images = [row["image"] for row in rows if row["unit"] == 0]
     mine = iter(images)
     swapped = [{**row, "image": next(mine)} if row["unit"] == 1 else row for row in rows]

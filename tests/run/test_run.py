@@ -11,7 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import UNFINISHED, Folder
+from microscope_atlas.atlas.manifest import read_manifest, write_manifest
 from microscope_atlas.errors import AtlasDamaged, RenderFailed, SettingsDiffer
 from microscope_atlas.lenses.feature_visualization import FeatureVisualization, Recipe
 from microscope_atlas.lenses.lens import Row, Subject
@@ -45,7 +47,7 @@ def test_units_asked_for_later_are_the_only_ones_made(atlas: Path) -> None:
 
 def test_plan_grows_with_what_is_asked(atlas: Path) -> None:
     render(atlas, range(1, 5))
-    (planned,) = store.read_manifest(atlas).planned
+    (planned,) = read_manifest(Folder(atlas)).planned
     assert (planned.start, planned.stop) == (0, 5)
 
 
@@ -76,10 +78,10 @@ def test_other_settings_are_refused_by_name(atlas: Path, recipe: Recipe, named: 
 
 
 def test_digest_of_another_version_is_refused(atlas: Path) -> None:
-    manifest = store.read_manifest(atlas)
+    manifest = read_manifest(Folder(atlas))
     manifest.lenses["units"] = {"thumbnail": 48, "rounded": True}
     manifest.planned.append(replace(manifest.planned[0], lens="units"))
-    store.write_manifest(atlas, manifest)
+    write_manifest(Folder(atlas), manifest)
     with pytest.raises(SettingsDiffer, match="units was made by another version, which its rows name: settings"):
         render(atlas)
 
@@ -108,9 +110,9 @@ def test_shortened_shard_is_made_again(atlas: Path, per_shard: int) -> None:
 
 def test_shard_finished_but_not_noted_is_taken_in(atlas: Path) -> None:
     before, touched = content(atlas), times(atlas)
-    manifest = store.read_manifest(atlas)
+    manifest = read_manifest(Folder(atlas))
     del manifest.shards[FIRST]
-    store.write_manifest(atlas, manifest)
+    write_manifest(Folder(atlas), manifest)
     assert render(atlas).made == 0
     assert (content(atlas), times(atlas)) == (before, touched)
 
@@ -127,9 +129,9 @@ def test_shard_of_other_settings_is_not_taken_in(atlas: Path, tmp_path: Path) ->
     render(other, recipe=replace(RECIPE, max_size=40))
     before = content(atlas)
     (other / LAST).replace(atlas / LAST)
-    manifest = store.read_manifest(atlas)
+    manifest = read_manifest(Folder(atlas))
     del manifest.shards[LAST]
-    store.write_manifest(atlas, manifest)
+    write_manifest(Folder(atlas), manifest)
     assert render(atlas).made == IMAGES
     assert content(atlas) == before
 
@@ -146,9 +148,9 @@ def test_shards_without_a_manifest_are_refused(atlas: Path) -> None:
 class Untidy:
     """An engine one of whose workers was killed while it wrote."""
 
-    def run(self, jobs: Sequence[Job], root: Path) -> Iterator[Event]:
-        yield from HERE.run(jobs, root)
-        (root / FIRST).with_suffix(store.UNFINISHED).touch()
+    def run(self, jobs: Sequence[Job], storage: Folder) -> Iterator[Event]:
+        yield from HERE.run(jobs, storage)
+        (storage.root / FIRST).with_suffix(UNFINISHED).touch()
 
 
 def test_nothing_is_left_of_what_a_worker_did_not_finish(whole: Path, tmp_path: Path) -> None:
@@ -206,14 +208,14 @@ def test_progress_is_told_of_every_lens_as_its_rows_come(tmp_path: Path) -> None
         told.append((progress.lens, progress.done, progress.todo))
 
     sevenths = replace(RECIPE, variants=3, batch=1)  # of a unit, which add up to less than 1 in floating point
-    run.render(tmp_path, [request({LAYER: range(3)})], {LENS: sevenths}, HERE, 2, listen)
+    run.render(Folder(tmp_path), [request({LAYER: range(3)})], {LENS: sevenths}, HERE, 2, listen)
     assert (told[0], told[-1]) == ((LENS, 0, 3), (LENS, 3, 3))
     assert told == sorted(told)
     assert len(told) > 3
 
 
 def test_every_row_says_how_it_was_made(whole: Path) -> None:
-    model = store.read_manifest(whole).models[MODEL]
+    model = read_manifest(Folder(whole)).models[MODEL]
     for row in rows(whole):
         assert json.loads(row["recipe"])["ascent"]["steps"] == RECIPE.ascent.steps
         assert row["weights_sha256"] == model["weights_sha256"]

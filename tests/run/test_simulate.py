@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
@@ -93,13 +94,13 @@ def test_engine_takes_as_long_as_its_simulation(tmp_path: Path, monkeypatch: pyt
     seconds = []
     for job in jobs:
         began = time.monotonic()
-        assert isinstance(list(HERE.run([job], tmp_path / "alone"))[-1], Finished)
+        assert isinstance(list(HERE.run([job], Folder(tmp_path / "alone")))[-1], Finished)
         seconds.append(time.monotonic() - began)
     assert seconds[0] > 2 * seconds[-1]  # three times, but for what is the same for all: one unit is paired with a copy
     together = tmp_path / "together"
     together.mkdir()
     monkeypatch.setenv(TOGETHER, f"2:{together}")
-    events = LocalEngine(torch.device("cpu"), workers=2).run(jobs, tmp_path / "atlas")
+    events = LocalEngine(torch.device("cpu"), workers=2).run(jobs, Folder(tmp_path / "atlas"))
     finished = 0
     while len(list(together.iterdir())) < 2:
         finished += isinstance(next(events), Finished)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from microscope_atlas.atlas.coverage import coverage
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import Folder
 from microscope_atlas.models.adapters import own
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.cite import cite
@@ -96,6 +97,6 @@ def test_a_name_in_an_atlas_starts_no_code(atlas: Path, monkeypatch: pytest.Monk
     assert renamed and json.loads(text)["models"].keys() == {"own:os.abort"}
     path.write_text(text)
     source = Folder(atlas)
-    assert list(check(atlas))  # its files are not where such a model's would be
-    assert coverage(source.manifest()) and cite(source)
+    assert list(check(Folder(atlas)))  # its files are not where such a model's would be
+    assert coverage(read_manifest(source)) and cite(source)
     assert choices(Atlas(source)) == []

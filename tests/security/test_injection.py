@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from microscope_atlas.atlas import images as index
-from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest, write_manifest
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import Folder
+from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.units import content_id
 from microscope_atlas.publish import card
 from microscope_space import api, routes
@@ -38,7 +40,7 @@ def hostile(every: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import shutil
 
     root = Path(shutil.copytree(every, tmp_path_factory.mktemp("hostile") / "atlas"))
-    manifest = store.read_manifest(root)
+    manifest = read_manifest(Folder(root))
     manifest.models[MODEL] = {
         "weights_sha256": EVIL,
         "provenance": {**manifest.models[MODEL]["provenance"], "source": EVIL, "license": EVIL},
@@ -46,12 +48,12 @@ def hostile(every: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest.software = EVIL
     for path, shard in list(manifest.shards.items()):
         table = schema.table(shard.units.lens)
-        rows = [evil(row, {column.name for column in table.keys}) for row in store.read_shard(root / path).to_pylist()]
+        rows = [evil(row, {column.name for column in table.keys}) for row in read_shard(root / path).to_pylist()]
         id_ = content_id(shard.units, manifest.lenses[shard.units.lens], EVIL)
-        manifest.shards[path] = store.write_shard(root, shard.units, id_, rows)
+        manifest.shards[path] = write_shard(Folder(root), shard.units, id_, rows)
     manifest.indexes = {}
-    index.update(root, manifest)
-    store.write_manifest(root, manifest)
+    index.update(Folder(root), manifest)
+    write_manifest(Folder(root), manifest)
     release = {"repo": "a/b", "version": "2026.1.0", "manifest": "0", "changes": [EVIL], "space": "a/b"}
     (root / schema.RELEASES).write_text(json.dumps({"releases": [release]}))
     return root
@@ -123,7 +125,7 @@ def test_no_name_of_an_upload_is_code(space: Space) -> None:
 
 def test_no_text_of_an_atlas_breaks_out_of_its_card(hostile: Path) -> None:
     """The dataset card is Markdown on the Hub, which shows none of a page's scripts; its YAML head is ours alone."""
-    manifest = store.read_manifest(hostile)
+    manifest = read_manifest(Folder(hostile))
     manifest.software = "x\n---\nlicense: mit\n---\n{{ head }}"
     head = card.render_card(manifest).split("\n---\n")[0]
     assert "mit" not in head and head.startswith("---\n")

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas import releases, schema
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.images import Images
+from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import Folder
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, UnknownName
 from microscope_atlas.publish.publish import space_files
@@ -60,7 +61,7 @@ def test_manifest_names_nothing_outside_of_its_atlas(atlas: Path, name: str) -> 
         (atlas / schema.MANIFEST).write_text(whole)
         edited(atlas, schema.MANIFEST, change)
         with pytest.raises(AtlasDamaged, match="is not a manifest"):
-            store.read_manifest(atlas)
+            read_manifest(Folder(atlas))
 
 
 @pytest.mark.parametrize("name", ["../..", "a", "https://example.org/x", 'a/b"><script>', "a/b/c", "a/b\n"])
@@ -69,7 +70,7 @@ def test_releases_name_repositories_alone(atlas: Path, name: str) -> None:
         each = {"repo": "a/b", "version": "2026.1.0", "manifest": "0", "changes": [], "space": "a/b", where: name}
         (atlas / schema.RELEASES).write_text(json.dumps({"releases": [each]}))
         with pytest.raises(AtlasDamaged, match="is not a list of releases"):
-            Folder(atlas).releases()
+            releases.read(Folder(atlas))
 
 
 def leading(root: Path, **change: Any) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from microscope_atlas.atlas.source import opened
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.locate import open_atlas
+from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.errors import AtlasError, HubFailed
 from microscope_atlas.hub import repo as hub_client
 from microscope_atlas.models import mirror
@@ -41,8 +43,8 @@ def test_refusals_do_not_say_it(
     for status in STATUSES:
         hub.faults[:] = [Fault(request_, status, times=100)]
         for attempt in (
-            lambda: publish(plan(atlas, NAME, VERSION)),
-            lambda: opened(f"{NAME}@v{VERSION}").manifest(),
+            lambda: publish(plan(Folder(atlas), NAME, VERSION)),
+            lambda: read_manifest(open_atlas(f"{NAME}@v{VERSION}")),
             lambda: mirror.fetch(TOY, "someone/weights"),
             lambda: mirror.publish("someone/weights", {"toy": GIVEN}),
         ):
@@ -57,7 +59,7 @@ def test_refusals_do_not_say_it(
 
 
 def test_what_is_published_does_not_hold_it(hub: Hub, atlas: Path) -> None:
-    publish(plan(atlas, NAME, VERSION))
+    publish(plan(Folder(atlas), NAME, VERSION))
     mirror.publish("someone/weights", {"toy": GIVEN})
     for commits in hub.repos.values():
         for path, file in commits[-1].files.items():
@@ -97,7 +99,7 @@ def test_a_password_in_the_address_of_the_hub_is_refused(
     address = hub.url.replace("http://", "http://user:p4ss-w0rd@")
     monkeypatch.setenv("HF_ENDPOINT", address)
     with pytest.raises(HubFailed, match="leave it out, and give the token as HF_TOKEN"):
-        opened(f"{NAME}@main")
+        open_atlas(f"{NAME}@main")
     ended = commands("status", f"{NAME}@main", environment={"HF_ENDPOINT": address, "HF_TOKEN": TOKEN})
     assert ended.status == 1 and clean(ended.err) and "p4ss" not in ended.out + ended.err
     assert hub.requests == []

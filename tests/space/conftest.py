@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import Folder
 from tests import atlases
 
 LAYERS = {"blocks_4": range(4), "blocks_6": range(2)}

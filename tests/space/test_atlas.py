@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from microscope_atlas.atlas import ranges, schema, store
+from microscope_atlas.atlas import ranges, schema
 from microscope_atlas.atlas.classes import imagenet
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.locate import open_atlas
+from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.releases import Release, identity, to_json
 from microscope_atlas.atlas.schema import Column, Table
-from microscope_atlas.atlas.source import Folder, opened
+from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, UnknownName
 from microscope_atlas.publish.cite import bibtex
@@ -37,11 +40,11 @@ class Recorded(Folder):
 
 def stored(root: Path, table: str, layer: str, unit: int | None) -> list[dict[str, Any]]:
     """Rows as the store reads them, with the names of images in their place."""
-    manifest = store.read_manifest(root)
+    manifest = read_manifest(Folder(root))
     rows = []
     for path, shard in sorted(manifest.shards.items()):
         if (shard.units.lens, shard.units.layer) == (table, layer):
-            rows += store.read_shard(root / path).to_pylist()
+            rows += read_shard(root / path).to_pylist()
     images = schema.table(table).images
     named = [{**row, **{name: row[name] and row[name]["path"] for name in images}} for row in rows]
     return [row for row in named if unit is None or row["unit"] == unit]
@@ -62,7 +65,7 @@ def test_no_image_is_read_for_rows(every: Path, tmp_path: Path) -> None:
         {**row, "image": {"bytes": random.Random(at).randbytes(1 << 20), "path": f"{at}"}}
         for at, row in enumerate(rows)
     ]
-    shard = store.write_shard(tmp_path, UnitRange("sheets", MODEL, "blocks_4", 0, 40), "id", large)
+    shard = write_shard(Folder(tmp_path), UnitRange("sheets", MODEL, "blocks_4", 0, 40), "id", large)
     source = Recorded(tmp_path)
     assert ranges.read(source, shard.path, shard.bytes, schema.SHEETS).to_pylist() == [
         {**row, "image": f"{at}"} for at, row in enumerate(rows)
@@ -81,12 +84,12 @@ def test_a_footer_larger_than_usual_is_read(tmp_path: Path) -> None:
 
 def test_images_are_those_of_the_rows(every: Path, known: Atlas) -> None:
     row = known.rows("feature_visualization", MODEL, "blocks_4", 2)[0]
-    manifest = store.read_manifest(every)
+    manifest = read_manifest(Folder(every))
     content = {
         each["image"]["path"]: each["image"]["bytes"]
         for path, shard in manifest.shards.items()
         if shard.units.lens == "feature_visualization"
-        for each in store.read_shard(every / path).to_pylist()
+        for each in read_shard(every / path).to_pylist()
     }
     assert known.image("feature_visualization", MODEL, row["image"]) == content[row["image"]]
 
@@ -134,8 +137,8 @@ def test_revision_says_what_is_shown(every: Path, tmp_path: Path) -> None:
     atlas = Atlas(Folder(every))
     assert atlas.revision == f"not published, manifest {identity(atlas.manifest)[:12]}"
     release = Release("someone/atlas", "2026.11.0", identity(atlas.manifest), ())
-    store.write_text(tmp_path, schema.MANIFEST, atlas.manifest.to_json())
-    store.write_text(tmp_path, schema.RELEASES, to_json([release]))
+    Folder(tmp_path).write(schema.MANIFEST, atlas.manifest.to_json())
+    Folder(tmp_path).write(schema.RELEASES, to_json([release]))
     published = Atlas(Folder(tmp_path))
     assert (published.revision, published.pin) == ("someone/atlas v2026.11.0", "v2026.11.0")
     assert "2026.11.0" in bibtex(published.release)
@@ -144,7 +147,7 @@ def test_revision_says_what_is_shown(every: Path, tmp_path: Path) -> None:
 def test_a_revision_on_the_hub_is_read_by_ranges_alone(hub: Hub, every: Path) -> None:
     files = {path.relative_to(every).as_posix(): path.read_bytes() for path in every.rglob("*") if path.is_file()}
     hub.commit("datasets/someone/atlas", {path: files[path] for path in files if not path.startswith(".")})
-    atlas = Atlas(opened("someone/atlas@main"))
+    atlas = Atlas(open_atlas("someone/atlas@main"))
     here = Atlas(Folder(every))
     before = len(hub.requests)
     for table in ("feature_visualization", "units", "sheets"):
@@ -165,7 +168,7 @@ def test_a_class_is_found_by_few_bytes(hub: Hub, tmp_path: Path) -> None:
     counts = {"blocks_4": 320, "head": 1280, "logits": len(names)}
     nothing = dict.fromkeys(column.name for column in schema.UNITS.columns)
     made = dict.fromkeys(("kind", "weights_sha256", "software", "device"), "")
-    manifest = store.Manifest(
+    manifest = Manifest(
         models={MODEL: {"weights_sha256": "", "provenance": {"source": "", "license": ""}}},
         shards={},
     )
@@ -185,13 +188,13 @@ def test_a_class_is_found_by_few_bytes(hub: Hub, tmp_path: Path) -> None:
             }
             for unit in range(count)
         ]
-        shard = store.write_shard(tmp_path, UnitRange("units", MODEL, layer, 0, count), "id", rows)
+        shard = write_shard(Folder(tmp_path), UnitRange("units", MODEL, layer, 0, count), "id", rows)
         manifest.shards[shard.path] = shard
-    store.write_manifest(tmp_path, manifest)
+    write_manifest(Folder(tmp_path), manifest)
     hub.commit(
         "datasets/someone/atlas", {path: (tmp_path / path).read_bytes() for path in ("atlas.json", *manifest.shards)}
     )
-    atlas = Atlas(opened("someone/atlas@main"))
+    atlas = Atlas(open_atlas("someone/atlas@main"))
     assert search.find(atlas, "no such class") == []
     assert not hub.ranges
     (found,) = search.find(atlas, "tabby")

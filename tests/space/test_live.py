@@ -20,8 +20,8 @@ import pytest
 import torch
 from PIL import Image
 
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import Folder
 from microscope_atlas.errors import AtlasDamaged, UnknownName, WeightsError
 from microscope_atlas.lenses.caricature import RECIPES, caricatures
 from microscope_atlas.lenses.frames import pixels, square
@@ -285,7 +285,7 @@ def test_a_gpu_is_asked_for_before_the_server_is_there(atlas: Atlas, monkeypatch
     monkeypatch.setattr(live, "lent", lambda: done.append("lent"))
     monkeypatch.setattr(app, "ready", lambda _: None)
     monkeypatch.setattr(app, "_blocks", lambda _: SimpleNamespace(launch=lambda **_: done.append("launch") or [""] * 3))
-    app.serve(atlas.source)
+    app.serve(atlas.storage)
     assert done == ["lent", "launch"]
 
 

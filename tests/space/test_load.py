@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks import space_load
+from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import opened
 from tests.atlases import MODEL
 
 
@@ -43,7 +43,7 @@ def test_caricatures_are_of_a_network_that_the_atlas_has(
     assert ended.value.code == 0
     ((model, layer),) = places
     assert model == MODEL
-    assert layer in Atlas(opened(str(every))).layers(MODEL)
+    assert layer in Atlas(open_atlas(str(every))).layers(MODEL)
 
 
 def test_what_is_missed_is_said() -> None:

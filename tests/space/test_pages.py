@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.links import link as old_link
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.source import Folder
 from microscope_atlas.keys import Key
 from microscope_atlas.models.catalog import CATALOG
 from microscope_space import routes

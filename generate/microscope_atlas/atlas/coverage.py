@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.atlas.manifest import Manifest
 
 LAST = 20  # files that a rate is measured on
 BREAK = 10  # times the usual time between two files: nothing was running then

@@ -15,43 +15,42 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from microscope_atlas.atlas import schema, store
+from microscope_atlas.atlas import schema, shards
+from microscope_atlas.atlas.manifest import Manifest, Shard
 from microscope_atlas.atlas.schema import INDEX
-from microscope_atlas.atlas.source import Source
-from microscope_atlas.atlas.store import Manifest, Root, Shard
+from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import AtlasDamaged, unknown
 
 MAX_BYTES = 1 << 28  # of an image; the largest sheets have 20 MB
 
 
-def update(root: Root, manifest: Manifest) -> None:
-    """Bring the indexes of the atlas at `root`, and the manifest's word of them, to what its shards are now."""
+def update(storage: WritableStorage, manifest: Manifest) -> None:
+    """Bring the indexes of an atlas, and the manifest's word of them, to what its shards are now."""
     for model in manifest.models:
-        own = shards(manifest, model)
-        if own and not is_current(root, manifest, model):
-            with store.holding(root, schema.index_path(model)) as folder:
-                known = _known(folder / schema.index_path(model))
-            entries = [row for shard in own for row in known.get(shard.sha256) or _held_rows(root, shard)]
-            manifest.indexes[model] = store.write_index(root, model, entries, of(own))
+        own = shards_of(manifest, model)
+        if own and not is_current(storage, manifest, model):
+            known = _known(storage, model)
+            entries = [row for shard in own for row in known.get(shard.sha256) or _read_rows(storage, shard)]
+            manifest.indexes[model] = shards.write_index(storage, model, entries, fingerprint(own))
 
 
-def is_current(root: Root, manifest: Manifest, model: str) -> bool:
+def is_current(storage: Storage, manifest: Manifest, model: str) -> bool:
     """Whether the index of a model is there and of the shards that are there."""
     there = manifest.indexes.get(model)
     return (
         there is not None
-        and there.of == of(shards(manifest, model))
-        and store.size(root, schema.index_path(model)) == there.bytes
+        and there.of == fingerprint(shards_of(manifest, model))
+        and storage.size(schema.index_path(model)) == there.bytes
     )
 
 
-def shards(manifest: Manifest, model: str) -> list[Shard]:
+def shards_of(manifest: Manifest, model: str) -> list[Shard]:
     """Of one model."""
     return [shard for shard in manifest.shards.values() if shard.units.model == model]
 
 
-def of(shards: Sequence[Shard]) -> str:
+def fingerprint(shards: Sequence[Shard]) -> str:
     """A name for exactly these shards."""
     return hashlib.sha256("\n".join(sorted(f"{shard.path} {shard.sha256}" for shard in shards)).encode()).hexdigest()
 
@@ -83,18 +82,17 @@ def slices(path: Path, images: Sequence[str]) -> Iterator[tuple[int, str, int, i
             first += about.num_rows
 
 
-def _held_rows(root: Root, shard: Shard) -> list[dict[str, Any]]:
-    with store.holding(root, shard.path) as folder:
-        return rows(folder, shard)
+def _read_rows(storage: Storage, shard: Shard) -> list[dict[str, Any]]:
+    with storage.local_copy(shard.path) as file:
+        return rows(file, shard)
 
 
-def rows(root: Path, shard: Shard) -> list[dict[str, Any]]:
+def rows(path: Path, shard: Shard) -> list[dict[str, Any]]:
     """What the index says of one shard, row by row."""
     table = schema.table(shard.units.lens)
     if not table.images:
         return []
-    path = root / shard.path
-    with store.reading(path):
+    with shards.reading(path):
         return _rows(path, table, shard)
 
 
@@ -122,11 +120,12 @@ def _rows(path: Path, table: Table, shard: Shard) -> list[dict[str, Any]]:
     ]
 
 
-def _known(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """What an index says of each file it knows, by the file's sha256."""
+def _known(storage: Storage, model: str) -> dict[str, list[dict[str, Any]]]:
+    """What the index of a model says of each file it knows, by the file's sha256."""
     known: dict[str, list[dict[str, Any]]] = {}
     try:
-        rows = pq.read_table(path, schema=INDEX.arrow).to_pylist()
+        with storage.local_copy(schema.index_path(model)) as path:
+            rows = pq.read_table(path, schema=INDEX.arrow).to_pylist()
     except (pa.ArrowException, OSError):
         return {}  # not there, or damaged: every shard is looked at again
     for row in rows:
@@ -144,30 +143,30 @@ class Slice:
 
 
 class Images:
-    """The images of a model, each read alone: of a folder by a memory map, of a revision by one range request."""
+    """The images of a model, each read alone: by one read of its own bytes, or one range request."""
 
-    def __init__(self, source: Source, model: str):
+    def __init__(self, storage: Storage, model: str):
         """AtlasDamaged where the atlas has no index of this model."""
         path = schema.index_path(model)
-        if path not in source.files():
-            raise AtlasDamaged(f"{source.name} has no index of {model} ({path}); running render again makes it")
-        with source.holding(path) as root:
-            table = store.read_shard(root / path)
+        if storage.size(path) is None:
+            raise AtlasDamaged(f"{storage.name} has no index of {model} ({path}); running render again makes it")
+        with storage.local_copy(path) as file:
+            table = shards.read_shard(file)
         if not table.schema.equals(INDEX.arrow):
-            raise AtlasDamaged(f"{source.name}: {path} has other columns than an index; running render again makes it")
+            raise AtlasDamaged(f"{storage.name}: {path} has other columns than an index; running render again makes it")
         names = zip(*(table[name].to_pylist() for name in ("table", "column", "name")), strict=True)
         places = zip(*(table[name].to_pylist() for name in ("file", "offset", "length")), strict=True)
-        self._source = source
+        self._storage = storage
         self._slices = {name: Slice(*place) for name, place in zip(names, places, strict=True)}
-        files = source.files()
+        files = storage.files()
         for place in self._slices.values():  # whoever made the index: it leads to the atlas' own files alone
             if place.file not in files or place.offset < 0 or not 0 <= place.length <= MAX_BYTES:
-                raise AtlasDamaged(f"{source.name}: {path} leads to {place}, which is no image of this atlas")
+                raise AtlasDamaged(f"{storage.name}: {path} leads to {place}, which is no image of this atlas")
 
     def read(self, table: str, name: str, column: str = "image") -> bytes:
         """The encoded image of a row, by its file name; UnknownName with the nearest where there is none."""
         place = self._slices.get((table, column, name))
         if place is None:
             near = (there for kind, _, there in self._slices if kind == table)
-            raise unknown("image", name, f"{table} of {self._source.name}", near)
-        return self._source.slice(place.file, place.offset, place.length)
+            raise unknown("image", name, f"{table} of {self._storage.name}", near)
+        return self._storage.slice(place.file, place.offset, place.length)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from microscope_atlas.atlas.source import Source
+from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import AtlasDamaged
 
@@ -15,23 +15,23 @@ FOOTER = 1 << 16  # bytes asked for first, from the end: as many as pyarrow read
 GAP = 1 << 14  # bytes; ranges closer than this are read as one, since a request costs more
 
 
-def read(source: Source, path: str, size: int, table: Table, columns: Sequence[str] = ()) -> pa.Table:
+def read(storage: Storage, path: str, size: int, table: Table, columns: Sequence[str] = ()) -> pa.Table:
     """The rows of the file at `path`, `size` bytes long: these columns, or all; for an image its file name.
 
     AtlasDamaged where the file is not what was written.
     """
     try:
-        return _read(source, path, size, table, columns)
+        return _read(storage, path, size, table, columns)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: columns whose names are no text
         raise AtlasDamaged(f"{path} cannot be read: {error}") from error
 
 
-def _read(source: Source, path: str, size: int, table: Table, columns: Sequence[str]) -> pa.Table:
+def _read(storage: Storage, path: str, size: int, table: Table, columns: Sequence[str]) -> pa.Table:
     end = max(0, size - FOOTER)
-    held = {end: source.slice(path, end, size - end)}
+    held = {end: storage.slice(path, end, size - end)}
     needed = int.from_bytes(held[end][-8:-4], "little") + 8
     if needed > size - end:
-        held = {size - needed: source.slice(path, size - needed, needed)}
+        held = {size - needed: storage.slice(path, size - needed, needed)}
     about = pq.read_metadata(_Ranges(size, held))
     names = list(columns) or [column.name for column in table.columns]
     leaves = tuple(f"{name}.path" if name in table.images else name for name in names)
@@ -42,7 +42,7 @@ def _read(source: Source, path: str, size: int, table: Table, columns: Sequence[
         if chunk.path_in_schema in leaves or chunk.path_in_schema.startswith(tuple(f"{leaf}." for leaf in leaves))
     ]
     for start, stop in _joined([(start, start + length) for start, length in wanted]):
-        held[start] = source.slice(path, start, stop - start)
+        held[start] = storage.slice(path, start, stop - start)
     # a reader of its own, and one thread: a pq.ParquetFile that threads share brings the process down
     with pq.ParquetFile(_Ranges(size, held), metadata=about) as file:
         rows = file.read(list(leaves), use_threads=False)

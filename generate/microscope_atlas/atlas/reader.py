@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from microscope_atlas.atlas import ranges, releases, schema
 from microscope_atlas.atlas.images import Images
+from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
 from microscope_atlas.atlas.organisms import Known, organisms
-from microscope_atlas.atlas.source import Revision, Source
-from microscope_atlas.atlas.store import Manifest, Shard
+from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.errors import unknown
 
 SHARDS = 512  # read ones that are kept, without their images: some 100 KB each
@@ -22,24 +22,24 @@ MODELS = 16  # whose indexes and units are kept
 class Atlas:
     """What pages are made from."""
 
-    def __init__(self, source: Source):
+    def __init__(self, storage: Storage):
         """AtlasDamaged where there is no atlas."""
-        self.source = source
-        self.manifest: Manifest = source.manifest()
+        self.storage = storage
+        self.manifest: Manifest = read_manifest(storage)
         self._opening = Lock()
         self._shard = lru_cache(SHARDS)(self._read)
-        self._images = lru_cache(MODELS)(lambda model: Images(source, model))
+        self._images = lru_cache(MODELS)(lambda model: Images(storage, model))
         self._units = lru_cache(MODELS)(self._some_of_units)
 
     @cached_property
     def release(self) -> releases.Release | None:
         """The version that it was published as."""
-        return releases.current(self.source.releases(), self.manifest)
+        return releases.current(releases.read(self.storage), self.manifest)
 
     @cached_property
     def commit(self) -> str | None:
         """On the Hub; None of a folder."""
-        return self.source.commit if isinstance(self.source, Revision) else None
+        return self.storage.commit
 
     @cached_property
     def revision(self) -> str:
@@ -48,7 +48,7 @@ class Atlas:
             commit = f", commit {self.commit[:7]}" if self.commit else ""
             return f"{self.release.repo} {self.release.tag}{commit}"
         if self.commit:
-            return f"{self.source.name}, commit {self.commit[:7]}"
+            return f"{self.storage.name}, commit {self.commit[:7]}"
         return f"not published, manifest {releases.identity(self.manifest)[:12]}"
 
     @cached_property
@@ -128,11 +128,11 @@ class Atlas:
 
     def _read(self, path: str) -> pa.Table:
         shard = self.manifest.shards[path]
-        return ranges.read(self.source, path, shard.bytes, schema.table(shard.units.lens))
+        return ranges.read(self.storage, path, shard.bytes, schema.table(shard.units.lens))
 
     def _some_of_units(self, model: str, columns: tuple[str, ...], layer: str | None) -> pa.Table:
         found = [
-            ranges.read(self.source, shard.path, shard.bytes, schema.UNITS, columns)
+            ranges.read(self.storage, shard.path, shard.bytes, schema.UNITS, columns)
             for shard in self._shards("units", model, layer)
         ]
         return pa.concat_tables(found) if found else schema.UNITS.arrow.empty_table().select(columns)

@@ -13,7 +13,8 @@ from itertools import groupby
 from typing import Any
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.atlas.store import Manifest, Root, holding, size
+from microscope_atlas.atlas.manifest import Manifest
+from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.units import missing
 from microscope_atlas.errors import AtlasDamaged, InvalidKey
 
@@ -57,14 +58,13 @@ def current(releases: Sequence[Release], manifest: Manifest) -> Release | None:
     return releases[-1] if releases and releases[-1].manifest == identity(manifest) else None
 
 
-def read(root: Root) -> list[Release]:
-    """The releases that the atlas at `root` knows of, oldest first; none where it was not published."""
-    if size(root, schema.RELEASES) is None:
+def read(storage: Storage) -> list[Release]:
+    """The releases that an atlas knows of, oldest first; none where it was not published."""
+    if storage.size(schema.RELEASES) is None:
         return []
-    path = f"{root}/{schema.RELEASES}"
+    path = f"{storage}/{schema.RELEASES}"
     try:
-        with holding(root, schema.RELEASES) as folder:
-            plain = json.loads((folder / schema.RELEASES).read_text())["releases"]
+        plain = json.loads(storage.read(schema.RELEASES))["releases"]
         json.dumps(plain, ensure_ascii=False).encode()  # a ValueError for half characters, which nobody could print
         found = [Release(**{**each, "changes": tuple(each["changes"])}) for each in plain]
         for release in found:

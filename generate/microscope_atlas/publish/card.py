@@ -13,9 +13,9 @@ import yaml
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.coverage import coverage
+from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.releases import Release, current
-from microscope_atlas.atlas.store import Manifest
 from microscope_atlas.atlas.tables import feature
 from microscope_atlas.keys import Key
 from microscope_atlas.pictures.sources import LICENSES, SOURCES

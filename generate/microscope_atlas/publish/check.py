@@ -1,5 +1,6 @@
 """Every promise of an atlas, verified on its bytes."""
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -10,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from microscope_atlas.atlas import images as index
-from microscope_atlas.atlas import schema, store
-from microscope_atlas.atlas.source import Folder, Source
-from microscope_atlas.atlas.store import Manifest, Shard
+from microscope_atlas.atlas import images, releases, schema, shards
+from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
+from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange, missing
 from microscope_atlas.errors import AtlasDamaged, AtlasError
@@ -24,21 +24,20 @@ FLAGS = ("nan", "flat", "dead")
 FLAT = 1.0  # standard deviation of an image's values, 0 to 255, below which it must carry a flag
 
 
-def check(atlas: Path | Source, sample: int | None = None) -> Iterator[str]:
+def check(storage: Storage, sample: int | None = None) -> Iterator[str]:
     """What is wrong with an atlas, one line each; nothing where every promise holds.
 
     Of its shards at most `sample` are read, evenly spread over models, lenses and layers; None: all.
     """
-    source = Folder(atlas) if isinstance(atlas, Path) else atlas
     try:
-        manifest, there = source.manifest(), source.files()
+        manifest, there = read_manifest(storage), shards.parquet_files(storage).keys()
         yield from _coverage(manifest)
-        shards = sorted(manifest.shards.values(), key=lambda shard: (shard.units.model, shard.path))
-        num_read = min(len(shards), sample or len(shards))
-        chosen = {shards[at * len(shards) // num_read].path for at in range(num_read)}
-        for model, some in groupby(shards, lambda shard: shard.units.model):
-            yield from _model(source, manifest, there, model, list(some), chosen)
-        yield from _files(source, manifest, there)
+        made = sorted(manifest.shards.values(), key=lambda shard: (shard.units.model, shard.path))
+        num_read = min(len(made), sample or len(made))
+        chosen = {made[at * len(made) // num_read].path for at in range(num_read)}
+        for model, some in groupby(made, lambda shard: shard.units.model):
+            yield from _model(storage, manifest, there, model, list(some), chosen)
+        yield from _files(storage, manifest, there)
     except AtlasError as error:  # what cannot be read or is unknown here ends the check
         yield str(error)
 
@@ -56,36 +55,34 @@ def _coverage(manifest: Manifest) -> Iterator[str]:
         stops[layer] = max(run.stop, stops.get(layer, 0))
 
 
-def _files(source: Source, manifest: Manifest, there: Set[str]) -> Iterator[str]:
+def _files(storage: Storage, manifest: Manifest, there: Set[str]) -> Iterator[str]:
     """The files are those of the manifest, and the card is that of the atlas."""
     for path in sorted(there - {*manifest.shards, *map(schema.index_path, manifest.indexes)}):
         yield f"{path}: the manifest does not name it; render takes it in if it belongs here, else delete it"
     if manifest.cover:
-        with source.holding(schema.COVER) as root:
-            cover = root / schema.COVER
-            if not cover.is_file() or store.file_sha256(cover) != manifest.cover:
-                yield f"{schema.COVER}: missing, or not the one in the manifest; running render again makes it"
+        present = storage.size(schema.COVER) is not None
+        if not present or hashlib.sha256(storage.read(schema.COVER)).hexdigest() != manifest.cover:
+            yield f"{schema.COVER}: missing, or not the one in the manifest; running render again makes it"
     if manifest.shards:
-        card = source.card()
-        if card is None:
+        if storage.size(schema.CARD) is None:
             yield f"{schema.CARD}: missing; running render again writes it"
-        elif card != render_card(manifest, source.releases()):
+        elif storage.read(schema.CARD).decode(errors="replace") != render_card(manifest, releases.read(storage)):
             yield f"{schema.CARD}: does not agree with the data; running render again writes it"
 
 
 def _model(
-    source: Source, manifest: Manifest, there: Set[str], model: str, shards: Sequence[Shard], chosen: Set[str]
+    storage: Storage, manifest: Manifest, there: Set[str], model: str, made: Sequence[Shard], chosen: Set[str]
 ) -> Iterator[str]:
     """A model's shards are whole, and its index says where their images lie."""
     entries: dict[str, list[dict[str, Any]]] = {}
     whole = True
-    for shard in shards:
+    for shard in made:
         problems = [] if shard.path in there else ["missing; running render again makes it"]
         if not problems and shard.path in chosen:
-            with source.holding(shard.path) as root:
-                problems = list(_shard(root, manifest, shard))
+            with storage.local_copy(shard.path) as file:
+                problems = list(_shard(file, manifest, shard))
                 if not problems:
-                    entries[shard.path] = index.rows(root, shard)
+                    entries[shard.path] = images.rows(file, shard)
         whole = whole and not problems
         for problem in problems:
             yield f"{shard.path}: {problem}"
@@ -93,27 +90,28 @@ def _model(
     if whole and path not in there:
         yield f"{path}: missing, or not of the shards that are there; running render again makes it"
     elif whole:
-        with source.holding(path) as root:
-            yield from _index(root, manifest, model, entries)
+        yield from _index(storage, manifest, model, entries)
 
 
-def _index(root: Path, manifest: Manifest, model: str, entries: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
+def _index(
+    storage: Storage, manifest: Manifest, model: str, entries: Mapping[str, list[dict[str, Any]]]
+) -> Iterator[str]:
     """The index of a model's images agrees with `entries`, which are those of some shards, by path."""
     path = schema.index_path(model)
-    if not index.is_current(root, manifest, model):
+    if not images.is_current(storage, manifest, model):
         yield f"{path}: missing, or not of the shards that are there; running render again makes it"
         return
-    if store.file_sha256(root / path) != manifest.indexes[model].sha256:
-        yield f"{path}: its sha256 is not the one in the manifest; delete it and run render again"
-        return
-    stated = [row for row in store.read_shard(root / path).to_pylist() if row["file"] in entries]
+    with storage.local_copy(path) as file:
+        if shards.file_sha256(file) != manifest.indexes[model].sha256:
+            yield f"{path}: its sha256 is not the one in the manifest; delete it and run render again"
+            return
+        stated = [row for row in shards.read_shard(file).to_pylist() if row["file"] in entries]
     if stated != sorted((row for rows in entries.values() for row in rows), key=schema.INDEX.sort_key):
         yield f"{path}: does not say where the images lie"
 
 
-def _shard(root: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
-    path = root / shard.path
-    if (path.stat().st_size, store.file_sha256(path)) != (shard.bytes, shard.sha256):
+def _shard(path: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
+    if (path.stat().st_size, shards.file_sha256(path)) != (shard.bytes, shard.sha256):
         yield "its length or sha256 is not the one in the manifest; delete it and run render again"
         return
     if not manifest.expects(shard):
@@ -122,7 +120,7 @@ def _shard(root: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
     units = shard.units
     table = schema.table(units.lens)
     try:
-        content = store.read_shard(path)
+        content = shards.read_shard(path)
     except AtlasDamaged as error:
         yield str(error)
         return

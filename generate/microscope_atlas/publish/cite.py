@@ -3,9 +3,10 @@
 import json
 from urllib.parse import urlencode
 
+from microscope_atlas.atlas import releases
+from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.releases import Release, current, identity
-from microscope_atlas.atlas.source import Revision, Source
-from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.hub.repo import SITE
 from microscope_atlas.keys import Key
@@ -36,11 +37,11 @@ def dataset_url(repo: str) -> str:
     return f"{SITE}/datasets/{repo}"
 
 
-def cite(source: Source, key: Key | None = None) -> str:
+def cite(storage: Storage, key: Key | None = None) -> str:
     """What a paper needs to cite an atlas, or a model, layer or unit of it; UnknownName where that is not in it."""
-    manifest = source.manifest()
-    release = current(source.releases(), manifest)
-    return citation(source.name, manifest, release, source.commit if isinstance(source, Revision) else None, key)
+    manifest = read_manifest(storage)
+    release = current(releases.read(storage), manifest)
+    return citation(storage.name, manifest, release, storage.commit, key)
 
 
 def citation(name: str, manifest: Manifest, release: Release | None, commit: str | None, key: Key | None) -> str:

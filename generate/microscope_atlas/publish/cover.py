@@ -7,7 +7,9 @@ from typing import TypeVar
 import pyarrow.compute as pc
 from PIL import Image
 
-from microscope_atlas.atlas.store import Manifest, Root, holding, read_shard
+from microscope_atlas.atlas.manifest import Manifest
+from microscope_atlas.atlas.shards import read_shard
+from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.pictures.decoder import decoded
 
 ROWS, COLUMNS = 6, 10  # layers and units at most, evenly spread over those that there are
@@ -17,9 +19,9 @@ QUALITY = 85  # of the JPEG
 T = TypeVar("T")
 
 
-def render_cover(root: Root, manifest: Manifest) -> bytes | None:
+def render_cover(storage: Storage, manifest: Manifest) -> bytes | None:
     """The cover as a JPEG, from the thumbnails of `units`; None where the atlas has none."""
-    rows = [tiles for layer in _spread(_layers(manifest), ROWS) if (tiles := _tiles(root, layer))]
+    rows = [tiles for layer in _spread(_layers(manifest), ROWS) if (tiles := _tiles(storage, layer))]
     if not rows:
         return None
     px = rows[0][0].width
@@ -44,12 +46,12 @@ def _layers(manifest: Manifest) -> list[list[str]]:
     return [files[layer] for layer in sorted(files)]
 
 
-def _tiles(root: Root, paths: Sequence[str]) -> list[Image.Image]:
+def _tiles(storage: Storage, paths: Sequence[str]) -> list[Image.Image]:
     """Thumbnails of some units of a layer."""
     found = []
     for path in paths:
-        with holding(root, path) as folder:
-            table = read_shard(folder / path, ["thumbnail"])
+        with storage.local_copy(path) as file:
+            table = read_shard(file, ["thumbnail"])
         found += table.filter(pc.is_valid(table["thumbnail"])).to_pylist()
     return [decoded(row["thumbnail"]["bytes"]).convert("RGB") for row in _spread(found, COLUMNS)]
 

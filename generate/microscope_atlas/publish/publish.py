@@ -6,13 +6,13 @@ when the same command is run again.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from microscope_atlas.atlas import releases, schema, store
+from microscope_atlas.atlas import releases, schema, shards
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.provenance import is_untrained
 from microscope_atlas.atlas.releases import Release
-from microscope_atlas.atlas.source import Revision
-from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.atlas.revision import Revision
 from microscope_atlas.errors import PublishFailed, VersionTaken
 from microscope_atlas.hub.changes import KEPT, Changes, File, changes
 from microscope_atlas.hub.repo import Listen, Repo
@@ -32,35 +32,35 @@ class Plan:
     published: str | None  # the version's commit, where it is there already and holds this atlas
 
 
-def plan(root: Path, name: str, version: str, space: str | None = None) -> Plan:
-    """What publishing the atlas at `root` in the repository `name` as `version` will do; sends nothing.
+def plan(atlas: Folder, name: str, version: str, space: str | None = None) -> Plan:
+    """What publishing an atlas in the repository `name` as `version` will do; sends nothing.
 
     Raises PublishFailed for an atlas with problems, with random weights, or for a repository of something else;
     VersionTaken where the version holds another atlas, or later ones are published; HubFailed where the Hub refuses.
     """
     releases.order(version)
-    _refuse_unfit(root)
-    manifest, repo = store.read_manifest(root), Repo(name, "dataset")
+    _refuse_unfit(atlas)
+    manifest, repo = read_manifest(atlas), Repo(name, "dataset")
     head = repo.head()
     tree = repo.tree(head) if head else {}
     if head and tree.keys() - {*KEPT, schema.CARD} and schema.MANIFEST not in tree:
         raise PublishFailed(f"{repo.url} holds something else than an atlas (no {schema.MANIFEST}); name another one")
     tags = repo.tags() if head else {}
-    known = Revision(repo, "main", head).releases() if head else []
+    known = releases.read(Revision(repo, "main", head)) if head else []
     before = [release for release in known if release.tag in tags and release.version != version]
     if f"v{version}" in tags:
-        return _published(root, repo, version, tags[f"v{version}"], manifest)
+        return _published(atlas, repo, version, tags[f"v{version}"], manifest)
     if before and releases.order(version) < releases.order(before[-1].version):
         raise VersionTaken(
             f"{repo.url} has version {before[-1].version}, and {version} comes before it; name a later one"
         )
-    was = Revision(repo, before[-1].tag, tags[before[-1].tag]).manifest() if before else Manifest()
+    was = read_manifest(Revision(repo, before[-1].tag, tags[before[-1].tag])) if before else Manifest()
     release = Release(name, version, releases.identity(manifest), releases.differences(was, manifest), space)
     own = {
         schema.RELEASES: releases.to_json([*before, release]),
         schema.CARD: render_card(manifest, [*before, release]),
     }
-    files = {**_rows(root, manifest), **{path: File(text.encode()) for path, text in own.items()}}
+    files = {**_rows(atlas, manifest), **{path: File(text.encode()) for path, text in own.items()}}
     return Plan(repo, release, files, changes(files, tree), head, None)
 
 
@@ -81,46 +81,46 @@ def publish(plan: Plan, private: bool = False, listen: Listen = lambda *_: None)
     return commit
 
 
-def _refuse_unfit(root: Path) -> None:
-    problems = list(check(root))
+def _refuse_unfit(atlas: Folder) -> None:
+    problems = list(check(atlas))
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems[:10])
-        raise PublishFailed(f"{root} has {len(problems)} problems, and is not published before they are gone:{listed}")
-    manifest = store.read_manifest(root)
+        raise PublishFailed(f"{atlas} has {len(problems)} problems, and is not published before they are gone:{listed}")
+    manifest = read_manifest(atlas)
     if not manifest.shards:
-        raise PublishFailed(f"{root} holds no rows; microscope-atlas render {root} makes some")
+        raise PublishFailed(f"{atlas} holds no rows; microscope-atlas render {atlas} makes some")
     untrained = [name for name, model in manifest.models.items() if is_untrained(model["provenance"])]
     if untrained:
-        raise PublishFailed(f"{', '.join(untrained)} in {root} has random weights, which are for tests and benchmarks")
+        raise PublishFailed(f"{', '.join(untrained)} in {atlas} has random weights, which are for tests and benchmarks")
 
 
-def _published(root: Path, repo: Repo, version: str, commit: str, manifest: Manifest) -> Plan:
+def _published(atlas: Folder, repo: Repo, version: str, commit: str, manifest: Manifest) -> Plan:
     """Nothing to do, where the version at `commit` holds this atlas."""
     there = Revision(repo, f"v{version}", commit)
-    release = releases.current(there.releases(), manifest)
+    release = releases.current(releases.read(there), manifest)
     if release is None:
-        new = "; ".join(releases.differences(there.manifest(), manifest))
+        new = "; ".join(releases.differences(read_manifest(there), manifest))
         raise VersionTaken(
             f"{repo.url} has a version {version} of another atlas, and published versions never change. "
             f"In this one: {new}. Publish it as a later version"
         )
     # a later version of this package may word the card in another way: it stays as it was published
     own = {path: File(repo.download(path, commit)) for path in (schema.RELEASES, schema.CARD)}
-    files = {**_rows(root, manifest), **own}
+    files = {**_rows(atlas, manifest), **own}
     return Plan(repo, release, files, Changes({}, num_same=len(files)), commit, commit)
 
 
-def _rows(root: Path, manifest: Manifest) -> dict[str, File]:
+def _rows(atlas: Folder, manifest: Manifest) -> dict[str, File]:
     """The files that are in a repository as they are in a folder."""
     beside = [*map(schema.index_path, manifest.indexes), *([schema.COVER] if manifest.cover else []), schema.MANIFEST]
-    return {path: File(root / path) for path in (*sorted(manifest.shards), *beside)}
+    return {path: File(atlas.root / path) for path in (*sorted(manifest.shards), *beside)}
 
 
 def _read_back(plan: Plan, commit: str) -> None:
     """Read the smallest shard as a reader of the version will."""
     there = Revision(plan.repo, plan.release.tag, commit)
-    shard = min(there.manifest().shards.values(), key=lambda shard: shard.bytes)
-    with there.holding(shard.path) as folder:
-        rows = store.read_shard(folder / shard.path).num_rows
+    shard = min(read_manifest(there).shards.values(), key=lambda shard: shard.bytes)
+    with there.local_copy(shard.path) as file:
+        rows = shards.read_shard(file).num_rows
     if rows != shard.rows:
         raise PublishFailed(f"{there.name}: {shard.path} has {rows} rows, expected {shard.rows}")

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.provenance import is_untrained
-from microscope_atlas.atlas.source import Source
-from microscope_atlas.atlas.store import Manifest, read_shard
+from microscope_atlas.atlas.shards import read_shard
+from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, UnknownName
@@ -66,16 +67,16 @@ class Remade:
         )
 
 
-def reproduce(source: Source, key: Key, name: str, device: torch.device) -> tuple[list[str], Iterator[Remade]]:
+def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tuple[list[str], Iterator[Remade]]:
     """What is different here from where the rows of `key` in table `name` were made, and each row made again.
 
     Raises WrongLevel where the lens does not look at such a key, UnknownName where the atlas has no such rows, and
     WeightsError where the weights to be had here are not the row's.
     """
-    known, manifest = lens(name), source.manifest()
+    known, manifest = lens(name), read_manifest(storage)
     refuse_level(known, key)
-    units = _units(source, manifest, known, key)
-    there = _rows(source, units, key)
+    units = _units(storage, manifest, known, key)
+    there = _rows(storage, units, key)
     job = _job(manifest, known, units if key.unit is None else _alone(units, key.unit), there[0])
     here = {"software": shard.software(), "device": shard.device_name(device)}
     notes = [
@@ -83,32 +84,32 @@ def reproduce(source: Source, key: Key, name: str, device: torch.device) -> tupl
         for column in here
         for value in sorted({row[column] for row in there} - {here[column]})
     ]
-    return notes, _compared(there, job, source, device)
+    return notes, _compared(there, job, storage, device)
 
 
-def _units(source: Source, manifest: Manifest, known: Lens, key: Key) -> UnitRange:
+def _units(storage: Storage, manifest: Manifest, known: Lens, key: Key) -> UnitRange:
     """Of the shard that holds the rows."""
     for made in manifest.shards.values():
         units = made.units
         of_layer = (units.lens, units.model, units.layer) == (known.name, key.model, key.layer)
         if of_layer and (key.unit is None or units.start <= key.unit < units.stop):
             return units
-    raise UnknownName(f"{source.name} has no {known.name} of {key}; microscope-atlas status lists what it has")
+    raise UnknownName(f"{storage.name} has no {known.name} of {key}; microscope-atlas status lists what it has")
 
 
 def _alone(units: UnitRange, unit: int) -> UnitRange:
     return UnitRange(units.lens, units.model, units.layer, unit, unit + 1)
 
 
-def _rows(source: Source, units: UnitRange, key: Key) -> list[dict[str, Any]]:
-    with source.holding(units.path) as root:
-        content = read_shard(root / units.path)
+def _rows(storage: Storage, units: UnitRange, key: Key) -> list[dict[str, Any]]:
+    with storage.local_copy(units.path) as file:
+        content = read_shard(file)
     if not content.schema.equals(schema.table(units.lens).arrow):
-        raise AtlasDamaged(f"{source.name}: {units.path} has other columns than schema {schema.SCHEMA_VERSION}")
+        raise AtlasDamaged(f"{storage.name}: {units.path} has other columns than schema {schema.SCHEMA_VERSION}")
     rows = [row for row in content.to_pylist() if key.unit is None or row["unit"] == key.unit]
     if not rows:
         raise AtlasDamaged(
-            f"{source.name}: {units.path} has no rows of {key}; microscope-atlas check says what is wrong"
+            f"{storage.name}: {units.path} has no rows of {key}; microscope-atlas check says what is wrong"
         )
     return rows
 
@@ -127,9 +128,9 @@ def _job(manifest: Manifest, known: Lens, units: UnitRange, row: Mapping[str, An
     return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units))
 
 
-def _compared(there: list[dict[str, Any]], job: Job, source: Source, device: torch.device) -> Iterator[Remade]:
+def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: torch.device) -> Iterator[Remade]:
     table = schema.table(job.units.lens)
-    made = pa.Table.from_pylist([row for some in shard.rows(job, source, device) for row in some], schema=table.arrow)
+    made = pa.Table.from_pylist([row for some in shard.rows(job, storage, device) for row in some], schema=table.arrow)
     again = {table.sort_key(row): row for row in made.to_pylist()}
     for row in there:
         yield compare(row, again.pop(table.sort_key(row), {}), table)

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from microscope_atlas.atlas import images as index
-from microscope_atlas.atlas import releases, schema, store
+from microscope_atlas.atlas import images, releases, schema
+from microscope_atlas.atlas.manifest import Manifest, manifest_or_new, write_manifest
 from microscope_atlas.atlas.organisms import organisms
-from microscope_atlas.atlas.store import Manifest, Root
+from microscope_atlas.atlas.shards import parquet_files, unnoted
+from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.units import UnitRange, missing
 from microscope_atlas.errors import AtlasUnwritable, RenderFailed, SettingsDiffer
 from microscope_atlas.lenses.lens import restored, settings
@@ -73,7 +74,7 @@ Listen = Callable[[Progress], None]
 
 
 def render(
-    root: Root,
+    storage: WritableStorage,
     requests: Sequence[Request],
     recipes: Mapping[str, Any],
     engine: Engine,
@@ -82,7 +83,7 @@ def render(
     batch: int | None = None,
     costs: Costs = UNMEASURED,
 ) -> Outcome:
-    """Render what is missing of `requests`, through the lenses and recipes in `recipes`, into the atlas at `root`.
+    """Render what is missing of `requests`, through the lenses and recipes in `recipes`, into the atlas at `storage`.
 
     Digests that the atlas holds and that read what was made are made anew. `listen` is called with what there is to do
     for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where it is given:
@@ -91,24 +92,24 @@ def render(
     anything is written, where the atlas has other recipes or weights; AtlasBusy where another run writes to it;
     AtlasUnwritable at once where its disk refuses; RenderFailed at the end where a shard failed.
     """
-    manifest = store.manifest_or_new(root)
-    _refuse_other_settings(root, manifest, requests, recipes)
-    with _what_stays(root), store.writing(root):
-        manifest = store.manifest_or_new(root)
-        _refuse_other_settings(root, manifest, requests, recipes)
+    manifest = manifest_or_new(storage)
+    _refuse_other_settings(storage, manifest, requests, recipes)
+    with _what_stays(storage), storage.lock():
+        manifest = manifest_or_new(storage)
+        _refuse_other_settings(storage, manifest, requests, recipes)
         _enter(manifest, requests, recipes)
-        _forget_lost(root, manifest)
-        _note_finished(root, manifest)
-        _save(root, manifest)
+        _forget_lost(storage, manifest)
+        _note_finished(storage, manifest)
+        _save(storage, manifest)
         present = sum(shard.rows for shard in manifest.shards.values())
         jobs = _jobs(manifest, requests, recipes, units_per_shard, batch, costs)
-        failures = _make(jobs, root, manifest, engine, listen)
+        failures = _make(jobs, storage, manifest, engine, listen)
         for names in rounds(manifest.lenses):
-            present -= _forget_outdated(root, manifest, names)
-            failures += _make(_digests(manifest, names, units_per_shard, costs), root, manifest, engine, listen)
-        index.update(root, manifest)
-        _cover(root, manifest)
-        _save(root, manifest)
+            present -= _forget_outdated(storage, manifest, names)
+            failures += _make(_digests(manifest, names, units_per_shard, costs), storage, manifest, engine, listen)
+        images.update(storage, manifest)
+        _cover(storage, manifest)
+        _save(storage, manifest)
     if failures:
         raise RenderFailed(
             f"{len(failures)} of the shards failed; the others are there, and running again tries these:"
@@ -118,18 +119,20 @@ def render(
 
 
 @contextmanager
-def _what_stays(root: Root) -> Iterator[None]:
+def _what_stays(storage: WritableStorage) -> Iterator[None]:
     """Add to AtlasUnwritable what is not lost, and how to go on."""
     try:
         yield
     except AtlasUnwritable as error:
         raise AtlasUnwritable(
-            f"{error}. Files that are there stay, {sum(1 for _ in store.shard_files(root))} with rows; "
+            f"{error}. Files that are there stay, {len(parquet_files(storage))} with rows; "
             "once it can be written, the same command goes on from there"
         ) from error
 
 
-def _make(jobs: Sequence[Job], root: Root, manifest: Manifest, engine: Engine, listen: Listen) -> list[str]:
+def _make(
+    jobs: Sequence[Job], storage: WritableStorage, manifest: Manifest, engine: Engine, listen: Listen
+) -> list[str]:
     """Have the engine do the jobs, note each shard as it is finished, and return what failed and why."""
     progress = {name: Progress(name, 0) for name in LENSES if any(job.units.lens == name for job in jobs)}
     for job in jobs:
@@ -138,12 +141,12 @@ def _make(jobs: Sequence[Job], root: Root, manifest: Manifest, engine: Engine, l
         listen(lens_progress)
     failures, saved = [], time.monotonic()
     try:
-        for event in engine.run(jobs, root):
+        for event in engine.run(jobs, storage):
             match event:
                 case Finished(shard):
                     manifest.shards[shard.path] = shard
                     if time.monotonic() - saved > SAVE_SECONDS:
-                        _save(root, manifest)
+                        _save(storage, manifest)
                         saved = time.monotonic()
                     if _rows_each(manifest, shard.units.lens) is None:
                         progress[shard.units.lens].done += _amount(shard.units)
@@ -158,8 +161,8 @@ def _make(jobs: Sequence[Job], root: Root, manifest: Manifest, engine: Engine, l
                     progress[name].done += _share(manifest, name, rows)
                     listen(progress[name])
     finally:
-        store.remove_unfinished(root)  # of workers that were ended
-        _save(root, manifest)
+        storage.remove_unfinished()  # of workers that were ended
+        _save(storage, manifest)
     return failures
 
 
@@ -179,7 +182,7 @@ def _rows_each(manifest: Manifest, name: str) -> int | None:
 
 
 def _refuse_other_settings(
-    root: Root, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]
+    storage: WritableStorage, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]
 ) -> None:
     found = []
     for name, recipe in recipes.items():
@@ -192,7 +195,7 @@ def _refuse_other_settings(
             found += [f"{name}: {d}" for d in differences({"weights_sha256": request.weights.sha256}, there)]
     if found:
         raise SettingsDiffer(
-            f"{root} was rendered with other settings: {'; '.join(found)}. "
+            f"{storage} was rendered with other settings: {'; '.join(found)}. "
             "Other settings are another atlas: render into another folder"
         )
 
@@ -220,32 +223,33 @@ def _wanted(name: str, request: Request | Wanted) -> list[UnitRange]:
     return runs
 
 
-def _forget_lost(root: Root, manifest: Manifest) -> None:
+def _forget_lost(storage: WritableStorage, manifest: Manifest) -> None:
     """Shards whose file is gone or has another length are not there, whatever the manifest says.
 
     What is left of a file goes: other slices may take its place, and whoever reads the folder would stumble over it.
     """
-    sizes = store.sizes(root)
+    sizes = storage.files()
     for path, shard in list(manifest.shards.items()):
         if sizes.get(path) != shard.bytes:
-            store.remove(root, path)
+            if path in sizes:  # what was not looked at is not removed
+                storage.remove(path)
             del manifest.shards[path]
 
 
-def _note_finished(root: Root, manifest: Manifest) -> None:
+def _note_finished(storage: WritableStorage, manifest: Manifest) -> None:
     """Enter the shards that a killed run finished but could not note, where their content is what belongs here."""
-    for shard in store.unnoted(root, manifest):
+    for shard in unnoted(storage, manifest):
         apart = missing([shard.units], [there.units for there in manifest.shards.values()]) == [shard.units]
         if apart and manifest.expects(shard):
             manifest.shards[shard.path] = shard
 
 
-def _forget_outdated(root: Root, manifest: Manifest, names: Sequence[str]) -> int:
+def _forget_outdated(storage: WritableStorage, manifest: Manifest, names: Sequence[str]) -> int:
     """Remove what these digests made from other shards than are there now; returns how many rows went."""
     made = [shard for shard in manifest.shards.values() if shard.units.lens in names]
     outdated = [shard for shard in made if not manifest.expects(shard)]
     for shard in outdated:
-        store.remove(root, shard.path)
+        storage.remove(shard.path)
         del manifest.shards[shard.path]
     return sum(shard.rows for shard in outdated)
 
@@ -307,18 +311,15 @@ def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int, cos
     return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
 
 
-def _cover(root: Root, manifest: Manifest) -> None:
+def _cover(storage: WritableStorage, manifest: Manifest) -> None:
     """Give the card its picture, or another where the units have changed."""
-    cover = render_cover(root, manifest)
+    cover = render_cover(storage, manifest)
     manifest.cover = hashlib.sha256(cover).hexdigest() if cover else None
-    with store.holding(root, schema.COVER) as folder:
-        path = folder / schema.COVER
-        current = path.is_file() and path.read_bytes() == cover
-    if cover and not current:
-        store.write_bytes(root, schema.COVER, cover)
+    if cover and (storage.size(schema.COVER) is None or storage.read(schema.COVER) != cover):
+        storage.write(schema.COVER, cover)
 
 
-def _save(root: Root, manifest: Manifest) -> None:
-    store.write_manifest(root, manifest)
+def _save(storage: WritableStorage, manifest: Manifest) -> None:
+    write_manifest(storage, manifest)
     if manifest.shards:
-        store.write_text(root, schema.CARD, render_card(manifest, releases.read(root)))
+        storage.write(schema.CARD, render_card(manifest, releases.read(storage)))

@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.atlas.source import Source, at
-from microscope_atlas.atlas.store import Root, Shard, read_shard, write_shard
+from microscope_atlas.atlas.manifest import Shard
+from microscope_atlas.atlas.shards import read_shard, write_shard
+from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Scope, Table
 from microscope_atlas.errors import OutOfMemory, WeightsError
 from microscope_atlas.lenses.lens import Row, Subject, settings
@@ -53,15 +54,15 @@ class Finished:
     shard: Shard
 
 
-def render_shard(job: Job, root: Root, device: torch.device) -> Iterator[Made | Lowered | Finished]:
-    """Make a job's rows and write them as a shard into the atlas at `root`; tells of rows as they are made.
+def render_shard(job: Job, storage: WritableStorage, device: torch.device) -> Iterator[Made | Lowered | Finished]:
+    """Make a job's rows and write them as a shard into the atlas at `storage`; tells of rows as they are made.
 
     Where memory runs out, it begins anew with half the batch, until the rows fit; OutOfMemory where they never do.
     """
     made: list[Row] = []
     while True:
         try:
-            for some in rows(job, at(root), device):
+            for some in rows(job, storage, device):
                 made += some
                 yield Made(job.units.lens, len(some))
             break
@@ -73,7 +74,7 @@ def render_shard(job: Job, root: Root, device: torch.device) -> Iterator[Made | 
         assert job.batch is not None
         yield Lowered(job.units.lens, len(made), job.batch)
         made = []
-    yield Finished(write_shard(root, job.units, job.id, made))
+    yield Finished(write_shard(storage, job.units, job.id, made))
 
 
 def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
@@ -88,10 +89,10 @@ def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
     return replace(job, batch=batch)
 
 
-def rows(job: Job, source: Source, device: torch.device) -> Iterator[list[Row]]:
-    """A job's rows as they are stored, some at a time; what they are made from is read from the atlas `source`."""
+def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]]:
+    """A job's rows as they are stored, some at a time; what they are made from is read from the atlas at `storage`."""
     recipe = at_most(job.recipe, job.batch)
-    subject, table = _subject(job, source, device), schema.table(job.units.lens)
+    subject, table = _subject(job, storage, device), schema.table(job.units.lens)
     made_by = {
         "model": job.units.model,
         "layer": job.units.layer,
@@ -171,7 +172,7 @@ def _file(image: Tensor | bytes | None, named: str) -> dict[str, Any] | None:
     return {"bytes": encoded, "path": f"{named}.{kind}"}
 
 
-def _subject(job: Job, source: Source, device: torch.device) -> Subject:
+def _subject(job: Job, storage: Storage, device: torch.device) -> Subject:
     known = organism(job.units.model)
 
     def load() -> Network:
@@ -185,8 +186,8 @@ def _subject(job: Job, source: Source, device: torch.device) -> Subject:
         for units in sorted(made.units for made in job.inputs):
             own = (units.model, units.layer) == (job.units.model, job.units.layer)
             if units.lens == table and (own or scope == "atlas"):
-                with source.holding(units.path) as root:
-                    yield read_shard(root / units.path, columns)
+                with storage.local_copy(units.path) as file:
+                    yield read_shard(file, columns)
 
     return Subject(known, known.layer(job.units.layer), device, load, read)
 

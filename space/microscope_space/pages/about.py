@@ -35,7 +35,7 @@ def about(atlas: Atlas) -> str:
         if atlas.release
         else escape(atlas.revision)
     )
-    cited = escape(citation(atlas.source.name, atlas.manifest, atlas.release, atlas.commit, None))
+    cited = escape(citation(atlas.storage.name, atlas.manifest, atlas.release, atlas.commit, None))
     rows = sum(shard.rows for shard in atlas.manifest.shards.values())
     body = (
         f'<h1 tabindex="-1">About</h1><p class="lead">{text.ABOUT}</p>'

@@ -265,7 +265,7 @@ def _use(atlas: Atlas, key: Key, rows: Mapping[str, Sequence[Row]]) -> str:
         else ""
     )
     taken = {
-        "Cite": citation(atlas.source.name, atlas.manifest, atlas.release, atlas.commit, key) if there else "",
+        "Cite": citation(atlas.storage.name, atlas.manifest, atlas.release, atlas.commit, key) if there else "",
         "Code that loads these rows": code(atlas, key) if there else "",
         "Embed": f'<iframe src="SPACE/embed/{key}" width="320" height="420" title="{key}"></iframe>',
     }
@@ -282,7 +282,7 @@ def _use(atlas: Atlas, key: Key, rows: Mapping[str, Sequence[Row]]) -> str:
 def code(atlas: Atlas, key: Key) -> str:
     """Python that loads a unit's rows of feature_visualization."""
     table = "feature_visualization"
-    name = atlas.release.repo if atlas.release else atlas.source.name.partition("@")[0]
+    name = atlas.release.repo if atlas.release else atlas.storage.name.partition("@")[0]
     pinned = f"\n    revision={atlas.release.tag if atlas.release else atlas.commit!r}," if atlas.commit else ""
     if atlas.release and atlas.commit:
         pinned = f'\n    revision="{atlas.release.tag}",  # of {dataset_url(name)}'

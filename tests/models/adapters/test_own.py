@@ -8,7 +8,9 @@ import torch
 from typer.testing import CliRunner
 
 from microscope_atlas import cli
-from microscope_atlas.atlas.store import read_manifest, read_shard
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import NetworkFailed, UnknownName
 from microscope_atlas.keys import parse_key
 from microscope_atlas.lenses.feature_visualization import RECIPES, Recipe
@@ -50,11 +52,11 @@ def test_render_status_check_and_card_take_it(name: str, layers: list[str], targ
     atlas = tmp_path / "atlas"
     chosen = [part for layer in layers for part in ("--layer", layer)]
     run("render", atlas, "--model", name, *chosen, "--lens", LENS, "--units", "0:2", "--workers", 1, "--device", "cpu")
-    assert not list(check(atlas))
+    assert not list(check(Folder(atlas)))
     coverage = json.loads(run("status", atlas, "--json"))["coverage"]
     assert [(row["model"], row["layer"], row["present"]) for row in coverage] == [(name, layer, 2) for layer in layers]
     assert f"| `{name}` |" in (atlas / "README.md").read_text()
-    rows = [row for path in read_manifest(atlas).shards for row in read_shard(atlas / path).to_pylist()]
+    rows = [row for path in read_manifest(Folder(atlas)).shards for row in read_shard(atlas / path).to_pylist()]
     assert {json.loads(row["recipe"])["target"] for row in rows} == targets
     assert all(row["model"] == name and row["flag"] != "nan" for row in rows)
     assert not (tmp_path / "cache").exists()  # what the function returns today may not be what it does tomorrow
@@ -105,7 +107,7 @@ def test_unit_alone_equals_unit_among_others(layer: str, tmp_path: Path) -> None
     alone, among = (
         [
             row
-            for path in read_manifest(atlas).shards
+            for path in read_manifest(Folder(atlas)).shards
             for row in read_shard(atlas / path).to_pylist()
             if row["unit"] == 1
         ]

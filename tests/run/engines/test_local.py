@@ -11,6 +11,7 @@ from threading import Thread
 import pytest
 import torch
 
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.lenses.feature_visualization import Recipe
 from microscope_atlas.models import weights
@@ -67,7 +68,7 @@ def signalling(what: signal.Signals, times: int) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("engine", [HERE, TWO])
 def test_each_job_ends_in_exactly_one_shard(engine: Engine, tmp_path: Path) -> None:
-    events = list(engine.run(jobs(3), tmp_path))
+    events = list(engine.run(jobs(3), Folder(tmp_path)))
     finished = [event.shard.units.start for event in events if isinstance(event, Finished)]
     assert sorted(finished) == [0, 1, 2]
     assert sum(event.rows for event in events if isinstance(event, Made)) == 3 * 4
@@ -91,7 +92,7 @@ def test_interrupt_is_for_the_parent_alone(
     what: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with signalling(what, 2) as interrupted:
-        events = list(TWO.run(jobs(2), tmp_path))
+        events = list(TWO.run(jobs(2), Folder(tmp_path)))
     assert len(interrupted) == 2
     assert sum(isinstance(event, Finished) for event in events) == 2
     assert capfd.readouterr().err == ""
@@ -129,7 +130,7 @@ def test_job_whose_workers_die_fails_after_two_attempts_and_the_others_finish(tm
 def test_error_fails_its_job_alone_and_says_what_it_was(tmp_path: Path) -> None:
     bad, *others = jobs(3)
     bad = Job(bad.units, bad.recipe, bad.weights, "another")
-    events = list(HERE.run([bad, *others], tmp_path))
+    events = list(HERE.run([bad, *others], Folder(tmp_path)))
     (failed,) = (event for event in events if isinstance(event, Failed))
     assert failed.job == bad
     assert "expects another" in failed.reason
@@ -140,7 +141,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.run.engines.test_local import *\n"
         "if __name__ == '__main__':\n"
-        "    for _ in TWO.run(jobs(2, ENDLESS), Path(sys.argv[1])): pass\n"
+        "    for _ in TWO.run(jobs(2, ENDLESS), Folder(Path(sys.argv[1]))): pass\n"
     )
     script = tmp_path / "script.py"
     script.write_text(code)

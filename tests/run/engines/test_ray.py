@@ -20,6 +20,7 @@ from threading import Thread
 import pytest
 import torch
 
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import ClusterFailed, ExtraMissing
 from microscope_atlas.models import weights
@@ -196,7 +197,7 @@ def test_job_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("cluster")
 def test_no_more_tasks_at_once_than_asked_for(tmp_path: Path) -> None:
     seen = []
-    for _ in RayEngine(CPU, workers=1).run(jobs(3), tmp_path):
+    for _ in RayEngine(CPU, workers=1).run(jobs(3), Folder(tmp_path)):
         seen.append(len(workers()))
     assert max(seen) == 1
 
@@ -204,7 +205,7 @@ def test_no_more_tasks_at_once_than_asked_for(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("cluster")
 def test_share_that_no_machine_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClusterFailed, match="no machine of the Ray cluster has 1 CPUs and 1 GPUs"):
-        list(RayEngine(CPU, gpus=1).run(jobs(1), tmp_path))
+        list(RayEngine(CPU, gpus=1).run(jobs(1), Folder(tmp_path)))
 
 
 @pytest.mark.usefixtures("cluster")
@@ -261,7 +262,7 @@ def test_command_stops_on_interrupt_and_goes_on(commands: Commands, tmp_path: Pa
     assert commands(*command(root, "ray")).status == 0
     assert commands(*command(tmp_path / "local", "local")).status == 0
     assert content(root) == content(tmp_path / "local")
-    assert not list(check(root))
+    assert not list(check(Folder(root)))
 
 
 @pytest.mark.long

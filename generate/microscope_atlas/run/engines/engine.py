@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from microscope_atlas.atlas.store import Root
+from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.errors import AtlasUnwritable
 from microscope_atlas.run.plan import Job
 from microscope_atlas.run.shard import Finished, Lowered, Made, render_shard
@@ -24,17 +24,17 @@ Event = Made | Lowered | Finished | Failed
 
 
 class Engine(Protocol):
-    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
-        """Render `jobs` into the atlas at `root`. Each ends in exactly one Finished or Failed.
+    def run(self, jobs: Sequence[Job], storage: WritableStorage) -> Iterator[Event]:
+        """Render `jobs` into the atlas at `storage`. Each ends in exactly one Finished or Failed.
 
         What would fail every job is no job's failure: AtlasUnwritable where the atlas' disk refuses.
         """
 
 
-def attempt(job: Job, root: Root, device: torch.device) -> Iterator[Event]:
+def attempt(job: Job, storage: WritableStorage, device: torch.device) -> Iterator[Event]:
     """Render one job, in whatever process an engine has for it."""
     try:
-        yield from render_shard(job, root, device)
+        yield from render_shard(job, storage, device)
     except AtlasUnwritable:  # the next one would meet it, too
         raise
     except Exception as error:  # whatever it is, it fails one shard alone, and is reported

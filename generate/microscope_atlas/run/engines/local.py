@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from microscope_atlas.atlas.store import Root
+from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.errors import AtlasUnwritable
 from microscope_atlas.run.engines.engine import Event, Failed, attempt
 from microscope_atlas.run.plan import Job
@@ -36,21 +36,21 @@ class LocalEngine:
     device: torch.device
     workers: int = 1
 
-    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job], storage: WritableStorage) -> Iterator[Event]:
         """See Engine. A worker that dies is replaced and its job tried again; one that fails says why."""
         if self.workers == 1:
             for job in jobs:
-                yield from attempt(job, root, self.device)
+                yield from attempt(job, storage, self.device)
             return
-        yield from self._in_workers(deque(jobs), root)
+        yield from self._in_workers(deque(jobs), storage)
 
-    def _in_workers(self, waiting: deque[Job], root: Root) -> Iterator[Event]:
+    def _in_workers(self, waiting: deque[Job], storage: WritableStorage) -> Iterator[Event]:
         deaths = Counter[Job]()
         working: dict[Connection, _Worker] = {}
         try:
             while waiting or working:
                 while waiting and len(working) < self.workers:
-                    worker = _Worker(root, self.device, waiting.popleft())
+                    worker = _Worker(storage, self.device, waiting.popleft())
                     working[worker.connection] = worker
                 for connection in wait(list(working)):
                     assert isinstance(connection, Connection)
@@ -81,10 +81,10 @@ class LocalEngine:
 class _Worker:
     """A process that renders one job after another, and our end of the pipe to it."""
 
-    def __init__(self, root: Root, device: torch.device, job: Job):
+    def __init__(self, storage: WritableStorage, device: torch.device, job: Job):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs, root, device), daemon=True)
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs, storage, device), daemon=True)
         with _uninterrupted():
             self.process.start()
         theirs.close()
@@ -134,13 +134,13 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(connection: Connection, root: Root, device: torch.device) -> None:
+def _work(connection: Connection, storage: WritableStorage, device: torch.device) -> None:
     """A worker's life: jobs in, events out, until the pipe or the parent's life ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()
     try:
         while True:
-            for event in attempt(connection.recv(), root, device):
+            for event in attempt(connection.recv(), storage, device):
                 connection.send(event)
     except AtlasUnwritable as error:
         connection.send(error)

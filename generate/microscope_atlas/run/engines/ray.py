@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from microscope_atlas.atlas.store import Root
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.errors import AtlasUnwritable, ClusterFailed, ExtraMissing
 from microscope_atlas.run.engines.engine import Event, Failed, attempt
 from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
@@ -47,7 +47,7 @@ class RayEngine:
     cpus: float = 1.0  # a task's share: cores
     gpus: float = 0.0  # a task's share: GPUs; 0.25: four tasks on each
 
-    def run(self, jobs: Sequence[Job], root: Root) -> Iterator[Event]:
+    def run(self, jobs: Sequence[Job], storage: WritableStorage) -> Iterator[Event]:
         """See Engine. A job whose worker is lost, with its machine or alone, is tried again; one that fails says why.
 
         ClusterFailed where no machine has a task's share and `workers` does not say how many there are going to be.
@@ -62,7 +62,7 @@ class RayEngine:
         # no retries of Ray's own: it counts what a stream has told, which need not be the same the second time
         task = ray.remote(num_returns="streaming", max_retries=0, max_calls=0, **share)(_work)
         waiting, losses = deque(jobs), Counter[Job]()
-        where = root.absolute() if isinstance(root, Path) else root  # workers start in other folders
+        where = Folder(storage.root.absolute()) if isinstance(storage, Folder) else storage  # workers start elsewhere
         working: dict[Any, Job] = {}  # by the stream of what a task tells
         try:
             while waiting or working:
@@ -156,14 +156,14 @@ def imported() -> ModuleType:
     return module
 
 
-def _work(job: Job, root: Root, device: torch.device) -> Iterator[Event]:
+def _work(job: Job, storage: WritableStorage, device: torch.device) -> Iterator[Event]:
     """A task, on a worker."""
     keep_freed_memory()
     if device.type == "cuda":
         own = imported().get_runtime_context().get_accelerator_ids()["GPU"]
         device = gpu(own, os.environ.get("CUDA_VISIBLE_DEVICES"))
         torch.cuda.set_device(device)
-    yield from attempt(job, root, device)
+    yield from attempt(job, storage, device)
 
 
 def gpu(own: Sequence[str], visible: str | None) -> torch.device:

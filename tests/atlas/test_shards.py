@@ -10,25 +10,28 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microscope_atlas.atlas import schema, store
-from microscope_atlas.atlas.store import Manifest
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas import shards as shards_module
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
+from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.errors import AtlasBusy, AtlasDamaged
 from microscope_atlas.publish.check import check
 from tests.atlases import IMAGES, content, render, rows, shards
 
 
 def test_same_rows_give_the_same_bytes(atlas: Path, tmp_path: Path) -> None:
-    (path, _), (shard, _) = shards(atlas), store.read_manifest(atlas).shards.values()
-    given_rows = store.read_shard(path).to_pylist()
+    (path, _), (shard, _) = shards(atlas), read_manifest(Folder(atlas)).shards.values()
+    given_rows = read_shard(path).to_pylist()
     for order in (given_rows, given_rows[::-1]):
-        assert store.write_shard(tmp_path / "again", shard.units, shard.id, order) == shard
+        assert write_shard(Folder(tmp_path / "again"), shard.units, shard.id, order) == shard
         assert (tmp_path / "again" / shard.path).read_bytes() == path.read_bytes()
 
 
 def test_image_is_one_slice_of_its_file(whole: Path) -> None:
     for path in shards(whole):
         data = path.read_bytes()
-        for row in store.read_shard(path).to_pylist():
+        for row in read_shard(path).to_pylist():
             assert data.count(row["image"]["bytes"]) == 1
 
 
@@ -51,7 +54,7 @@ def test_truncated_shard_is_damaged(atlas: Path) -> None:
         data = path.read_bytes()
         path.write_bytes(data[:length])
         with pytest.raises(AtlasDamaged, match=str(path)):
-            store.read_shard(path)
+            read_shard(path)
         path.write_bytes(data)
 
 
@@ -65,7 +68,7 @@ def test_flipped_bit_of_any_page_is_damage(atlas: Path) -> None:
         middle = random.Random(i).randrange(start, start + chunk.total_compressed_size)
         path.write_bytes(data[:middle] + bytes([data[middle] ^ 0x10]) + data[middle + 1 :])
         try:
-            assert store.read_shard(path).to_pylist() == store.read_shard(_copy(path, data)).to_pylist()
+            assert read_shard(path).to_pylist() == read_shard(_copy(path, data)).to_pylist()
         except AtlasDamaged as error:
             assert str(path) in str(error)
 
@@ -77,7 +80,7 @@ def _copy(path: Path, data: bytes) -> Path:
 
 
 def test_manifest_survives_being_written_and_read(whole: Path) -> None:
-    manifest = store.read_manifest(whole)
+    manifest = read_manifest(Folder(whole))
     assert len(manifest.shards) == 2
     assert Manifest.from_json(manifest.to_json()) == manifest
 
@@ -91,19 +94,19 @@ def test_any_changed_byte_of_the_manifest_is_damage_or_readable(
     data[int(place * len(data))] = value
     (tmp_path / schema.MANIFEST).write_bytes(data)
     try:
-        manifest = store.read_manifest(tmp_path)
+        manifest = read_manifest(Folder(tmp_path))
     except AtlasDamaged as error:
         assert str(tmp_path / schema.MANIFEST) in str(error)
-        assert list(check(tmp_path)) == [str(error)]
+        assert list(check(Folder(tmp_path))) == [str(error)]
     else:
         assert Manifest.from_json(manifest.to_json()) == manifest
-        list(check(tmp_path))  # whatever it finds, it finds words for
+        list(check(Folder(tmp_path)))  # whatever it finds, it finds words for
 
 
 def test_foreign_schema_is_refused(atlas: Path) -> None:
-    store.write_manifest(atlas, replace(store.read_manifest(atlas), schema="2"))
+    write_manifest(Folder(atlas), replace(read_manifest(Folder(atlas)), schema="2"))
     with pytest.raises(AtlasDamaged, match=f"{atlas}.* has schema '2', this version reads '1'"):
-        store.read_manifest(atlas)
+        read_manifest(Folder(atlas))
     before = content(atlas)
     with pytest.raises(AtlasDamaged):
         render(atlas, range(5))
@@ -112,33 +115,33 @@ def test_foreign_schema_is_refused(atlas: Path) -> None:
 
 def test_folder_without_an_atlas_is_no_atlas(tmp_path: Path) -> None:
     with pytest.raises(AtlasDamaged, match="holds no atlas"):
-        store.read_manifest(tmp_path)
+        read_manifest(Folder(tmp_path))
 
 
 def test_unfinished_files_are_removed_under_the_lock_alone(atlas: Path) -> None:
     left = shards(atlas)[0].with_name("stem.00007-00008.parquet.99.part")
     left.write_bytes(b"half a shard")
     before = content(atlas)
-    store.read_manifest(atlas), rows(atlas)
+    read_manifest(Folder(atlas)), rows(atlas)
     assert content(atlas) == before
-    with store.writing(atlas):
+    with Folder(atlas).lock():
         assert not left.exists()
 
 
 def test_shard_that_does_not_read_back_leaves_nothing(
     atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shard = next(iter(store.read_manifest(atlas).shards.values()))
-    table = store.read_shard(atlas / shard.path)
-    monkeypatch.setattr(store, "read_shard", lambda path: table.slice(1))
+    shard = next(iter(read_manifest(Folder(atlas)).shards.values()))
+    table = read_shard(atlas / shard.path)
+    monkeypatch.setattr(shards_module, "read_shard", lambda path: table.slice(1))
     with pytest.raises(AtlasDamaged, match="does not read back"):
-        store.write_shard(tmp_path / "other", shard.units, shard.id, table.to_pylist())
+        write_shard(Folder(tmp_path / "other"), shard.units, shard.id, table.to_pylist())
     assert content(tmp_path / "other") == {}
 
 
 def test_second_writer_is_refused_while_the_first_writes(atlas: Path) -> None:
-    code = "import sys; from microscope_atlas.atlas import store; from pathlib import Path\n"
-    code += "with store.writing(Path(sys.argv[1])): print('mine', flush=True); sys.stdin.read()"
+    code = "import sys; from microscope_atlas.atlas.folder import Folder; from pathlib import Path\n"
+    code += "with Folder(Path(sys.argv[1])).lock(): print('mine', flush=True); sys.stdin.read()"
     first = subprocess.Popen(
         [sys.executable, "-c", code, str(atlas)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ)
     )

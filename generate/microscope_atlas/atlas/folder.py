@@ -1,0 +1,131 @@
+"""An atlas in a folder on this machine."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from microscope_atlas.atlas.storage import WritableStorage
+from microscope_atlas.errors import AtlasBusy, AtlasUnwritable
+
+UNFINISHED = ".part"  # suffix of a file that is being written; the next run removes what a killed one left
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+# Refusals that whatever is written next would meet too
+REFUSALS = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+@dataclass(frozen=True)
+class Folder(WritableStorage):
+    """An atlas on this machine. Links within it are followed, wherever it is listed, read or written."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.root)
+
+    def files(self) -> Mapping[str, int]:
+        found = {}
+        for folder, names in self._folders():
+            for name in names:
+                path = folder / name
+                if not name.startswith(".") and not name.endswith(UNFINISHED) and path.is_file():
+                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+        return found
+
+    def size(self, path: str) -> int | None:
+        file = self.root / path
+        return file.stat().st_size if file.is_file() else None
+
+    @contextmanager
+    def local_copy(self, path: str) -> Iterator[Path]:
+        file = self.root / path
+        if not file.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+        yield file
+
+    def slice(self, path: str, offset: int, length: int) -> bytes:
+        with (self.root / path).open("rb") as file:  # no memory map: a file that is cut short would end the process
+            file.seek(offset)
+            return file.read(length)
+
+    @contextmanager
+    def atomic_write(self, path: str) -> Iterator[Path]:
+        """See WritableStorage. The file is written beside its place, synced to disk and renamed.
+
+        Where that fails nothing is left of it, so that a full disk has room for the manifest.
+        """
+        file = self.root / path
+        beside = file.with_name(f"{file.name}.{os.getpid()}{UNFINISHED}")
+        with _refusals(file):
+            if not file.parent.is_dir():
+                file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                yield beside
+                with beside.open("rb") as written:
+                    os.fsync(written.fileno())
+                os.replace(beside, file)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
+            folder = os.open(file.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def remove(self, path: str) -> None:
+        (self.root / path).unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        try:
+            with _refusals(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+                held = FileLock(self.root / ".lock").acquire(timeout=0)
+        except Timeout as error:
+            raise AtlasBusy(
+                f"another run is writing {self.root}; wait for it, or render into another folder"
+            ) from error
+        with held:
+            self.remove_unfinished()
+            yield
+
+    def remove_unfinished(self) -> None:
+        with _refusals(self.root):
+            for folder, names in self._folders():
+                for name in names:
+                    if name.endswith(UNFINISHED):
+                        (folder / name).unlink(missing_ok=True)
+
+    def _folders(self) -> Iterator[tuple[Path, list[str]]]:
+        """Every folder within, with the names in it that are no folders; a link that leads back is followed once."""
+        seen = set()
+        for folder, inner, names in os.walk(self.root, followlinks=True):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            if (real := os.path.realpath(folder)) in seen:
+                inner.clear()
+                continue
+            seen.add(real)
+            yield Path(folder), sorted(names)
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """AtlasUnwritable where the disk refuses what is done here, and would refuse the next shard, too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        room = ""
+        if error.errno in FULL:
+            disk = shutil.disk_usage(next(folder for folder in path.parents if folder.is_dir()))
+            room = f" ({disk.free:,} of {disk.total:,} bytes are free)"
+        raise AtlasUnwritable(f"{path} cannot be written: {os.strerror(error.errno)}{room}") from error

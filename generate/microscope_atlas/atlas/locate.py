@@ -1,0 +1,33 @@
+"""From what the command line takes for an atlas to its storage."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from microscope_atlas.atlas.bucket import Bucket
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.revision import Revision
+from microscope_atlas.atlas.storage import Storage, WritableStorage
+from microscope_atlas.hub.repo import Repo
+
+REMOTE = re.compile(r"([\w.-]+/[\w.-]+)@([\w./-]+)")
+
+
+def storage_at(atlas: str) -> WritableStorage:
+    """Where an atlas is, to write it: a folder, or storage with a URL, such as `s3://bucket/atlas`."""
+    if atlas.startswith("file://"):
+        return Folder(Path(url2pathname(urlsplit(atlas).path)))
+    return Bucket(atlas) if "://" in atlas else Folder(Path(atlas))
+
+
+def open_atlas(atlas: str) -> Storage:
+    """The atlas in a folder, in storage with a URL, or at `owner/name@revision` on the Hub.
+
+    HubFailed, or StorageFailed, where it is not there.
+    """
+    remote = REMOTE.fullmatch(atlas)
+    if remote is None or "://" in atlas or Path(atlas).exists():
+        return storage_at(atlas)
+    repo = Repo(remote[1], "dataset")
+    return Revision(repo, remote[2], repo.resolve(remote[2]))

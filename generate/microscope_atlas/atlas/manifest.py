@@ -1,0 +1,157 @@
+"""The manifest, `atlas.json`: what an atlas holds and how it was made. A shard counts once the manifest names it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.organisms import organisms
+from microscope_atlas.atlas.storage import Storage, WritableStorage
+from microscope_atlas.atlas.units import Input, UnitRange, content_id, inputs, union
+from microscope_atlas.errors import AtlasDamaged
+from microscope_atlas.keys import LAYER, MODEL
+
+T = TypeVar("T", UnitRange, "Shard", "Index")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard, as the manifest has it."""
+
+    units: UnitRange
+    id: str  # of its content, from the plan
+    sha256: str  # of the file
+    bytes: int
+    rows: int
+
+    @property
+    def path(self) -> str:
+        return self.units.path
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index of a model's images, as the manifest has it."""
+
+    sha256: str  # of the file
+    bytes: int
+    rows: int
+    of: str  # names the shards that it is of
+
+
+@dataclass
+class Manifest:
+    """What an atlas holds and how it was made."""
+
+    schema: str = schema.SCHEMA_VERSION
+    software: str = ""  # of the last run that wrote to it
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> weights' sha256 and provenance
+    lenses: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> recipe
+    planned: list[UnitRange] = field(default_factory=list)
+    shards: dict[str, Shard] = field(default_factory=dict)  # by path
+    indexes: dict[str, Index] = field(default_factory=dict)  # by model
+    cover: str | None = None  # sha256 of the card's picture
+
+    def expects(self, shard: Shard) -> bool:
+        """Whether a shard's content is what these settings make."""
+        recipe, model = self.lenses.get(shard.units.lens), self.models.get(shard.units.model)
+        if recipe is None or model is None:
+            return False
+        return shard.id == content_id(shard.units, recipe, model["weights_sha256"], self.inputs(shard.units))
+
+    def inputs(self, units: UnitRange) -> tuple[Input, ...]:
+        """The shards that rows about `units` are made from; none where their lens looks at the network."""
+        return inputs(units, (Input(shard.units, shard.id) for shard in self.shards.values()))
+
+    def depth(self, model: str, layer: str) -> int:
+        """Where a layer stands in its network, 0 next to the picture; behind all others where nobody says."""
+        known = organisms().get(model)
+        layers: list[str] = self.models.get(model, {}).get("layers") or (list(known.layers) if known else [])
+        return layers.index(layer) if layer in layers else len(layers)
+
+    def to_json(self) -> str:
+        plain = {
+            **{name: getattr(self, name) for name in ("schema", "software", "models", "lenses")},
+            "planned": [asdict(run) for run in union(self.planned)],
+            "shards": [asdict(self.shards[path]) for path in sorted(self.shards)],
+            "cover": self.cover,
+            "indexes": {model: asdict(index) for model, index in self.indexes.items()},
+        }
+        return json.dumps(plain, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        plain = json.loads(text)
+        json.dumps(plain, ensure_ascii=False).encode()  # a ValueError for half characters, which nobody could print
+        if plain["schema"] != schema.SCHEMA_VERSION:
+            raise AtlasDamaged(
+                f"has schema {plain['schema']!r}, this version reads {schema.SCHEMA_VERSION!r}; "
+                "use the version of microscope-atlas that its rows name"
+            )
+        for name, model in plain["models"].items():
+            origin = model["provenance"]
+            if not all(isinstance(of, str) for of in (model["weights_sha256"], origin["source"], origin["license"])):
+                raise ValueError(f"{name} lacks its provenance")
+            if not all(isinstance(layer, str) for layer in model.get("layers", ())):
+                raise ValueError(f"the layers of {name} have no names")
+        for name in (*plain["models"], *plain["indexes"]):
+            if not MODEL.fullmatch(name):  # it becomes part of paths
+                raise ValueError(f"{name!r} is no model's name")
+        for name, recipe in plain["lenses"].items():
+            if not (LAYER.fullmatch(name) and isinstance(recipe, dict)):
+                raise ValueError(f"{name!r} has no recipe")
+        if not isinstance(plain["software"], str) or not isinstance(plain["cover"], str | None):
+            raise TypeError("software and cover are to be text")
+        shards = [typed(Shard, {**shard, "units": typed(UnitRange, shard["units"])}) for shard in plain["shards"]]
+        return cls(
+            **{name: plain[name] for name in ("schema", "software", "models", "lenses")},
+            planned=[typed(UnitRange, run) for run in plain["planned"]],
+            shards={shard.path: shard for shard in shards},
+            cover=plain["cover"],
+            indexes={model: typed(Index, index) for model, index in plain["indexes"].items()},
+        )
+
+
+def manifest_or_new(storage: Storage) -> Manifest:
+    """The manifest of an atlas, or that of an empty one where there is nothing yet.
+
+    AtlasDamaged where there are shards without a manifest: nobody could say which settings they were made with.
+    """
+    if storage.size(schema.MANIFEST) is not None:
+        return read_manifest(storage)
+    if any(path.endswith(".parquet") for path in storage.files()):
+        raise AtlasDamaged(
+            f"{storage} holds shards but no {schema.MANIFEST}; put it back, or render into another folder"
+        )
+    return Manifest()
+
+
+def read_manifest(storage: Storage) -> Manifest:
+    """The manifest of an atlas; AtlasDamaged where there is none or it cannot be read."""
+    path = f"{storage}/{schema.MANIFEST}"
+    try:
+        return Manifest.from_json(storage.read(schema.MANIFEST).decode())
+    except FileNotFoundError as error:
+        hint = f"; microscope-atlas render {storage} makes one" if isinstance(storage, WritableStorage) else ""
+        raise AtlasDamaged(f"{storage} holds no atlas (no {schema.MANIFEST}){hint}") from error
+    except AtlasDamaged as error:
+        raise AtlasDamaged(f"{path} {error}") from error
+    # RecursionError: lists in lists in lists
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise AtlasDamaged(
+            f"{path} is not a manifest: {error!r}; put it back, or render into another folder"
+        ) from error
+
+
+def write_manifest(storage: WritableStorage, manifest: Manifest) -> None:
+    storage.write(schema.MANIFEST, manifest.to_json())
+
+
+def typed(what: type[T], plain: Mapping[str, Any]) -> T:
+    """The dataclass from what JSON held; TypeError where a field is missing or of another type."""
+    made = what(**plain)
+    for known in fields(made):
+        if type(getattr(made, known.name)) is not known.type:
+            raise TypeError(f"{known.name} is {getattr(made, known.name)!r}")
+    return made
