@@ -4,6 +4,7 @@ import random
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +170,50 @@ def test_models_as_a_table_names_all(commands: Commands) -> None:
     assert all(layer in shown for layer in organism(MODEL).layers)
 
 
+def test_models_are_chosen_by_a_pattern_and_fit_a_terminal(commands: Commands) -> None:
+    shown = commands("models", "inception*").out
+    assert [line.split()[0] for line in shown.splitlines() if line.startswith("inception")] == [
+        name for name in CATALOG if name.startswith("inception")
+    ]
+    for name in ("*", "inceptionv1"):
+        assert max(map(len, commands("models", name).out.splitlines())) <= 100
+    none = commands("models", "resnext*")
+    assert (none.status, "nearest: resnet" in none.err) == (2, True)
+
+
+def test_every_column_of_a_table_is_explained(commands: Commands) -> None:
+    for arguments in (["models"], ["models", MODEL]):
+        head, *rest = commands(*arguments).out.splitlines()
+        for name in re.split("  +", head):
+            assert any(line.startswith(f"{name}: ") for line in rest), name
+
+
+def test_units_are_listed_in_any_form(commands: Commands, tmp_path: Path) -> None:
+    lens = ["--lens", LENS, "--model", MODEL, "--layer", LAYER]
+    ended = commands("render", tmp_path, *lens, "--units", "7,0:2,1", "--device", "cpu")
+    assert ended.status == 0, ended.err
+    assert sorted({row["unit"] for row in rows(tmp_path)}) == [0, 1, 7]
+    (counted,) = as_json(commands, "status", tmp_path)["coverage"]
+    assert (counted["planned"], counted["present"]) == (3, 3)
+
+
+def test_version_is_said(commands: Commands) -> None:
+    assert commands("--version").out == f"microscope-atlas {version('microscope-atlas')}\n"
+
+
+def test_off_a_terminal_progress_is_a_line_for_each_lens(commands: Commands, tmp_path: Path) -> None:
+    lens = ["--lens", LENS, "--model", MODEL, "--layer", LAYER]
+    ended = commands("render", tmp_path, *lens, "--units", "0:2", "--device", "cpu")
+    assert re.fullmatch(rf"{LENS}: 2 of 2 units, [0-9.]+/s\n", ended.err)
+
+
 def test_status_counts_units(commands: Commands, atlas: Path) -> None:
     rows = as_json(commands, "status", atlas)["coverage"]
-    assert rows == [{"model": MODEL, "layer": LAYER, "lens": LENS, "planned": 3, "present": 3, "seconds_left": None}]
+    counted = {"of": "units", "planned": 3, "present": 3, "seconds_left": None}
+    assert rows == [{"model": MODEL, "layer": LAYER, "lens": LENS, **counted}]
     shown = commands("status", atlas)
     assert shown.status == 0
-    assert re.search(rf"{MODEL} +{LAYER} +{LENS} +3 +3", shown.out)
+    assert re.search(rf"{MODEL} +{LAYER} +{LENS} +units +3 +3", shown.out)
 
 
 def test_status_and_check_of_no_atlas(commands: Commands, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import microscope_atlas
 
 ROOT = Path(microscope_atlas.__file__).parent
-SPACE = ROOT.parents[1] / "space" / "microscope_space"
+ATLAS = Path(__file__).parent / "version_0_1" / "atlas"
 
 # wing -> the wings that it may import, beside itself; modules at the root are wings of their own
 ALLOWED = {
@@ -62,7 +62,7 @@ def test_no_circle() -> None:
 
 def test_only_the_command_line_knows_the_space() -> None:
     found = {path.name for path in ROOT.rglob("*.py") if "from microscope_space" in path.read_text()}
-    assert found == {"cli.py"}
+    assert found == {"browse.py"}
 
 
 def test_rendering_needs_torch_numpy_and_pillow_alone() -> None:
@@ -74,7 +74,34 @@ def test_rendering_needs_torch_numpy_and_pillow_alone() -> None:
 def run(code: str) -> list[str]:
     """Top-level modules that are loaded after some code has run in a process of its own."""
     code = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    return (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        .stdout.splitlines()[-1]
+        .split()
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--help",
+        "-h",
+        "--version",
+        "render --help",
+        "models",
+        "models inceptionv1 --json",
+        "models --resolve /models/inceptionv1/mixed4c_0/447",
+        "status ATLAS",
+        "cite ATLAS efficientnet_lite0/stem/1",
+        "check ATLAS --sample 1",
+    ],
+)
+def test_commands_that_only_read_never_load_torch(line: str) -> None:
+    words = [str(ATLAS) if word == "ATLAS" else word for word in line.split()]
+    code = f"import sys; sys.argv = ['microscope-atlas', *{words!r}]\nfrom microscope_atlas.cli import main\n"
+    loaded = run(code + "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code")
+    assert "microscope_atlas" in loaded
+    assert "torch" not in loaded
 
 
 @pytest.mark.parametrize("wing", TORCHLESS)

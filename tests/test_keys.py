@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -64,11 +66,19 @@ def test_wrong_part_is_named(text: str, wrong: str) -> None:
 @given(UNITS, UNITS)
 def test_range_of_units(start: int, stop: int) -> None:
     if start < stop:
-        assert parse_units(f"{start}:{stop}") == range(start, stop)
+        assert parse_units(f"{start}:{stop}") == [range(start, stop)]
     else:
         with pytest.raises(InvalidKey, match="is empty"):
             parse_units(f"{start}:{stop}")
-    assert list(parse_units(str(start))) == [start]
+    assert parse_units(str(start)) == [range(start, start + 1)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9)), min_size=1, max_size=6))
+def test_several_ranges_are_each_unit_once_in_order(ranges: list[tuple[int, int]]) -> None:
+    found = parse_units(",".join(f"{start}:{start + length}" for start, length in ranges))
+    units = [unit for some in found for unit in some]
+    assert units == sorted({unit for start, length in ranges for unit in range(start, start + length)})
+    assert all(before.stop < after.start for before, after in pairwise(found))
 
 
 @given(st.one_of(st.text(), NEARLY))
@@ -76,10 +86,14 @@ def test_range_of_units(start: int, stop: int) -> None:
 @example("0:")
 @example(":3")
 @example("0:1:2")
-def test_text_is_a_range_of_units_or_invalid(text: str) -> None:
+@example("1,")
+@example(",")
+def test_text_is_ranges_of_units_or_invalid(text: str) -> None:
     try:
-        units = parse_units(text)
+        found = parse_units(text)
     except InvalidKey:
         return
-    assert all(NUMBER.fullmatch(part) for part in text.split(":"))
-    assert text in (f"{units.start}:{units.stop}", str(units.start))
+    assert all(NUMBER.fullmatch(part) for some in text.split(",") for part in some.split(":"))
+    if "," not in text:
+        (units,) = found
+        assert text in (f"{units.start}:{units.stop}", str(units.start))

@@ -44,14 +44,28 @@ def parse_key(text: str) -> Key:
     return Key(model, layer, int(unit) if unit is not None else None)
 
 
-def parse_units(text: str) -> range:
-    """`0:64` -> range(0, 64), the stop not included; `447` -> that unit alone. InvalidKey for anything else."""
+def parse_units(text: str) -> list[range]:
+    """`0:64`, the stop not included; `447`, that unit alone; or several, `3,7,64:80` -> ranges, sorted and apart.
+
+    InvalidKey for anything else.
+    """
+    ranges: list[range] = []
+    for each in sorted(map(_parse_range, text.split(",")), key=lambda units: units.start):
+        if ranges and each.start <= ranges[-1].stop:
+            ranges[-1] = range(ranges[-1].start, max(ranges[-1].stop, each.stop))
+        else:
+            ranges.append(each)
+    return ranges
+
+
+def _parse_range(text: str) -> range:
     start, colon, stop = text.partition(":")
     if NUMBER.fullmatch(start) and not colon:
         return range(int(start), int(start) + 1)
     if not NUMBER.fullmatch(start) or not NUMBER.fullmatch(stop):
         raise InvalidKey(
-            f"units {text!r}; expected one unit, such as 447, or START:STOP without the stop, such as 0:64"
+            f"units {text!r}; expected one unit, such as 447, START:STOP without the stop, such as 0:64, or several of "
+            "these with commas"
         )
     if int(start) >= int(stop):
         raise InvalidKey(f"units {text!r} is empty; expected a start below the stop, such as 0:64")

@@ -98,7 +98,7 @@ def looked_at(root: Path) -> None:
     source = Folder(root)
     manifest = read_manifest(source)
     manifest.to_json()
-    coverage(manifest)
+    coverage(source)
     union(manifest.planned)
     missing(manifest.planned, [shard.units for shard in manifest.shards.values()])
     if manifest.shards:

@@ -8,7 +8,6 @@ import pytest
 
 from microscope_atlas.atlas.coverage import coverage
 from microscope_atlas.atlas.folder import Folder
-from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.models.adapters import own
 from microscope_atlas.publish.check import check
@@ -98,5 +97,5 @@ def test_a_name_in_an_atlas_starts_no_code(atlas: Path, monkeypatch: pytest.Monk
     path.write_text(text)
     source = Folder(atlas)
     assert list(check(Folder(atlas)))  # its files are not where such a model's would be
-    assert coverage(read_manifest(source)) and cite(source)
+    assert coverage(source) and cite(source)
     assert choices(Atlas(source)) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from microscope_atlas.cli import browse
+from microscope_atlas.cli.browse import browse
 from microscope_atlas.errors import ExtraMissing
 
 ROOT = Path(__file__).parents[2]

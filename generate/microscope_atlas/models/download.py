@@ -3,7 +3,7 @@
 import hashlib
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPMessage
 from importlib.metadata import PackageNotFoundError, distribution
@@ -21,8 +21,15 @@ MAX_BYTES = 1 << 30  # of a file; VGG19's has 575 MB
 FIRST_USE = "first_use.json"  # URL -> sha256 of the file that was first of use
 
 
+Listen = Callable[[int, int], None]  # told of bytes that are here, and of how many there will be; 0: nobody says
+
+
+def unheard(done: int, total: int) -> None:
+    """Nobody listens."""
+
+
 @contextmanager
-def obtained(source: Source, folder: Path) -> Iterator[Path]:
+def obtained(source: Source, folder: Path, listen: Listen = unheard) -> Iterator[Path]:
     """The source's file: an installed package's own; else downloaded into `folder`, and removed afterwards.
 
     A downloaded file must have the hash that its publisher states, and the one it had when it was first of use: that is
@@ -34,7 +41,7 @@ def obtained(source: Source, folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as temporary:
         path = Path(temporary) / source.where.rpartition("/")[2]
-        _download(source, path)
+        _download(source, path, listen)
         noted = folder / FIRST_USE
         hashes = json.loads(noted.read_text()) if noted.exists() else {}
         found = file_hash(path, "sha256")
@@ -78,17 +85,18 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(request, answer, code, said, headers, to)
 
 
-def _download(source: Source, path: Path) -> None:
+def _download(source: Source, path: Path, listen: Listen) -> None:
     if urlsplit(source.where).scheme not in ("http", "https"):
         raise WeightsError(f"{source.where} is no place that weights are fetched from; expected http:// or https://")
     opener = urllib.request.build_opener(_SameHost())
     try:
         with opener.open(source.where, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
+            stated = response.headers["Content-Length"]
             while chunk := response.read(CHUNK):
                 file.write(chunk)
+                listen(file.tell(), int(stated or 0))
                 if file.tell() > MAX_BYTES:
                     raise WeightsError(f"{source.where}: more than {MAX_BYTES} bytes came, which no weights here have")
-            stated = response.headers["Content-Length"]
     except (OSError, HTTPException) as error:
         raise WeightsError(f"{source.where}: {error}") from error
     length = path.stat().st_size

@@ -11,7 +11,7 @@ from microscope_atlas.atlas.provenance import UNTRAINED, Provenance
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models import converted, mirror
 from microscope_atlas.models.converted import Weights
-from microscope_atlas.models.download import file_hash, obtained
+from microscope_atlas.models.download import Listen, file_hash, obtained, unheard
 from microscope_atlas.models.formats.state_dict import read_state_dict
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
 from microscope_atlas.models.networks.network import Network
@@ -35,16 +35,18 @@ def network(organism: Organism, weights: Weights, device: torch.device = CPU) ->
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def load(organism: Organism, kind: WeightsKind = "pretrained", repo: str | None = None) -> Weights:
+def load(
+    organism: Organism, kind: WeightsKind = "pretrained", repo: str | None = None, listen: Listen = unheard
+) -> Weights:
     """The organism's weights: from the cache, else from the mirror `repo` if one is given, else from its sources.
 
-    Or random ones, for tests and benchmarks.
+    Or random ones, for tests and benchmarks. `listen` is told of bytes that are fetched, and of how many.
     """
     if kind == "random":
         return random(organism)
     path = cached_file(organism)
     if not path.exists():
-        return fetch(organism, repo)
+        return fetch(organism, repo, listen)
     try:
         return converted.read(path)
     except WeightsError as error:
@@ -68,9 +70,9 @@ def random(organism: Organism) -> Weights:
     return Weights(tensors, converted.identity(tensors), UNTRAINED)
 
 
-def fetch(organism: Organism, repo: str | None = None) -> Weights:
+def fetch(organism: Organism, repo: str | None = None, listen: Listen = unheard) -> Weights:
     """Weights from the first that gives them, the mirror `repo` or one of the sources, converted into the cache."""
-    attempts = [partial(_obtain, organism, source) for source in organism.sources]
+    attempts = [partial(_obtain, organism, source, listen) for source in organism.sources]
     if repo:
         attempts.insert(0, partial(_copy, organism, repo))
     refusals = []
@@ -117,10 +119,10 @@ def cache() -> Path:
     return Path(os.environ.get("MICROSCOPE_ATLAS_CACHE") or Path.home() / ".cache" / "microscope-atlas")
 
 
-def _obtain(organism: Organism, source: Source | Library) -> Weights:
+def _obtain(organism: Organism, source: Source | Library, listen: Listen) -> Weights:
     if isinstance(source, Library):
         return _borrow(organism, source)
-    with obtained(source, cache() / "downloads") as path:
+    with obtained(source, cache() / "downloads", listen) as path:
         try:
             return take(organism, path, source)
         except WeightsError as error:

@@ -6,13 +6,14 @@ Its YAML head tells `datasets` of each table (a config) and model (a split). No 
 import json
 import re
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.atlas.coverage import coverage
+from microscope_atlas.atlas.coverage import Coverage, covered
 from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.releases import Release, current
@@ -56,6 +57,27 @@ def render_card(manifest: Manifest, releases: Sequence[Release] = ()) -> str:
     return text
 
 
+def agrees(card: str, manifest: Manifest, releases: Sequence[Release]) -> bool:
+    """Whether a card is that of an atlas: to the letter where this version wrote it.
+
+    Of a card that another version wrote, in its own words, what `datasets` reads: which files are which config.
+    """
+    right = render_card(manifest, releases)
+    if manifest.software.partition(",")[0] == f"microscope-atlas {version('microscope-atlas')}":
+        return card == right
+    return _configs(card) is not None and _configs(card) == _configs(right)
+
+
+def _configs(card: str) -> Any:
+    """The configs in a card's YAML head; None where there are none to be read."""
+    head = re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)
+    try:
+        settings = yaml.safe_load(head[1]) if head else None
+    except (yaml.YAMLError, RecursionError):
+        return None
+    return settings.get("configs") if isinstance(settings, dict) else None
+
+
 def _head(manifest: Manifest, release: Release | None) -> str:
     """configs, features and tags, as YAML."""
     splits: dict[str, set[str]] = {}
@@ -91,9 +113,14 @@ def _key(manifest: Manifest) -> str:
 
 def _coverage(manifest: Manifest) -> str:
     """A table: of each model, layer by layer, how many units are there."""
+    there = covered(manifest.planned, (shard.units for shard in manifest.shards.values()))
     lines = ["| model | layer | table | units |", "|---|---|---|---|"]
-    lines += [f"| `{c.model}` | `{c.layer}` | `{c.lens}` | {c.present:,} |" for c in coverage(manifest) if c.present]
+    lines += [f"| `{c.model}` | `{c.layer}` | `{c.lens}` | {_count(c)} |" for c in there if c.present]
     return "\n".join(lines)
+
+
+def _count(layer: Coverage) -> str:
+    return "the layer" if layer.of == "layer" else f"{layer.present:,}"
 
 
 def _recipes(manifest: Manifest) -> str:

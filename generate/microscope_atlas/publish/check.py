@@ -18,7 +18,7 @@ from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange, missing
 from microscope_atlas.errors import AtlasDamaged, AtlasError
 from microscope_atlas.pictures.decoder import decoded
-from microscope_atlas.publish.card import render_card
+from microscope_atlas.publish.card import agrees
 
 FLAGS = ("nan", "flat", "dead")
 FLAT = 1.0  # standard deviation of an image's values, 0 to 255, below which it must carry a flag
@@ -66,7 +66,7 @@ def _files(storage: Storage, manifest: Manifest, there: Set[str]) -> Iterator[st
     if manifest.shards:
         if storage.size(schema.CARD) is None:
             yield f"{schema.CARD}: missing; running render again writes it"
-        elif storage.read(schema.CARD).decode(errors="replace") != render_card(manifest, releases.read(storage)):
+        elif not agrees(storage.read(schema.CARD).decode(errors="replace"), manifest, releases.read(storage)):
             yield f"{schema.CARD}: does not agree with the data; running render again writes it"
 
 

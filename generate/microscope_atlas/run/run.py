@@ -13,6 +13,7 @@ from microscope_atlas.atlas.manifest import Manifest, manifest_or_new, write_man
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.shards import parquet_files, unnoted
 from microscope_atlas.atlas.storage import WritableStorage
+from microscope_atlas.atlas.tables import Level
 from microscope_atlas.atlas.units import UnitRange, missing
 from microscope_atlas.errors import AtlasUnwritable, RenderFailed, SettingsDiffer
 from microscope_atlas.lenses.lens import restored, settings
@@ -65,7 +66,8 @@ class Progress:
     """How far a run has come with one lens."""
 
     lens: str
-    todo: int  # units, or layers where the lens looks at layers
+    level: Level  # what is counted
+    todo: int
     done: Fraction = Fraction(0)
     batch: int | None = None  # at once at most, where memory ran out with more
 
@@ -134,7 +136,9 @@ def _make(
     jobs: Sequence[Job], storage: WritableStorage, manifest: Manifest, engine: Engine, listen: Listen
 ) -> list[str]:
     """Have the engine do the jobs, note each shard as it is finished, and return what failed and why."""
-    progress = {name: Progress(name, 0) for name in LENSES if any(job.units.lens == name for job in jobs)}
+    progress = {
+        name: Progress(name, lens(name).level, 0) for name in LENSES if any(job.units.lens == name for job in jobs)
+    }
     for job in jobs:
         progress[job.units.lens].todo += _amount(job.units)
     for lens_progress in progress.values():

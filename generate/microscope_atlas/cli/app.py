@@ -1,0 +1,71 @@
+"""What the commands share: the application, its two streams, and arguments that several take."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import torch
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A microscope for vision networks.",
+)
+out = Console()
+err = Console(stderr=True)
+
+Atlas = Annotated[Path, typer.Argument(help="Folder of the atlas.", show_default=False)]
+AnyAtlas = Annotated[
+    str,
+    typer.Argument(metavar="ATLAS", help="A folder, a URL, or owner/name@revision on the Hub.", show_default=False),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"microscope-atlas {version('microscope-atlas')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+@contextmanager
+def stopping(how_to_go_on: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a command with a word instead of a traceback, and with the exit status of shells."""
+    from microscope_atlas.stopping import Stopped, stoppable
+
+    try:
+        with stoppable():
+            yield
+    except Stopped as stopped:
+        err.print(f"\nStopped by {stopped}. {how_to_go_on}", highlight=False, soft_wrap=True)
+        raise typer.Exit(stopped.exit_status) from None
+
+
+def device_called(name: str | None) -> "torch.device":
+    """The device `name`, or the best there is; UnknownName where it is not to be had."""
+    import torch
+
+    from microscope_atlas.errors import UnknownName
+
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name or best)
+        torch.zeros(1, device=device).tolist()  # on `meta` there are tensors, but nothing in them
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UnknownName(f"device {name!r} is not to be had here; the best there is: {best}") from error
+    return device

@@ -1,0 +1,91 @@
+"""`microscope-atlas models`: the organisms, and one's layers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from microscope_atlas.cli.app import app
+
+if TYPE_CHECKING:
+    from microscope_atlas.atlas.organisms import Known
+    from microscope_atlas.models.organism import Organism
+
+MODELS = {  # column -> what it says
+    "name": "as commands and keys take it",
+    "year": "of the network's paper",
+    "dataset": "that it was trained on",
+    "input_size": "px on a side of its pictures",
+    "num_layers": "layers that are shown",
+    "num_units": "their units: channels and neurons",
+}
+LAYERS = {
+    "name": "as commands and keys take it",
+    "kind": "conv: units are channels; dense: units are neurons",
+    "units": "how many",
+    "receptive_field": "px on a side that one position sees; empty: the whole picture",
+    "stride": "px between neighbouring positions",
+    "origin": "px from the picture's corner to where the first position's field begins",
+    "legacy_op": "the layer's name in OpenAI Microscope's links",
+}
+
+
+@app.command()
+def models(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="One, with its layers; or several, as 'inception*'.", show_default=False),
+    ] = None,
+    link: Annotated[
+        str | None, typer.Option("--resolve", metavar="URL", help="The key that a link to OpenAI Microscope meant.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """The organisms; or one's layers, units, sizes and names in OpenAI Microscope."""
+    from microscope_atlas.atlas.links import resolve
+    from microscope_atlas.atlas.organisms import organisms
+    from microscope_atlas.console import print_table
+    from microscope_atlas.errors import unknown
+
+    if link is not None:
+        key = str(resolve(link))
+        print(json.dumps({"key": key}) if as_json else key)
+        return
+    if model is None or any(sign in model for sign in "*?["):
+        rows = [_facts(known) for name, known in organisms().items() if fnmatchcase(name, model or "*")]
+        if not rows:
+            raise unknown("model", str(model), "the catalog", organisms())
+        if as_json:
+            print(json.dumps({"models": rows}, indent=1))
+        else:
+            print_table(rows, MODELS)
+        return
+    known = _known(model)
+    layers = [asdict(layer) for layer in known.layers.values()]
+    if as_json:
+        print(json.dumps({**_facts(known), "classes": known.classes, "layers": layers, "edges": known.edges}, indent=1))
+    else:
+        print_table(layers, LAYERS)
+
+
+def _known(name: str) -> "Known | Organism":
+    """What is known of a model: from the catalog's table, or, of a network from outside, by building it."""
+    from microscope_atlas.atlas.organisms import organisms
+
+    if name in organisms():
+        return organisms()[name]
+    from microscope_atlas.models.catalog import organism
+
+    return organism(name)
+
+
+def _facts(known: "Known | Organism") -> Mapping[str, Any]:
+    """What is known of a model, without its layers."""
+    return {
+        **{name: getattr(known, name) for name in ("name", "title", "year", "dataset", "paper", "input_size")},
+        "num_layers": len(known.layers),
+        "num_units": sum(layer.units for layer in known.layers.values()),
+    }

@@ -1,0 +1,53 @@
+"""`microscope-atlas weights`: trained weights, fetched or taken, verified and cached."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from microscope_atlas.cli.app import app, err, out, stopping
+
+
+@app.command()
+@stopping("Nothing was kept of what was not whole; the same command begins again.")
+def weights(
+    names: Annotated[list[str], typer.Argument(metavar="MODEL...", show_default=False)],
+    from_file: Annotated[Path | None, typer.Option("--from", help="Take this file instead of fetching one.")] = None,
+    mirror_repo: Annotated[
+        str | None, typer.Option("--mirror", metavar="REPO", help="Of the Hub: fetch from there, if it can be had.")
+    ] = None,
+    publish_repo: Annotated[
+        str | None, typer.Option("--publish", metavar="REPO", help="Of the Hub: put them there for others.")
+    ] = None,
+) -> None:
+    """Fetch or take trained weights, verify, convert and cache them; say where they came from."""
+    from microscope_atlas import console
+    from microscope_atlas.errors import UnknownName
+    from microscope_atlas.models import mirror
+    from microscope_atlas.models import weights as trained
+    from microscope_atlas.models.catalog import organism
+
+    organisms = [organism(name) for name in names]
+    if from_file and len(organisms) != 1:
+        raise UnknownName(f"--from takes one file of one model; {len(organisms)} models are named")
+    if from_file and mirror_repo:
+        raise UnknownName("--from takes a file instead of fetching one; --mirror says where to fetch it")
+    loaded = {}
+    for known in organisms:
+        if from_file:
+            given = trained.take(known, from_file)
+        else:
+            with console.transferring(err, known.name) as listen:
+                given = trained.load(known, repo=mirror_repo, listen=listen)
+        loaded[known.name] = given
+        origin = given.provenance
+        out.print(f"{known.name}: {len(given.tensors)} tensors from {origin.source}", soft_wrap=True, markup=False)
+        if not origin.official:
+            out.print("  not proven to be the published file, though its tensors fit", soft_wrap=True, markup=False)
+        if origin.ignored:
+            out.print(f"  ignored, of no use to the network: {', '.join(origin.ignored)}", soft_wrap=True, markup=False)
+        out.print(f"  license {origin.license}; sha256 {given.sha256}", soft_wrap=True, markup=False)
+        if (path := trained.cached_file(known)).exists():
+            out.print(f"  in {path}", soft_wrap=True, markup=False)
+    if publish_repo:
+        out.print(mirror.publish(publish_repo, loaded), soft_wrap=True)
