@@ -131,7 +131,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def software() -> str:
-    """What makes the rows of this process: `microscope-atlas 0.1.0, torch 2.13.0+cpu`."""
+    """What makes the rows of this process: `microscope-atlas 0.2.0, torch 2.13.0+cpu`."""
     return f"microscope-atlas {version('microscope-atlas')}, torch {torch.__version__}"
 
 
