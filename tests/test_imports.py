@@ -27,6 +27,7 @@ ALLOWED = {
     "lenses": {"errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers"},
     "run": {"errors", "keys", "stopping", "hub", "atlas", "pictures", "models", "lenses", "publish"},
     "console": {"errors", "atlas", "hub", "lenses", "run"},
+    "face": {"errors", "keys", "atlas", "pictures", "models", "rendering", "lenses", "run"},
 }
 TORCHLESS = ("atlas", "hub", "publish", "keys", "errors", "stopping", "pictures.decoder", "pictures.sources")
 

@@ -4,12 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from microscope_atlas.face.atlas import Atlas, Unit, open
     from microscope_atlas.models.adapters.own import Trained
 
-__all__ = ["Trained"]
+__all__ = ["Atlas", "Trained", "Unit", "open"]
 
 # where each public name lives; it is imported when it is first asked for
-_HOMES = {"Trained": "microscope_atlas.models.adapters.own"}
+_HOMES = {
+    **dict.fromkeys(("Atlas", "Unit", "open"), "microscope_atlas.face.atlas"),
+    "Trained": "microscope_atlas.models.adapters.own",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -99,6 +99,10 @@ class Atlas:
         rows: list[dict[str, Any]] = self.table(table, model, layer, unit).to_pylist()
         return rows
 
+    def shard(self, path: str) -> pa.Table:
+        """The rows of a file that the manifest names; for an image there stands its file name."""
+        return self._shard(path)
+
     def thumbnails(self, model: str, layer: str) -> dict[int, str]:
         """File names of the thumbnails of a layer, by unit; of those that have one."""
         rows = self.table("units", model, layer).select(["unit", "thumbnail"]).drop_null()
