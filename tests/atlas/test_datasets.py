@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,11 +14,15 @@ import torch
 from datasets import Dataset, DatasetDict, load_dataset
 
 from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest
+from microscope_atlas.atlas.schema import CARD
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
+from microscope_atlas.publish.card import render_card
 from microscope_atlas.rendering import objectives
 from microscope_atlas.run import run
-from tests.atlases import HERE, IMAGES, LAYER, LENS, MODEL, RECIPE, render, request, rows, shards
+from tests.atlases import HERE, IMAGES, LAYER, LENS, MODEL, RECIPE, render, replace_rows, request, rows, shards
 
 SECOND = "alexnet"
 
@@ -115,3 +120,47 @@ def test_row_without_an_image_loads_as_none(whole: Path, tmp_path: Path, monkeyp
     failed = loaded.filter(lambda flag: flag == "nan", input_columns="flag")
     assert set(failed["objective"]) == {"neuron"}
     assert [row["image"] for row in failed] == [None] * len(failed)
+
+
+def loaded(root: Path, cache: Path) -> list[tuple[int, float]]:
+    """Unit and score of each row, as an analyst in a process of their own would have them, their cache kept."""
+    rows = load_dataset(str(root), LENS, split=MODEL, cache_dir=str(cache))
+    return list(zip(rows["unit"], rows["score"], strict=True))
+
+
+def stored(root: Path) -> list[tuple[int, float]]:
+    return [(row["unit"], row["score"]) for row in rows(root)]
+
+
+def test_atlas_that_has_grown_loads_with_its_new_rows(atlas: Path, tmp_path: Path) -> None:
+    assert loaded(atlas, tmp_path / "cache") == stored(atlas)
+    render(atlas, range(4))
+    assert len(stored(atlas)) == 4 * IMAGES
+    assert loaded(atlas, tmp_path / "cache") == stored(atlas)
+
+
+def test_another_atlas_of_the_same_name_loads_its_own_rows(whole: Path, tmp_path: Path) -> None:
+    """Every default atlas is called microscope-atlas, wherever it is."""
+    other = tmp_path / "elsewhere" / whole.name
+    render(other, range(3), recipe=replace(RECIPE, ascent=replace(RECIPE.ascent, steps=1)))
+    assert [unit for unit, _ in stored(other)] == [unit for unit, _ in stored(whole)]
+    assert loaded(whole, tmp_path / "cache") == stored(whole)
+    assert loaded(other, tmp_path / "cache") == stored(other) != stored(whole)
+
+
+def test_rows_that_were_replaced_by_others_of_the_same_size_are_loaded(atlas: Path, tmp_path: Path) -> None:
+    assert loaded(atlas, tmp_path / "cache") == stored(atlas)
+    manifest = read_manifest(Folder(atlas))
+    path, before = next(iter(manifest.shards.items()))
+    changed = [{**row, "score": 2 * row["score"]} for row in read_shard(atlas / path).to_pylist()]
+    replace_rows(atlas, path, changed)
+    assert read_manifest(Folder(atlas)).shards[path].bytes == before.bytes
+    manifest = read_manifest(Folder(atlas))
+    (atlas / CARD).write_text(render_card(manifest))
+    assert loaded(atlas, tmp_path / "cache") == stored(atlas)
+
+
+def test_same_atlas_is_cached_once_wherever_it_is(whole: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(whole, tmp_path / "moved" / whole.name))
+    assert loaded(whole, tmp_path / "cache") == loaded(moved, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").rglob("dataset_info.json"))) == 1

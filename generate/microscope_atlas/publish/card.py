@@ -3,6 +3,7 @@
 Its YAML head tells `datasets` of each table (a config) and model (a split). No sizes: with them, `filters=` fails.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -75,22 +76,32 @@ def _configs(card: str) -> Any:
         settings = yaml.safe_load(head[1]) if head else None
     except (yaml.YAMLError, RecursionError):
         return None
-    return settings.get("configs") if isinstance(settings, dict) else None
+    configs = settings.get("configs") if isinstance(settings, dict) else None
+    if not isinstance(configs, list) or not all(isinstance(config, dict) for config in configs):
+        return None
+    return [{name: config.get(name) for name in ("config_name", "data_files", "default")} for config in configs]
 
 
 def _head(manifest: Manifest, release: Release | None) -> str:
     """configs, features and tags, as YAML."""
     splits: dict[str, set[str]] = {}
-    for shard in manifest.shards.values():
+    hashes: dict[str, list[str]] = {}
+    for path, shard in sorted(manifest.shards.items()):
         splits.setdefault(shard.units.lens, set()).add(shard.units.model)
+        hashes.setdefault(shard.units.lens, []).append(f"{path} {shard.sha256}")
     if manifest.indexes:
         splits[schema.INDEX.name] = set(manifest.indexes)
+        hashes[schema.INDEX.name] = [index.sha256 for _, index in sorted(manifest.indexes.items())]
     configs, infos = [], []
     names = sorted(splits, key=lambda name: list(schema.TABLES).index(schema.table(name).name))
     for name in names:
         files = [{"split": schema.split(m), "path": schema.shard_pattern(name, m)} for m in sorted(splits[name])]
         default = {"default": True} if name == names[0] else {}
-        configs.append({"config_name": name, **default, "data_files": files})
+        # `datasets` caches a folder by its last name and this YAML, so this has to change with the rows: else whoever
+        # loads an atlas again after it has grown, or another of the same name, gets the rows that were there before
+        content = hashlib.sha256("\n".join(hashes[name]).encode()).hexdigest()[:16]
+        about = {"description": f"{schema.table(name).about}; content {content}"}
+        configs.append({"config_name": name, **default, **about, "data_files": files})
         columns = schema.table(name).columns
         infos.append({"config_name": name, "features": [{"name": c.name, **feature(c.type)} for c in columns]})
     head: dict[str, Any] = {
