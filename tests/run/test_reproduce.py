@@ -87,7 +87,7 @@ def test_other_weights_are_refused(atlas: Path) -> None:
 
 
 def test_what_the_atlas_does_not_have_is_told(whole: Path) -> None:
-    with pytest.raises(UnknownName, match="has no feature_visualization of"):
+    with pytest.raises(UnknownName, match="is not in the atlas: feature_visualization of"):
         again(Folder(whole), f"{MODEL}/{LAYER}/9")
     with pytest.raises(WrongLevel, match="looks at a unit"):
         again(Folder(whole), f"{MODEL}/{LAYER}")

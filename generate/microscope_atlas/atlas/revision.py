@@ -50,7 +50,7 @@ class Revision(Storage):
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
-        return {path: file.size for path, file in self.repo.tree(self.commit).items()}
+        return self.repo.sizes(self.commit)
 
 
 @lru_cache(maxsize=FETCHED)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from microscope_atlas.errors import HubFailed
+from microscope_atlas.hub.cached import cached_commit, cached_sizes, offline
 from microscope_atlas.hub.changes import Changes, Files, changes
 
 if TYPE_CHECKING:
@@ -59,7 +60,12 @@ class Repo:
             raise
 
     def resolve(self, revision: str) -> str:
-        """The commit that a branch, a tag or a commit's own name stands for."""
+        """The commit that a branch, a tag or a commit's own name stands for.
+
+        Offline, with HF_HUB_OFFLINE=1: as the client's cache has it from the last time that anybody asked.
+        """
+        if offline():
+            return cached_commit(self.name, self.kind, revision)
         with answering(f"{self.url} at {revision}"):
             info = patiently(
                 lambda: client().repo_info(self.name, repo_type=self.kind, revision=revision, expand="sha")
@@ -73,6 +79,12 @@ class Repo:
             refs = patiently(lambda: client().list_repo_refs(self.name, repo_type=self.kind))
         return {tag.name: tag.target_commit for tag in refs.tags}
 
+    def sizes(self, commit: str) -> dict[str, int]:
+        """Bytes of its files at a commit, by path; offline, of those that are in the client's cache."""
+        if offline():
+            return cached_sizes(self.name, self.kind, commit)
+        return {path: file.size for path, file in self.tree(commit).items()}
+
     def tree(self, commit: str) -> "dict[str, RepoFile]":
         """Its files at a commit, by path."""
         from huggingface_hub.hf_api import RepoFile
@@ -82,14 +94,19 @@ class Repo:
             return {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
 
     def download(self, path: str, commit: str, folder: Path | None = None) -> Path:
-        """A file at a commit: in the client's cache, or in `folder`."""
+        """A file at a commit: in the client's cache, or in `folder`; offline always in the cache."""
+        folder = None if offline() else folder
         with answering(f"{self.url} at {commit}: {path}"):
             return Path(
                 client().hf_hub_download(self.name, path, repo_type=self.kind, revision=commit, local_dir=folder)
             )
 
     def slice(self, path: str, commit: str, offset: int, length: int) -> bytes:
-        """Some bytes of a file at a commit, by one range request."""
+        """Some bytes of a file at a commit, by one range request; offline from the client's cache."""
+        if offline():
+            with self.download(path, commit).open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
         from huggingface_hub import get_session, get_token, hf_hub_url
 
         url = hf_hub_url(self.name, path, repo_type=self.kind, revision=commit, endpoint=endpoint())

@@ -5,9 +5,9 @@ from urllib.parse import urlencode
 
 from microscope_atlas.atlas import releases
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
+from microscope_atlas.atlas.present import refuse_absent
 from microscope_atlas.atlas.releases import Release, current, identity
 from microscope_atlas.atlas.storage import Storage
-from microscope_atlas.errors import UnknownName
 from microscope_atlas.hub.repo import SITE
 from microscope_atlas.keys import Key
 from microscope_atlas.pictures.sources import DEFAULT, SOURCES, Picture
@@ -85,14 +85,12 @@ def space_url(space: str, key: Key | None, revision: str) -> str:
 
 
 def _shards(manifest: Manifest, key: Key) -> list[str]:
-    """The files that hold rows about a key."""
-    found = [
+    """The files that hold rows about a key; UnknownName where there are none."""
+    refuse_absent(manifest, key)
+    return [
         path
         for path, shard in sorted(manifest.shards.items())
         if shard.units.model == key.model
         and key.layer in (None, shard.units.layer)
         and (key.unit is None or shard.units.start <= key.unit < shard.units.stop)
     ]
-    if not found:
-        raise UnknownName(f"{key} is not in the atlas; microscope-atlas status lists what is")
-    return found

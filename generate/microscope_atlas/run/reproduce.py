@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
+from microscope_atlas.atlas.present import refuse_absent
 from microscope_atlas.atlas.provenance import is_untrained
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange
-from microscope_atlas.errors import AtlasDamaged, UnknownName
+from microscope_atlas.errors import AtlasDamaged
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.lens import Lens, refuse_level, restored
 from microscope_atlas.lenses.registry import lens
@@ -75,7 +76,8 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     """
     known, manifest = lens(name), read_manifest(storage)
     refuse_level(known, key)
-    units = _units(storage, manifest, known, key)
+    refuse_absent(manifest, key, name)
+    units = _units(manifest, known, key)
     there = _rows(storage, units, key)
     job = _job(manifest, known, units if key.unit is None else _alone(units, key.unit), there[0])
     here = {"software": shard.software(), "device": shard.device_name(device)}
@@ -87,14 +89,14 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     return notes, _compared(there, job, storage, device)
 
 
-def _units(storage: Storage, manifest: Manifest, known: Lens, key: Key) -> UnitRange:
+def _units(manifest: Manifest, known: Lens, key: Key) -> UnitRange:
     """Of the shard that holds the rows."""
-    for made in manifest.shards.values():
-        units = made.units
-        of_layer = (units.lens, units.model, units.layer) == (known.name, key.model, key.layer)
-        if of_layer and (key.unit is None or units.start <= key.unit < units.stop):
-            return units
-    raise UnknownName(f"{storage.name} has no {known.name} of {key}; microscope-atlas status lists what it has")
+    return next(
+        made.units
+        for made in manifest.shards.values()
+        if (made.units.lens, made.units.model, made.units.layer) == (known.name, key.model, key.layer)
+        and (key.unit is None or made.units.start <= key.unit < made.units.stop)
+    )
 
 
 def _alone(units: UnitRange, unit: int) -> UnitRange:
