@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from microscope_atlas.atlas import images as index
-from microscope_atlas.atlas import schema
+from microscope_atlas.atlas import releases, schema
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import read_manifest, write_manifest
 from microscope_atlas.atlas.shards import parquet_files, read_shard, write_shard
@@ -19,6 +19,7 @@ from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.pictures.sets import with_pictures
+from microscope_atlas.publish.card import render_card
 from microscope_atlas.rendering.ascend import Ascent
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.engine import Engine
@@ -95,3 +96,4 @@ def replace_rows(root: Path, path: str, changed: Sequence[dict[str, Any]]) -> No
     manifest.shards[path] = write_shard(Folder(root), units, manifest.shards[path].id, changed)
     index.update(Folder(root), manifest)
     write_manifest(Folder(root), manifest)
+    Folder(root).write(schema.CARD, render_card(manifest, releases.read(Folder(root))))

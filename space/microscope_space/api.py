@@ -1,5 +1,6 @@
 """The atlas for programs: endpoints of the Space, and its pictures, cards and old links as plain routes."""
 
+import hashlib
 import html
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +39,7 @@ def endpoints(atlas: Atlas) -> None:
 
         """
         with saying():
-            return of_unit(atlas, str(model), str(layer), unit)  # Gradio lets any type through
+            return of_unit(atlas.latest(), str(model), str(layer), unit)  # Gradio lets any type through
 
     def layer(model: str, layer: str) -> dict[str, Any]:
         """The units of a layer of a vision network with their statistics, and its deepdreams and caricatures.
@@ -49,7 +50,7 @@ def endpoints(atlas: Atlas) -> None:
 
         """
         with saying():
-            return of_layer(atlas, str(model), str(layer))
+            return of_layer(atlas.latest(), str(model), str(layer))
 
     def find(words: str) -> list[dict[str, str]]:
         """Networks, layers and units that some words may mean: a key, a class, or a link to OpenAI Microscope.
@@ -58,7 +59,7 @@ def endpoints(atlas: Atlas) -> None:
             words: what to look for, for example inceptionv1/mixed4c/447, or racer
 
         """
-        return [{"key": str(found.key), "what": found.what} for found in search.find(atlas, str(words))]
+        return [{"key": str(found.key), "what": found.what} for found in search.find(atlas.latest(), str(words))]
 
     api(unit, api_name="unit")
     api(layer, api_name="layer")
@@ -115,13 +116,19 @@ def plain(atlas: Atlas) -> list[Route]:
         try:
             if asked["table"] not in TABLES:
                 raise UnknownName(f"there is no table {asked['table']!r}")
-            content = atlas.image(**asked)
+            now = atlas.latest()
+            content = now.image(**asked)
         except AtlasError as error:
             return Response(str(error), 404, headers=NOSNIFF, media_type="text/plain")
-        return Response(content, headers={"Cache-Control": FOREVER, **NOSNIFF}, media_type=kind(content))
+        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        # at a commit a picture never changes; in a folder another run may put another in its place
+        kept = {"Cache-Control": FOREVER if now.commit else "no-cache", "ETag": etag, **NOSNIFF}
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=kept)
+        return Response(content, headers=kept, media_type=kind(content))
 
     def embed(request: Request) -> Response:
-        content, status = shown(atlas, request.path_params)
+        content, status = shown(atlas.latest(), request.path_params)
         headers = {"Content-Security-Policy": f"{LOCKED}; frame-ancestors *"}
         return HTMLResponse(content, status, headers)
 

@@ -38,6 +38,7 @@ def show(atlas: Atlas, asked: Query) -> str:
 
     Of a wrong one, a page that says what is wrong and what is near; of one whose rows cannot be read, one that says so.
     """
+    atlas = atlas.latest()
     too_long = next((name for name, value in asked.items() if len(value) > MAX_LENGTH), None)
     asked = {name: value.strip() for name, value in asked.items() if value.strip() and len(value) <= MAX_LENGTH}
     try:

@@ -111,3 +111,12 @@ def test_pattern_meets_the_paths_of_its_model_alone() -> None:
     path = Path(schema.shard_path("lens", "timm:net", "stem", 0, 64))
     assert path.match(schema.shard_pattern("lens", "timm:net"))
     assert not path.match(schema.shard_pattern("lens", "net"))
+
+
+def test_rows_come_in_the_order_of_their_buckets() -> None:
+    table = schema.DATASET_SAMPLES
+    about = {"model": "m", "layer": "l", "unit": 0}
+    buckets = ("top", "0.9-0.99", "0.75-0.9", "0.5-0.75", "0.25-0.5", "0-0.25", "random")
+    shuffled = [{**about, "bucket": bucket, "rank": rank} for bucket in sorted(buckets) for rank in (1, 0)]
+    ordered = sorted(shuffled, key=table.sort_key)
+    assert [(row["bucket"], row["rank"]) for row in ordered] == [(b, rank) for b in buckets for rank in (0, 1)]

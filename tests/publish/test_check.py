@@ -48,6 +48,7 @@ def vouch(root: Path) -> None:
     file = root / PATH
     digest, length = file_sha256(file), file.stat().st_size
     edit_manifest(root, lambda m: m.shards.update({PATH: replace(m.shards[PATH], sha256=digest, bytes=length)}))
+    edit_card(root)
 
 
 def picture(colour: tuple[int, int, int]) -> dict[str, Any]:

@@ -56,6 +56,15 @@ class Bucket(WritableStorage):
                 return None
         return int(about["size"]) if about["type"] == "file" else None
 
+    def stamp(self, path: str) -> object:
+        with self._translated_errors(path):
+            self._fs.invalidate_cache()
+            try:
+                about = self._fs.info(self._key(path))
+            except FileNotFoundError:
+                return None
+        return {name: str(about.get(name)) for name in ("size", "ETag", "etag", "LastModified", "mtime", "created")}
+
     def slice(self, path: str, offset: int, length: int) -> bytes:
         with self._translated_errors(path):
             return bytes(self._fs.cat_file(self._key(path), start=offset, end=offset + length))

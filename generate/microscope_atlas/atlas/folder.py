@@ -43,6 +43,13 @@ class Folder(WritableStorage):
         file = self.root / path
         return file.stat().st_size if file.is_file() else None
 
+    def stamp(self, path: str) -> object:
+        try:
+            about = (self.root / path).stat()
+        except OSError:
+            return None
+        return about.st_mtime_ns, about.st_size, about.st_ino
+
     @contextmanager
     def local_copy(self, path: str) -> Iterator[Path]:
         file = self.root / path

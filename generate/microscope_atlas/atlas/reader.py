@@ -1,5 +1,7 @@
 """An atlas, as the pages need it: read lazily, a few shards and slices at a time, by many threads at once."""
 
+import logging
+import time
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from threading import Lock
@@ -9,14 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from microscope_atlas.atlas import ranges, releases, schema
-from microscope_atlas.atlas.images import Images
+from microscope_atlas.atlas.images import Images, is_current
 from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
 from microscope_atlas.atlas.organisms import Known, organisms
 from microscope_atlas.atlas.storage import Storage
-from microscope_atlas.errors import unknown
+from microscope_atlas.errors import AtlasError, unknown
 
 SHARDS = 512  # read ones that are kept, without their images: some 100 KB each
+LOOK_SECONDS = 1.0  # between two looks whether the manifest has changed
 MODELS = 16  # whose indexes and units are kept
+
+log = logging.getLogger(__name__)
 
 
 class Atlas:
@@ -25,11 +30,20 @@ class Atlas:
     def __init__(self, storage: Storage):
         """AtlasDamaged where there is no atlas."""
         self.storage = storage
+        self._stamp = storage.stamp(schema.MANIFEST)  # before it is read, so that no change is missed
+        self._newest = _Newest(self)
         self.manifest: Manifest = read_manifest(storage)
         self._opening = Lock()
         self._shard = lru_cache(SHARDS)(self._read)
         self._images = lru_cache(MODELS)(lambda model: Images(storage, model))
         self._units = lru_cache(MODELS)(self._some_of_units)
+
+    def latest(self) -> "Atlas":
+        """The atlas as it is now: this one, or one that reads all anew where the manifest has changed since.
+
+        While a run goes on, what was there before it is shown: of what it makes there is no index yet.
+        """
+        return self._newest.look()
 
     @cached_property
     def release(self) -> releases.Release | None:
@@ -140,3 +154,25 @@ class Atlas:
             for shard in self._shards("units", model, layer)
         ]
         return pa.concat_tables(found) if found else schema.UNITS.arrow.empty_table().select(columns)
+
+
+class _Newest:
+    """The newest whole state of an atlas that pages have seen; shared by all that read it."""
+
+    def __init__(self, first: Atlas):
+        self._atlas, self._seen, self._looked = first, first._stamp, time.monotonic()
+        self._lock = Lock()
+
+    def look(self) -> Atlas:
+        with self._lock:
+            if time.monotonic() - self._looked < LOOK_SECONDS:
+                return self._atlas
+            self._looked = time.monotonic()
+            try:
+                if (stamp := self._atlas.storage.stamp(schema.MANIFEST)) != self._seen:
+                    there = Atlas(self._atlas.storage)
+                    if all(is_current(there.storage, there.manifest, model) for model in there.models):
+                        there._newest, self._atlas, self._seen = self, there, stamp
+            except AtlasError as error:  # what is there now cannot be read: what was there before still can, in part
+                log.warning("not looked at anew: %s", error)
+            return self._atlas

@@ -388,6 +388,7 @@ DATASET_SAMPLES = Table(
             "`top`: of all pictures; between two quantiles of the pictures' strongest activations: `0.9-0.99`, "
             "`0.75-0.9`, `0.5-0.75`, `0.25-0.5`, `0-0.25`; or `random`",
             key=True,
+            order=("top", "0.9-0.99", "0.75-0.9", "0.5-0.75", "0.25-0.5", "0-0.25", "random"),
         ),
         Column("rank", pa.int16(), "within the bucket; 0 is the strongest", key=True),
         Column("activation", pa.float32(), "the unit's strongest in the picture; null for `nan`", optional=True),

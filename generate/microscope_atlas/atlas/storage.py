@@ -39,6 +39,10 @@ class Storage(ABC):
     def slice(self, path: str, offset: int, length: int) -> bytes:
         """`length` bytes of a file from byte `offset` on, and no others are fetched; fewer where the file ends."""
 
+    def stamp(self, path: str) -> object:
+        """Something that changes whenever a file does, and is cheap to ask for."""
+        return self.size(path)
+
     def read(self, path: str) -> bytes:
         """A small file; FileNotFoundError where it is not there."""
         with self.local_copy(path) as file:

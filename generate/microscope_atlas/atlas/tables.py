@@ -31,6 +31,13 @@ class Column:
     key: bool = False  # part of what identifies a row; gets a dictionary and statistics, for filtering
     descending: bool = False  # order of the rows, for key columns
     optional: bool = False  # may be null; `datasets` knows an image by this, so images always are
+    order: tuple[str, ...] = ()  # of the values of a key column that has an order of its own; else that of its type
+
+    def rank(self, value: Any) -> Any:
+        """What a value of a key column is sorted by."""
+        if self.order:
+            return self.order.index(value) if value in self.order else len(self.order)
+        return -value if self.descending else value
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Table:
 
     def sort_key(self, row: dict[str, Any]) -> tuple[Any, ...]:
         """What rows of one shard are sorted by."""
-        return tuple(-row[c.name] if c.descending else row[c.name] for c in self.keys)
+        return tuple(c.rank(row[c.name]) for c in self.keys)
 
 
 def described(type: pa.DataType) -> str:

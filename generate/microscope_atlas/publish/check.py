@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -130,9 +131,21 @@ def _shard(path: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
     if content.num_rows != shard.rows:
         yield f"it has {content.num_rows} rows, {shard.rows} in the manifest"
     rows = content.to_pylist()
-    if [table.sort_key(row) for row in rows] != sorted({table.sort_key(row) for row in rows}):
+    if not _sorted(rows, table):
         yield "its rows are not sorted by their keys, each once"
     yield from _rows(rows, units, manifest.lenses[units.lens], manifest.models[units.model])
+
+
+def _sorted(rows: list[dict[str, Any]], table: Table) -> bool:
+    """Whether rows are sorted by their keys, each once. Version 0.1 had all words in the order of their letters."""
+    old = [replace(column, order=()) for column in table.columns]
+    tables = [table, replace(table, columns=tuple(old))] if rows and _by_0_1(rows[0]) else [table]
+    keys = [[each.sort_key(row) for row in rows] for each in tables]
+    return any(found == sorted(set(found)) for found in keys)
+
+
+def _by_0_1(row: dict[str, Any]) -> bool:
+    return str(row["software"]).startswith("microscope-atlas 0.1.")
 
 
 def _rows(rows: list[dict[str, Any]], units: UnitRange, recipe: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:

@@ -65,12 +65,13 @@ def build(atlas: Atlas) -> None:
         return wanted, gr.Dropdown(list(atlas.layers(wanted)) if wanted else [], value=there)
 
     def on_model(name: str) -> Any:
-        networks.ahead(atlas, networks.runnable(atlas, name).name)
-        return gr.Dropdown(list(atlas.layers(name)), value=chooser.asked(atlas, {"model": name})[1])
+        now = atlas.latest()
+        networks.ahead(now, networks.runnable(now, name).name)
+        return gr.Dropdown(list(now.layers(name)), value=chooser.asked(now, {"model": name})[1])
 
     async def on_start(picture: Picture, model: str, layers: list[str], quality: str) -> AsyncIterator[tuple[Any, ...]]:
         yield gr.HTML(status(""), visible=True), "", ""
-        async with aclosing(live.awaited(shown(atlas, picture, model, layers, quality))) as frames:
+        async with aclosing(live.awaited(shown(atlas.latest(), picture, model, layers, quality))) as frames:
             async for words, figures in frames:
                 yield words, figures, gr.skip()
 

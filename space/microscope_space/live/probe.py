@@ -79,14 +79,14 @@ def _endpoint(atlas: Atlas) -> None:
 
 def plain(atlas: Atlas, picture: Picture, model: str, top: int = excited.TOP) -> list[dict[str, Any]]:
     """Units as plain values, layer by layer, the most excited first."""
-    seen = excited.probe(atlas, chooser.opened(picture), model, top)
+    seen = excited.probe(atlas.latest(), chooser.opened(picture), model, top)
     return [asdict(each) for units in seen.layers.values() for each in units]
 
 
 def shown(atlas: Atlas, picture: Picture, model: str) -> str:
     """The same as HTML, the last layer first: what the network takes the picture for, then what from."""
     try:
-        seen = excited.probe(atlas, chooser.opened(picture), model)
+        seen = excited.probe(atlas.latest(), chooser.opened(picture), model)
     except AtlasError as error:
         return chooser.refused(str(error))
     sections = "".join(_layer(model, layer, units, seen) for layer, units in reversed(seen.layers.items()))
