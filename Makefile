@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ATLAS := microscope-atlas
 
-.PHONY: atlas space test test-long lint clean
+.PHONY: atlas space test test-long lint docs clean
 
 atlas: .venv/core ## Render the default atlas into microscope-atlas/ and check it; again: only what is missing
 	$(BIN)/microscope-atlas render $(ATLAS)
@@ -29,8 +29,11 @@ lint: .venv/test ## What the pre-commit hooks run
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/docs ## Build the pages of docs/ into site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -39,6 +42,10 @@ clean:
 
 .venv/space: .venv/core
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[space]'
+	touch $@
+
+.venv/docs: .venv/core
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 .venv/test: .venv/core
