@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import atlas_cost, batch, early_stop, quality, throughput, vs_lucent
+from benchmarks import atlas_cost, batch, early_stop, quality, startup, throughput, vs_lucent
 from benchmarks.ours import Case
 from benchmarks.peers import MODEL
 from microscope_atlas.lenses.registry import LENSES
@@ -115,3 +115,11 @@ def test_vs_lucent(run: Run) -> None:
     assert (layer["size"], results["one_layer"]["size"]) == (48, 224)
     assert results["every_layer"]["mean_ratio_of_a_unit"] == layer["peers"]["Lucent"]["ratio"]["median"]
     assert Case(MODEL, "conv2d0").subject.layer.units == layer["units"]
+
+
+def test_startup_counts_a_commands_time_and_memory() -> None:
+    found = startup.cost("microscope_atlas.cli", [startup.HERE / "generate", startup.HERE / "space"], ["--help"])
+    assert 0.05 < found.cpu_seconds < 20
+    assert found.megabytes > 10
+    with pytest.raises(RuntimeError, match="ended with"):
+        startup.cost("microscope_atlas.cli", [startup.HERE / "generate"], ["models", "alexnot"])
