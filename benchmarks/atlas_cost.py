@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from benchmarks.ours import LENS, changed, few, settings
+from benchmarks.ours import LENS, few, settings
 from benchmarks.rates import Rate, Rates, arithmetic, digested, interpolated, measured, parts, ready
 from benchmarks.workers import Workers
 from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.lenses.lens import QUALITIES
+from microscope_atlas.lenses.recipe import QUALITIES, changed
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import CATALOG, organism
 from microscope_atlas.run.engines.local import num_cores

@@ -24,12 +24,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import peers, report
-from benchmarks.ours import Case, changed, rendered, settings
+from benchmarks.ours import Case, rendered, settings
 from benchmarks.throughput import each_layer
 from benchmarks.workers import Workers
 from microscope_atlas.errors import ExtraMissing
 from microscope_atlas.lenses.feature_visualization import size, target
-from microscope_atlas.lenses.lens import QUALITIES
+from microscope_atlas.lenses.recipe import QUALITIES, changed
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.rendering.objectives import Channel
 from microscope_atlas.run.engines.local import keep_freed_memory, num_cores

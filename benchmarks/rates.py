@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.ours import LENS, changed
+from benchmarks.ours import LENS
 from benchmarks.workers import Workers
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.organisms import Layer
@@ -22,7 +22,7 @@ from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.lenses import deepdream
 from microscope_atlas.lenses.feature_visualization import size
 from microscope_atlas.lenses.frames import layer_size
-from microscope_atlas.lenses.lens import Quality
+from microscope_atlas.lenses.recipe import Quality, changed
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism

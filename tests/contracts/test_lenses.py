@@ -17,7 +17,8 @@ from microscope_atlas.atlas.manifest import Shard, read_manifest
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import WrongLevel
 from microscope_atlas.keys import Key
-from microscope_atlas.lenses.lens import QUALITIES, refuse_level, restored, settings
+from microscope_atlas.lenses.lens import refuse_level
+from microscope_atlas.lenses.recipe import QUALITIES, settings
 from microscope_atlas.lenses.registry import LENSES, rounds
 from microscope_atlas.publish.check import check
 from microscope_atlas.rendering import ascend
@@ -74,7 +75,7 @@ def test_recipe_is_frozen_and_comes_back_from_json(name: str, quality: Any) -> N
     assert is_dataclass(recipe)
     with pytest.raises(FrozenInstanceError):
         setattr(recipe, fields(recipe)[0].name, None)
-    again = restored(LENSES[name].recipe("draft"), json.loads(json.dumps(settings(recipe))))
+    again = LENSES[name].restored(json.loads(json.dumps(settings(recipe))))
     assert again == recipe
 
 

@@ -6,7 +6,8 @@ import torch
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.lenses.deepdream import RECIPES, DeepDream, Recipe
 from microscope_atlas.lenses.frames import square
-from microscope_atlas.lenses.lens import Row, Subject, restored, seed, settings
+from microscope_atlas.lenses.lens import Row, Subject, seed
+from microscope_atlas.lenses.recipe import restored, settings
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.sources import SOURCES, source
@@ -79,7 +80,7 @@ def test_row_says_how_it_was_made() -> None:
         assert row["recipe"]["size"] == row["image"].shape[0] == 32
         assert row["recipe"]["canvas_size"] == span(QUICK.ascent, 32)
         assert row["flag"] is None
-    assert restored(RECIPES["draft"], settings(QUICK)) == QUICK
+    assert restored(Recipe, settings(QUICK)) == QUICK
 
 
 def test_layer_that_never_fires_is_dead() -> None:

@@ -21,7 +21,8 @@ from microscope_atlas.lenses.feature_visualization import (
     target,
 )
 from microscope_atlas.lenses.frames import pixels
-from microscope_atlas.lenses.lens import Row, Subject, restored, seed, settings
+from microscope_atlas.lenses.lens import Row, Subject, seed
+from microscope_atlas.lenses.recipe import restored, settings
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
@@ -154,7 +155,7 @@ def test_natural_amplitudes_fall_with_frequency_at_every_size() -> None:
 
 def test_recipe_comes_back_from_its_settings() -> None:
     for recipe in (*RECIPES.values(), EVERY):
-        assert restored(RECIPES["draft"], settings(recipe)) == recipe
+        assert restored(Recipe, settings(recipe)) == recipe
 
 
 def test_score_is_the_direction_times_the_objective_on_the_picture() -> None:

@@ -9,7 +9,7 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import manifest_or_new
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import UnknownName
-from microscope_atlas.lenses.lens import settings
+from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.flops import flops

@@ -1,18 +1,17 @@
 """The manifest, `atlas.json`: what an atlas holds and how it was made. A shard counts once the manifest names it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import organisms
+from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.units import Input, UnitRange, content_id, inputs, union
 from microscope_atlas.errors import AtlasDamaged
 from microscope_atlas.keys import LAYER, MODEL
-
-T = TypeVar("T", UnitRange, "Shard", "Index")
+from microscope_atlas.structure import structure
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,15 @@ class Index:
     bytes: int
     rows: int
     of: str  # names the shards that it is of
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A model, as the manifest has it."""
+
+    weights_sha256: str
+    provenance: Provenance
+    layers: tuple[str, ...] = ()  # from the input on, of networks that the catalog does not know
 
 
 @dataclass
@@ -90,11 +98,7 @@ class Manifest:
                 "use the version of microscope-atlas that its rows name"
             )
         for name, model in plain["models"].items():
-            origin = model["provenance"]
-            if not all(isinstance(of, str) for of in (model["weights_sha256"], origin["source"], origin["license"])):
-                raise ValueError(f"{name} lacks its provenance")
-            if not all(isinstance(layer, str) for layer in model.get("layers", ())):
-                raise ValueError(f"the layers of {name} have no names")
+            structure(Origin, model, name)
         for name in (*plain["models"], *plain["indexes"]):
             if not MODEL.fullmatch(name):  # it becomes part of paths
                 raise ValueError(f"{name!r} is no model's name")
@@ -103,13 +107,13 @@ class Manifest:
                 raise ValueError(f"{name!r} has no recipe")
         if not isinstance(plain["software"], str) or not isinstance(plain["cover"], str | None):
             raise TypeError("software and cover are to be text")
-        shards = [typed(Shard, {**shard, "units": typed(UnitRange, shard["units"])}) for shard in plain["shards"]]
+        shards = structure(tuple[Shard, ...], plain["shards"], "shards")
         return cls(
             **{name: plain[name] for name in ("schema", "software", "models", "lenses")},
-            planned=[typed(UnitRange, run) for run in plain["planned"]],
+            planned=list(structure(tuple[UnitRange, ...], plain["planned"], "planned")),
             shards={shard.path: shard for shard in shards},
             cover=plain["cover"],
-            indexes={model: typed(Index, index) for model, index in plain["indexes"].items()},
+            indexes=structure(dict[str, Index], plain["indexes"], "indexes"),
         )
 
 
@@ -146,12 +150,3 @@ def read_manifest(storage: Storage) -> Manifest:
 
 def write_manifest(storage: WritableStorage, manifest: Manifest) -> None:
     storage.write(schema.MANIFEST, manifest.to_json())
-
-
-def typed(what: type[T], plain: Mapping[str, Any]) -> T:
-    """The dataclass from what JSON held; TypeError where a field is missing or of another type."""
-    made = what(**plain)
-    for known in fields(made):
-        if type(getattr(made, known.name)) is not known.type:
-            raise TypeError(f"{known.name} is {getattr(made, known.name)!r}")
-    return made

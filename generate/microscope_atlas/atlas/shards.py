@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.atlas.manifest import Index, Manifest, Shard, typed
+from microscope_atlas.atlas.manifest import Index, Manifest, Shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged
+from microscope_atlas.structure import structure
 
 ROWS_PER_GROUP = 1000
 OWN_METADATA = b"microscope-atlas"  # key in a shard's footer
@@ -73,7 +74,7 @@ def unnoted(storage: Storage, manifest: Manifest) -> Iterator[Shard]:
             try:
                 content = read_shard(file)
                 stated = json.loads(content.schema.metadata[OWN_METADATA])
-                units = typed(UnitRange, stated["units"])
+                units = structure(UnitRange, stated["units"])
             except (AtlasDamaged, KeyError, TypeError, ValueError, RecursionError):
                 continue  # nobody vouches for it: what it should hold is rendered anew
             if units.path == path:

@@ -119,8 +119,7 @@ def render(
     from microscope_atlas.atlas.manifest import manifest_or_new
     from microscope_atlas.errors import UnknownName, WrongLevel
     from microscope_atlas.keys import parse_units
-    from microscope_atlas.lenses.frames import in_precision
-    from microscope_atlas.lenses.lens import settings
+    from microscope_atlas.lenses.recipe import settings
     from microscope_atlas.lenses.registry import LENSES, lens
     from microscope_atlas.models import weights as trained
     from microscope_atlas.models.catalog import organism
@@ -136,7 +135,7 @@ def render(
             raise WrongLevel(f"{name} looks at a layer; --units {units} are units")
     recipes = {name: _recipe(name, quality, pictures, pointers) for name in lens_names or LENSES}
     if precision:
-        recipes = {name: in_precision(recipe, precision.value) for name, recipe in recipes.items()}
+        recipes = {name: recipe.in_precision(precision.value) for name, recipe in recipes.items()}
     changes: dict[str, Any] = {}
     if method:
         changes["methods"] = tuple(name.value for name in MethodName if name in method)

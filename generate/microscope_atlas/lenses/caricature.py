@@ -9,29 +9,39 @@ The picture and its caricature go through the same random view at each step, so 
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import GENTLE, fill, layer_size, squares
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
+from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
+from microscope_atlas.lenses.recipe import Quality, SourceName, settings
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sources import SOURCES
 from microscope_atlas.rendering import objectives
 from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, span
 from microscope_atlas.rendering.views import centre
+from microscope_atlas.structure import EACH_ONCE, Count, at_least, between
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of caricatures."""
 
     ascent: Ascent
-    max_size: int | None  # px on a side; None: the network's input
-    power: float = 2.0  # of the cosine; by eye: at 0 (Lucid's) inception_5b forgets the arrangement, at 4 little grows
-    sources: tuple[str, ...] = tuple(SOURCES)  # pictures that come with the package
-    batch: int = 6  # pictures at once
+    max_size: Annotated[int, between(8, 4096)] | None  # px on a side; None: the network's input
+    power: Annotated[float, at_least(0)] = 2.0
+    # of the cosine; by eye: at 0 (Lucid's) inception_5b forgets the arrangement, at 4 little grows
+    sources: Annotated[tuple[SourceName, ...], EACH_ONCE] = tuple(SOURCES)  # pictures that come with the package
+    batch: Count = 6  # pictures at once
+
+    def picture_size(self, layer: Layer, input_size: int) -> int:
+        """See Recipe."""
+        return layer_size(layer, input_size, self.max_size)
 
 
 DRAFT_SOURCES = ("astronaut", "cat", "temple", "flower", "raccoon", "coffee")
@@ -44,7 +54,7 @@ RECIPES: dict[Quality, Recipe] = {
 }
 
 
-class Caricature(Lens):
+class Caricature(Lens[Recipe]):
     """The lens."""
 
     table = schema.CARICATURE
@@ -89,7 +99,7 @@ def caricatures(
 
 def _batch(subject: Subject, sources: Sequence[str], recipe: Recipe) -> list[Row]:
     """Rows of one batch of caricatures."""
-    size = layer_size(subject.layer, subject.organism.input_size, recipe.max_size)
+    size = recipe.picture_size(subject.layer, subject.organism.input_size)
     canvas_size = span(recipe.ascent, size)
     pictures = squares(sources, canvas_size).to(subject.device)
     rows: list[Row] = [{"source": name, "seed": seed(subject.key(), Caricature.table.name, name)} for name in sources]

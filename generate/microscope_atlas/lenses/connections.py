@@ -13,26 +13,30 @@ An influence may cancel further back, where two earlier units always fire togeth
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.feature_visualization import size
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, settings
+from microscope_atlas.lenses.lens import Lens, Row, Subject
+from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.models.networks.expanded import composable, compose
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.linearised import differentiate
+from microscope_atlas.structure import Count, between
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of connections."""
 
-    top: int = 10  # strongest units of each neighbouring layer and sign
-    crop: int = 5  # positions on a side of a stored kernel
-    batch: int = 128  # units of the later layer whose kernels are made at once
+    top: Annotated[int, between(1, 127)] = 10  # strongest units of each neighbouring layer and sign
+    crop: Annotated[int, between(1, 31)] = 5  # positions on a side of a stored kernel
+    batch: Count = 128  # units of the later layer whose kernels are made at once
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Wires:
     linearisation: str  # how they were found
 
 
-class Connections(Lens):
+class Connections(Lens[Recipe]):
     """The lens."""
 
     table = schema.CONNECTIONS

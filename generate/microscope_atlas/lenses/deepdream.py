@@ -8,39 +8,50 @@ holds the picture but the shortness of the ascent.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.lenses.frames import fill, in_precision, layer_size, squares
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.lenses import recipe as recipes
+from microscope_atlas.lenses.frames import fill, layer_size, squares
+from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
+from microscope_atlas.lenses.recipe import Quality, settings
+from microscope_atlas.pictures.sources import SOURCES
 from microscope_atlas.rendering.ascend import Ascent, ascend, span
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.objectives import DeepDream as MeanSquare
+from microscope_atlas.structure import EACH_ONCE, Count, between, one_of
 
 NOISE = "noise"
+Start = Annotated[str, one_of((NOISE, *SOURCES))]
 PICTURE_ASCENT = Ascent(steps=96)  # by eye: after 16 steps a picture is hardly touched, after 64 it begins to dream
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of DeepDream."""
 
     ascent: Ascent  # from noise
-    max_size: int | None  # px on a side; None: the network's input
-    starts: tuple[str, ...] = (NOISE,)  # and pictures that come with the package
+    max_size: Annotated[int, between(8, 4096)] | None  # px on a side; None: the network's input
+    starts: Annotated[tuple[Start, ...], EACH_ONCE] = (NOISE,)  # and pictures that come with the package
     picture_ascent: Ascent = PICTURE_ASCENT
-    batch: int = 4  # pictures at once
+    batch: Count = 4  # pictures at once
+
+    def picture_size(self, layer: Layer, input_size: int) -> int:
+        """See Recipe."""
+        return layer_size(layer, input_size, self.max_size)
 
 
 PICTURES = ("temple", "astronaut", "galaxies")
 
 RECIPES: dict[Quality, Recipe] = {
     "draft": Recipe(Ascent(steps=128), max_size=144),
-    "standard": in_precision(Recipe(Ascent(steps=512), None, (NOISE, *PICTURES)), "bfloat16"),
+    "standard": Recipe(Ascent(steps=512), None, (NOISE, *PICTURES)).in_precision("bfloat16"),
     "microscope": Recipe(Ascent(steps=4096), None, (NOISE, *PICTURES)),
 }
 
 
-class DeepDream(Lens):
+class DeepDream(Lens[Recipe]):
     """The lens."""
 
     table = schema.DEEPDREAM
@@ -61,7 +72,7 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
     """Rows of one batch of pictures: from noise, or from these pictures."""
     from_noise = starts[0] == NOISE
     ascent = recipe.ascent if from_noise else recipe.picture_ascent
-    size = layer_size(subject.layer, subject.organism.input_size, recipe.max_size)
+    size = recipe.picture_size(subject.layer, subject.organism.input_size)
     canvas_size = span(ascent, size)
     begin = None if from_noise else squares(starts, canvas_size)
     rows: list[Row] = [{"start": start, "seed": seed(subject.key(), DeepDream.table.name, start)} for start in starts]

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -24,14 +25,19 @@ from torch import Tensor
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.schema import METHODS
+from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import fill, pixels, squares
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
+from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
+from microscope_atlas.lenses.recipe import Quality, SourceName, settings
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.rendering.ascend import Ascent, ascend
 from microscope_atlas.rendering.canvas import Stretch
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
 from microscope_atlas.rendering.transparent import Transparent
+from microscope_atlas.structure import EACH_ONCE, Count, above, at_least, between, one_of
+
+Method = Annotated[str, one_of(METHODS)]
 
 OBJECTIVES: dict[str, Callable[[Tensor], Objective]] = {"channel": Channel, "neuron": Neuron}
 
@@ -40,28 +46,35 @@ OBJECTIVES: dict[str, Callable[[Tensor], Objective]] = {"channel": Channel, "neu
 class Maco:
     """Settings of MACO."""
 
-    steps: int = 128
-    learning_rate: float = 0.5  # Adam's
+    steps: Count = 128
+    learning_rate: Annotated[float, above(0)] = 0.5  # Adam's
     crops: Crops = field(default_factory=Crops)
-    pictures: tuple[str, ...] = (  # that amplitudes are taken from; of generate/pictures, those taken on the ground
+    pictures: Annotated[tuple[SourceName, ...], EACH_ONCE] = (
+        # that amplitudes are taken from; of those that come with the package, the ones taken on the ground
         *("admiral", "astronaut", "bricks", "cat", "coffee"),
         *("flower", "grass", "raccoon", "rocket", "temple"),
     )
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of feature visualization."""
 
     ascent: Ascent  # of `fourier` and `transparent`
-    max_size: int | None  # px on a side; None: up to the network's input
-    variants: int  # pictures in the diversity set of `fourier`; 0: none
-    diversity_weight: float = 1.0  # of likeness to the other variants, a share of the score; see Diverse
-    batch: int = 64  # pictures at once, at most
-    batch_pixels: int = 16 * 224**2  # of all pictures at once; benchmarks/batch.py
-    methods: tuple[str, ...] = ("fourier",)  # of METHODS
+    max_size: Annotated[int, between(8, 4096)] | None  # px on a side; None: up to the network's input
+    variants: Annotated[int, between(0, 127)]  # pictures in the diversity set of `fourier`; 0: none
+    diversity_weight: Annotated[float, at_least(0)] = 1.0
+    # of likeness to the other variants, a share of the score; see Diverse
+    batch: Count = 64  # pictures at once, at most
+    batch_pixels: Count = 16 * 224**2  # of all pictures at once; benchmarks/batch.py
+    methods: Annotated[tuple[Method, ...], EACH_ONCE] = ("fourier",)
     maco: Maco = field(default_factory=Maco)
-    background_std: float = 0.5  # of the spectra behind transparent pictures; Lucid's collapse_alpha_random
+    background_std: Annotated[float, at_least(0)] = 0.5
+    # of the spectra behind transparent pictures; Lucid's collapse_alpha_random
+
+    def picture_size(self, layer: Layer, input_size: int) -> int:
+        """See Recipe."""
+        return size(layer, input_size, self.max_size)
 
 
 RECIPES: dict[Quality, Recipe] = {
@@ -73,7 +86,7 @@ RECIPES: dict[Quality, Recipe] = {
 }
 
 
-class FeatureVisualization(Lens):
+class FeatureVisualization(Lens[Recipe]):
     """The lens."""
 
     table = schema.FEATURE_VISUALIZATION
@@ -83,7 +96,7 @@ class FeatureVisualization(Lens):
         return RECIPES[quality]
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
-        px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+        px = recipe.picture_size(subject.layer, subject.organism.input_size)
         recipe = replace(recipe, batch=at_once(recipe, px))
         for method in recipe.methods:
             for objective, direction in METHODS[method]:
@@ -153,7 +166,7 @@ def _batch(
         for variant in variants
     ]
     node = target(subject.graph, subject.layer.name, direction)
-    px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+    px = recipe.picture_size(subject.layer, subject.organism.input_size)
     most = shift(subject.layer, recipe.ascent.views.shift)
     each = torch.tensor([row["unit"] for row in rows], device=subject.device)
 

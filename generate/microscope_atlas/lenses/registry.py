@@ -1,6 +1,7 @@
 """The lenses, by name. A new one is a new file and one line here, below the lenses that it reads."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from microscope_atlas.errors import unknown
 from microscope_atlas.lenses.caricature import Caricature
@@ -14,7 +15,7 @@ from microscope_atlas.lenses.sheets import Sheets
 from microscope_atlas.lenses.synthetic_tuning import SyntheticTuning
 from microscope_atlas.lenses.units import Units
 
-LENSES: dict[str, Lens] = {
+LENSES: dict[str, Lens[Any]] = {
     "feature_visualization": FeatureVisualization(),
     "responses": Responses(),
     "synthetic_tuning": SyntheticTuning(),
@@ -27,7 +28,7 @@ LENSES: dict[str, Lens] = {
 }
 
 
-def lens(name: str) -> Lens:
+def lens(name: str) -> Lens[Any]:
     """The lens called `name`; UnknownName with the nearest names where there is none."""
     if name not in LENSES:
         raise unknown("lens", name, "the lenses", LENSES)

@@ -7,7 +7,7 @@ some evenly spaced pictures, which quantiles, buckets and the random samples are
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.lenses.feature_visualization import target
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed
+from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
+from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
 from microscope_atlas.pictures.sets import default_revision, picture_set
 from microscope_atlas.pictures.sources import DEFAULT
+from microscope_atlas.structure import Count, between
 
 PROBABILITIES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)  # of the column `quantiles`
 BUCKETS = ((0.9, 0.99), (0.75, 0.9), (0.5, 0.75), (0.25, 0.5), (0.0, 0.25))  # quantiles that samples are taken between
@@ -26,18 +28,16 @@ SCORES = (("channel", 1), ("channel", -1), ("neuron", 1), ("neuron", -1))  # of 
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(PicturesRecipe):
     """Settings of responses."""
 
-    pictures: str  # name of a picture set
-    revision: str  # of its content
-    batch: int = 16  # pictures at once
-    top: int = 16  # best pictures of a unit that are kept
-    per_bucket: int = 4  # samples from each bucket, and random ones
-    max_responses: int = 2048  # pictures, evenly spaced in the set, that each unit's response is kept of
+    batch: Count = 16  # pictures at once
+    top: Annotated[int, between(1, 4096)] = 16  # best pictures of a unit that are kept
+    per_bucket: Annotated[int, between(1, 4096)] = 4  # samples from each bucket, and random ones
+    max_responses: Count = 2048  # pictures, evenly spaced in the set, that each unit's response is kept of
 
 
-class Responses(Lens):
+class Responses(Lens[Recipe]):
     """The lens."""
 
     table = schema.RESPONSES

@@ -201,7 +201,14 @@ def _made_with(text: str, recipe: dict[str, Any]) -> bool:
         return False
     if "batch" in recipe and made.get("batch") in range(1, recipe["batch"]):
         recipe = {**recipe, "batch": made["batch"]}
-    return {**made, **recipe} == made
+    return _says(made, recipe)
+
+
+def _says(made: Any, recipe: Any) -> bool:
+    """Whether settings are among others, those within settings too."""
+    if isinstance(made, dict) and isinstance(recipe, dict):
+        return all(name in made and _says(made[name], value) for name, value in recipe.items())
+    return bool(made == recipe)
 
 
 def _image(image: dict[str, Any], may_be_flat: bool) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from microscope_atlas.rendering.canvas import Fourier, Stretch
 from microscope_atlas.rendering.relu import RedirectedReLU
 from microscope_atlas.rendering.replay import Replay
 from microscope_atlas.rendering.views import Views, centre, margin
+from microscope_atlas.structure import Count, above, at_least
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -25,10 +26,11 @@ Precision = Literal["float32", "bfloat16"]
 class Ascent:
     """Settings of the loop."""
 
-    steps: int
-    learning_rate: float = 0.05  # Adam's; Lucid's recipes
-    spectrum_std: float = 0.01  # of the spectra to start from; Lucid's param/spatial.py
-    redirect_steps: int = 16  # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
+    steps: Count
+    learning_rate: Annotated[float, above(0)] = 0.05  # Adam's; Lucid's recipes
+    spectrum_std: Annotated[float, above(0)] = 0.01  # of the spectra to start from; Lucid's param/spatial.py
+    redirect_steps: Annotated[int, at_least(0)] = 16
+    # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
     views: Views = field(default_factory=Views)
     precision: Precision = "float32"  # of the network's matrix products, while pictures are made
 

@@ -8,6 +8,7 @@ https://arxiv.org/abs/2306.06805.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from microscope_atlas.rendering.canvas import continued, start
 from microscope_atlas.rendering.colour import from_rgb, to_rgb
 from microscope_atlas.rendering.views import at, look
+from microscope_atlas.structure import at_least, between
 
 CENTRES = 0.15  # standard deviation of the crops' centres about the middle, a share of the picture's side; Xplique's
 OPAQUE = 0.9  # quantile of a gradient from which on a place is wholly opaque; Horama plots with 0.8
@@ -24,10 +26,10 @@ OPAQUE = 0.9  # quantile of a gradient from which on a place is wholly opaque; H
 class Crops:
     """Views of a picture: square parts of it, enlarged to its own size, with noise."""
 
-    count: int = 1  # at a step
-    largest: float = 1.0  # side at the first step, a share of the picture's
-    smallest: float = 0.4  # side at the last
-    noise: float = 0.05  # standard deviation, RGB in 0..1
+    count: Annotated[int, between(1, 256)] = 1  # at a step
+    largest: Annotated[float, between(0.01, 1)] = 1.0  # side at the first step, a share of the picture's
+    smallest: Annotated[float, between(0.01, 1)] = 0.4  # side at the last
+    noise: Annotated[float, at_least(0)] = 0.05  # standard deviation, RGB in 0..1
 
 
 class Phase:

@@ -8,19 +8,22 @@ transforms; one affine sample does the same in one pass over the pixels.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from microscope_atlas.structure import between
 
 
 @dataclass(frozen=True)
 class Views:
     """How far views differ."""
 
-    rotate_degrees: float = 10.0  # uniform to either side
-    scale: float = 0.1  # uniform in 1 - scale .. 1 + scale
-    shift: float = 12.0  # px, uniform to either side, in both axes
+    rotate_degrees: Annotated[float, between(0, 180)] = 10.0  # uniform to either side
+    scale: Annotated[float, between(0, 0.9)] = 0.1  # uniform in 1 - scale .. 1 + scale
+    shift: Annotated[float, between(0, 256)] = 12.0  # px, uniform to either side, in both axes
 
 
 def margin(views: Views, size: int) -> int:

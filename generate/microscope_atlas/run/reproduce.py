@@ -25,7 +25,7 @@ from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged
 from microscope_atlas.keys import Key
-from microscope_atlas.lenses.lens import Lens, refuse_level, restored
+from microscope_atlas.lenses.lens import Lens, refuse_level
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.decoder import decoded
@@ -89,7 +89,7 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     return notes, _compared(there, job, storage, device)
 
 
-def _units(manifest: Manifest, known: Lens, key: Key) -> UnitRange:
+def _units(manifest: Manifest, known: Lens[Any], key: Key) -> UnitRange:
     """Of the shard that holds the rows."""
     return next(
         made.units
@@ -116,15 +116,14 @@ def _rows(storage: Storage, units: UnitRange, key: Key) -> list[dict[str, Any]]:
     return rows
 
 
-def _job(manifest: Manifest, known: Lens, units: UnitRange, row: Mapping[str, Any]) -> Job:
+def _job(manifest: Manifest, known: Lens[Any], units: UnitRange, row: Mapping[str, Any]) -> Job:
     """What made a row, from what the row says; of a digest, from what the atlas holds."""
-    like = known.recipe("draft")
     try:
-        made = json.loads(row["recipe"])
-        recipe = restored(like, {field: made[field] for field in like.__dataclass_fields__})
+        made, stated = json.loads(row["recipe"]), manifest.lenses[known.name]
+        recipe = known.restored({name: made[name] for name in stated})  # a row says more, such as its size
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AtlasDamaged(
-            f"the recipe of {units} is none of {known.name}: {error!r}; it cannot be made again"
+            f"the recipe of {units} is none of {known.name}: {error}; it cannot be made again"
         ) from error
     kind: WeightsKind = "random" if is_untrained(manifest.models[units.model]["provenance"]) else "pretrained"
     return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units))

@@ -1,9 +1,10 @@
 """Render what an atlas lacks of a plan: the run around an engine. It can be stopped at any moment and run again."""
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -16,7 +17,7 @@ from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.tables import Level
 from microscope_atlas.atlas.units import UnitRange, missing
 from microscope_atlas.errors import AtlasUnwritable, RenderFailed, SettingsDiffer
-from microscope_atlas.lenses.lens import restored, settings
+from microscope_atlas.lenses.recipe import Recipe, settings
 from microscope_atlas.lenses.registry import LENSES, lens, rounds
 from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.organism import Organism
@@ -78,7 +79,7 @@ Listen = Callable[[Progress], None]
 def render(
     storage: WritableStorage,
     requests: Sequence[Request],
-    recipes: Mapping[str, Any],
+    recipes: Mapping[str, Recipe],
     engine: Engine,
     units_per_shard: int,
     listen: Listen,
@@ -186,12 +187,15 @@ def _rows_each(manifest: Manifest, name: str) -> int | None:
 
 
 def _refuse_other_settings(
-    storage: WritableStorage, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]
+    storage: WritableStorage, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Recipe]
 ) -> None:
     found = []
     for name, recipe in recipes.items():
         if name in manifest.lenses:
-            found += [f"{name}: {d}" for d in differences(settings(recipe), manifest.lenses[name])]
+            there = manifest.lenses[name]
+            with suppress(ValueError):  # what this version cannot read is compared as it is
+                there = settings(lens(name).restored(there))
+            found += [f"{name}: {d}" for d in differences(settings(recipe), there)]
     for request in requests:
         name = request.organism.name
         if name in manifest.models:
@@ -204,11 +208,12 @@ def _refuse_other_settings(
         )
 
 
-def _enter(manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]) -> None:
-    """Put down what the atlas is going to hold."""
+def _enter(manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Recipe]) -> None:
+    """Put down what the atlas is going to hold; settings that are there stay as they are, for they make content ids."""
     manifest.software = software()
     manifest.planned += [run for name in recipes for request in requests for run in _wanted(name, request)]
-    manifest.lenses.update({name: settings(recipe) for name, recipe in recipes.items()})
+    for name, recipe in recipes.items():
+        manifest.lenses.setdefault(name, settings(recipe))
     for request in requests:
         provenance = asdict(request.weights.provenance)
         made_of: dict[str, Any] = {"weights_sha256": request.weights.sha256, "provenance": provenance}
@@ -259,10 +264,10 @@ def _forget_outdated(storage: WritableStorage, manifest: Manifest, names: Sequen
 
 
 def stages(
-    manifest: Manifest, requests: Sequence[Wanted], recipes: Mapping[str, Any], units_per_shard: int, costs: Costs
+    manifest: Manifest, requests: Sequence[Wanted], recipes: Mapping[str, Recipe], units_per_shard: int, costs: Costs
 ) -> list[list[UnitRange]]:
     """What render would do, without doing it: the jobs of each round, in the order in which they begin."""
-    ahead = replace(manifest, lenses={**manifest.lenses, **{name: settings(of) for name, of in recipes.items()}})
+    ahead = replace(manifest, lenses={**{name: settings(of) for name, of in recipes.items()}, **manifest.lenses})
     ahead.planned = manifest.planned + [run for name in recipes for asked in requests for run in _wanted(name, asked)]
     present = [shard.units for shard in manifest.shards.values()]
     digests = rounds(ahead.lenses)
@@ -281,7 +286,7 @@ def stages(
 def _jobs(
     manifest: Manifest,
     requests: Sequence[Request],
-    recipes: Mapping[str, Any],
+    recipes: Mapping[str, Recipe],
     units_per_shard: int,
     batch: int | None,
     costs: Costs,
@@ -289,7 +294,7 @@ def _jobs(
     """What is missing of the lenses that look at the network."""
     present = [shard.units for shard in manifest.shards.values()]
     jobs = [
-        Job(run, recipe, request.kind, request.weights.sha256, batch=batch)
+        Job(run, recipe, request.kind, request.weights.sha256, batch=batch, stated=json.dumps(manifest.lenses[name]))
         for name, recipe in recipes.items()
         for request in requests
         if not lens(name).reads
@@ -304,14 +309,15 @@ def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int, cos
     jobs = []
     for name in names:
         try:
-            recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
-        except (ValueError, TypeError) as error:
+            recipe = lens(name).restored(manifest.lenses[name])
+        except ValueError as error:
             raise SettingsDiffer(f"{name} was made by another version, which its rows name: {error}") from error
         planned = [run for run in manifest.planned if run.lens == name]
         for run in cut(planned, present, manifest.lenses, costs, units_per_shard):
             # a digest never looks at the network, so any kind of weights will do
             sha256 = manifest.models[run.model]["weights_sha256"]
-            jobs.append(Job(run, recipe, "pretrained", sha256, manifest.inputs(run)))
+            stated = json.dumps(manifest.lenses[name])
+            jobs.append(Job(run, recipe, "pretrained", sha256, manifest.inputs(run), stated=stated))
     return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
 
 

@@ -21,12 +21,13 @@ from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Scope, Table
 from microscope_atlas.errors import OutOfMemory, WeightsError
-from microscope_atlas.lenses.lens import Row, Subject, settings
+from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.network import Network
-from microscope_atlas.run.memory import at_most, ran_out, release, smaller
+from microscope_atlas.run.memory import capped, free_cached_memory, halved_batch, ran_out
 from microscope_atlas.run.plan import Job
 
 
@@ -70,7 +71,7 @@ def render_shard(job: Job, storage: WritableStorage, device: torch.device) -> It
             if not ran_out(error):
                 raise
             job = _lowered(job, device, error)
-        release(device)  # here, because the error holds on to all that was in use when it was raised
+        free_cached_memory(device)  # here, because the error holds on to all that was in use when it was raised
         assert job.batch is not None
         yield Lowered(job.units.lens, len(made), job.batch)
         made = []
@@ -79,10 +80,10 @@ def render_shard(job: Job, storage: WritableStorage, device: torch.device) -> It
 
 def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
     """The job with half the batch; OutOfMemory, because of `error`, where that is the least already."""
-    recipe = at_most(job.recipe, job.batch)
-    batch = smaller(recipe, device)
+    recipe = capped(job.recipe, job.batch)
+    batch = halved_batch(recipe, device)
     if batch is None:
-        least = f"a batch of {recipe.batch}, below which --batch does not help" if hasattr(recipe, "batch") else "it"
+        least = f"a batch of {recipe.max_batch}, below which --batch does not help" if recipe.max_batch else "it"
         raise OutOfMemory(
             f"no memory left on {device_name(device)} for {least}: fewer --workers leave more to each ({error})"
         ) from error
@@ -91,7 +92,7 @@ def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
 
 def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]]:
     """A job's rows as they are stored, some at a time; what they are made from is read from the atlas at `storage`."""
-    recipe = at_most(job.recipe, job.batch)
+    recipe = capped(job.recipe, job.batch)
     subject, table = _subject(job, storage, device), schema.table(job.units.lens)
     made_by = {
         "model": job.units.model,

@@ -31,7 +31,8 @@ from microscope_atlas.keys import Key
 from microscope_atlas.lenses import caricature
 from microscope_atlas.lenses.caricature import RECIPES, Recipe
 from microscope_atlas.lenses.frames import flags, layer_size, pixels, square
-from microscope_atlas.lenses.lens import Quality, seed, settings
+from microscope_atlas.lenses.lens import seed
+from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.sources import source
