@@ -108,9 +108,9 @@ class Lens(ABC, Generic[R]):
     def rows(self, subject: Subject, units: Sequence[int], recipe: R) -> Iterator[list[Row]]:
         """Rows about these units, or about the layer, some at a time, in any order.
 
-        Images are bytes, (height, width, 3), with opacity (height, width, 4) or gray (height, width), or files. Left
-        out are the columns that the shard adds: model, layer, weights_sha256, software, device; and `recipe`, where the
-        row has nothing to add to the lens' settings.
+        A row gives every column of the table, None where there is nothing, but for those that the shard adds: model,
+        layer, weights_sha256, software, device; and `recipe`, where the row has nothing to add to the lens' settings.
+        Images are bytes, (height, width, 3), with opacity (height, width, 4) or gray (height, width), or files.
         """
 
 

@@ -20,7 +20,7 @@ from microscope_atlas.atlas.manifest import Shard
 from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Scope, Table
-from microscope_atlas.errors import OutOfMemory, WeightsError
+from microscope_atlas.errors import LensFailed, OutOfMemory, WeightsError, nearest
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.registry import lens
@@ -158,10 +158,23 @@ def encode(pixels: Tensor) -> bytes:
 
 
 def _finished(row: Row, table: Table) -> dict[str, Any]:
-    """A row as it is stored: its images encoded and named, its recipe as JSON."""
+    """A row as it is stored: its images encoded and named, its recipe as JSON.
+
+    LensFailed for a row that does not give just the columns of its table, or has null in one that may not be.
+    """
+    _refuse_unfit(row, table)
     named = "-".join(str(row[column.name]) for column in table.keys)
-    images = {name: _file(row.get(name), named) for name in table.images}
+    images = {name: _file(row[name], named) for name in table.images}
     return {**row, **images, "recipe": json.dumps(row["recipe"], sort_keys=True)}
+
+
+def _refuse_unfit(row: Row, table: Table) -> None:
+    columns = {column.name: column for column in table.columns}
+    wrong = [f"{name!r}, which is no column (nearest: {nearest(name, columns)})" for name in row if name not in columns]
+    wrong += [f"no {name!r}; where there is nothing it is to say None" for name in columns if name not in row]
+    wrong += [f"None as {name!r}" for name in columns if not columns[name].optional and row.get(name, "") is None]
+    if wrong:
+        raise LensFailed(f"a row of {table.name} has {'; and '.join(wrong)}")
 
 
 def _file(image: Tensor | bytes | None, named: str) -> dict[str, Any] | None:
