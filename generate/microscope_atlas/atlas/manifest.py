@@ -4,10 +4,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from microscope_atlas.atlas import schema
+from microscope_atlas.atlas import outside, schema
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.atlas.storage import Storage, WritableStorage
+from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import Input, UnitRange, content_id, inputs, union
 from microscope_atlas.errors import AtlasDamaged
 from microscope_atlas.keys import LAYER, MODEL
@@ -60,6 +61,16 @@ class Manifest:
     shards: dict[str, Shard] = field(default_factory=dict)  # by path
     indexes: dict[str, Index] = field(default_factory=dict)  # by model
     cover: str | None = None  # sha256 of the card's picture
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # of lenses from outside, by name; see outside
+
+    def table(self, name: str) -> Table:
+        """The table called `name`, ours or one from outside; UnknownName with the nearest where there is none."""
+        return outside.table(name, self.tables[name]) if name in self.tables else schema.table(name)
+
+    @property
+    def every_table(self) -> dict[str, Table]:
+        """Ours and those from outside, by name."""
+        return {**schema.TABLES, **{name: self.table(name) for name in self.tables}}
 
     def expects(self, shard: Shard) -> bool:
         """Whether a shard's content is what these settings make."""
@@ -70,7 +81,8 @@ class Manifest:
 
     def inputs(self, units: UnitRange) -> tuple[Input, ...]:
         """The shards that rows about `units` are made from; none where their lens looks at the network."""
-        return inputs(units, (Input(shard.units, shard.id) for shard in self.shards.values()))
+        reads = self.table(units.lens).reads
+        return inputs(units, reads, (Input(shard.units, shard.id) for shard in self.shards.values()))
 
     def depth(self, model: str, layer: str) -> int:
         """Where a layer stands in its network, 0 next to the picture; behind all others where nobody says."""
@@ -85,6 +97,7 @@ class Manifest:
             "shards": [asdict(self.shards[path]) for path in sorted(self.shards)],
             "cover": self.cover,
             "indexes": {model: asdict(index) for model, index in self.indexes.items()},
+            **({"tables": self.tables} if self.tables else {}),
         }
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"
 
@@ -105,6 +118,9 @@ class Manifest:
         for name, recipe in plain["lenses"].items():
             if not (LAYER.fullmatch(name) and isinstance(recipe, dict)):
                 raise ValueError(f"{name!r} has no recipe")
+        tables = plain.get("tables", {})
+        for name, told in tables.items():
+            outside.table(name, told)
         if not isinstance(plain["software"], str) or not isinstance(plain["cover"], str | None):
             raise TypeError("software and cover are to be text")
         shards = structure(tuple[Shard, ...], plain["shards"], "shards")
@@ -113,6 +129,7 @@ class Manifest:
             planned=list(structure(tuple[UnitRange, ...], plain["planned"], "planned")),
             shards={shard.path: shard for shard in shards},
             cover=plain["cover"],
+            tables=tables,
             indexes=structure(dict[str, Index], plain["indexes"], "indexes"),
         )
 

@@ -23,12 +23,14 @@ ROWS_PER_GROUP = 1000
 OWN_METADATA = b"microscope-atlas"  # key in a shard's footer
 
 
-def write_shard(storage: WritableStorage, units: UnitRange, id: str, rows: Sequence[dict[str, Any]]) -> Shard:
+def write_shard(
+    storage: WritableStorage, units: UnitRange, id: str, rows: Sequence[dict[str, Any]], table: Table | None = None
+) -> Shard:
     """Write rows as a shard: beside its place, verified, synced to disk, then renamed.
 
-    The same rows give the same bytes.
+    The same rows give the same bytes. The table is that of the units' lens, or `table`, of one from outside.
     """
-    table = schema.table(units.lens)
+    table = table or schema.table(units.lens)
     stated = json.dumps({"units": asdict(units), "id": id}, sort_keys=True)
     sha256, size = _write(storage, units.path, table, rows, {OWN_METADATA: stated.encode()})
     return Shard(units, id, sha256, size, len(rows))

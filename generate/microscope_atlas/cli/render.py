@@ -125,7 +125,6 @@ def render(
     from microscope_atlas.atlas.manifest import manifest_or_new
     from microscope_atlas.errors import UnknownName, WrongLevel
     from microscope_atlas.keys import parse_units
-    from microscope_atlas.lenses.recipe import settings
     from microscope_atlas.lenses.registry import LENSES, lens
     from microscope_atlas.models import weights as trained
     from microscope_atlas.models.catalog import organism
@@ -154,8 +153,7 @@ def render(
         wanted = [run.Wanted(organism(name), layers) for name, layers in asked]
         manifest = manifest_or_new(storage_at(atlas))
         stages = run.stages(manifest, wanted, recipes, shard_units or units_per_shard(kind), costs)
-        lenses = {**manifest.lenses, **{name: settings(recipe) for name, recipe in recipes.items()}}
-        for line in forecast(stages, lenses, costs, workers or num_cores(), price):
+        for line in forecast(stages, run.setups(manifest, recipes), costs, workers or num_cores(), price):
             out.print(line, soft_wrap=True, highlight=False)
         return
     loaded = {name: trained.load(organism(name), weights.value) for name, _ in asked}

@@ -18,7 +18,7 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import GENTLE, fill, layer_size, squares
-from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
+from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, SourceName, settings
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sources import SOURCES
@@ -62,6 +62,12 @@ class Caricature(Lens[Recipe]):
 
     def recipe(self, quality: Quality) -> Recipe:
         return RECIPES[quality]
+
+    def quick(self) -> Recipe:
+        return Recipe(Ascent(steps=2), max_size=32, sources=("cat",))
+
+    def parts(self, recipe: Recipe) -> list[Part]:
+        return [Part("sources", len(recipe.sources), recipe.ascent.steps)]
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         for at in range(0, len(recipe.sources), recipe.batch):

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.feature_visualization import size
 from microscope_atlas.lenses.lens import Lens, Row, Subject
@@ -58,6 +59,10 @@ class Connections(Lens[Recipe]):
 
     def recipe(self, quality: Quality) -> Recipe:
         return Recipe()
+
+    def passes(self, layer: Layer, recipe: Recipe) -> float:
+        """A kernel for each unit."""
+        return layer.units
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         layer = subject.layer.name

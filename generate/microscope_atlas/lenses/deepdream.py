@@ -6,7 +6,7 @@ holds the picture but the shortness of the ascent.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import fill, layer_size, squares
-from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
+from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.pictures.sources import SOURCES
 from microscope_atlas.rendering.ascend import Ascent, ascend, span
@@ -59,6 +59,14 @@ class DeepDream(Lens[Recipe]):
 
     def recipe(self, quality: Quality) -> Recipe:
         return RECIPES[quality]
+
+    def quick(self) -> Recipe:
+        return replace(self.recipe("draft"), ascent=Ascent(steps=2), max_size=32)
+
+    def parts(self, recipe: Recipe) -> list[Part]:
+        pictures = [start for start in recipe.starts if start != NOISE]
+        found = [Part("noise", 1, recipe.ascent.steps)] if NOISE in recipe.starts else []
+        return [*found, *([Part("pictures", len(pictures), recipe.picture_ascent.steps)] if pictures else [])]
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         if NOISE in recipe.starts:

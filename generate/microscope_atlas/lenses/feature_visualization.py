@@ -27,7 +27,7 @@ from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.schema import METHODS
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import fill, pixels, squares
-from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
+from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, SourceName, settings
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.rendering.ascend import Ascent, ascend
@@ -94,6 +94,16 @@ class FeatureVisualization(Lens[Recipe]):
 
     def recipe(self, quality: Quality) -> Recipe:
         return RECIPES[quality]
+
+    def quick(self) -> Recipe:
+        return Recipe(Ascent(steps=2), max_size=32, variants=0, batch=16)
+
+    def parts(self, recipe: Recipe) -> list[Part]:
+        steps = {"maco": recipe.maco.steps}
+        found = [Part(name, len(METHODS[name]), steps.get(name, recipe.ascent.steps)) for name in recipe.methods]
+        if recipe.variants and "fourier" in recipe.methods:
+            found.append(Part("variants", recipe.variants, recipe.ascent.steps))
+        return found
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         px = recipe.picture_size(subject.layer, subject.organism.input_size)

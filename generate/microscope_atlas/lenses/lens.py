@@ -72,6 +72,15 @@ class Subject:
         return str(Key(self.organism.name, self.layer.name, unit))
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a lens does alike for all layers: pictures that ascend, or a pass over a layer."""
+
+    name: str
+    pictures: int  # of a unit, or of a layer where all its units are seen at once; of a pass 1
+    steps: int  # of each, through the network and back; of a pass 0
+
+
 class Lens(ABC, Generic[R]):
     """A technique, which fills one table."""
 
@@ -103,6 +112,28 @@ class Lens(ABC, Generic[R]):
     def count(self, settings: Mapping[str, Any]) -> int | None:
         """How many rows a unit, or a layer, gets with these settings; None: it depends."""
         return self.table.count(settings)
+
+    def quick(self) -> R:
+        """Its settings for tests: as few steps and as small pictures as show that it works."""
+        return self.recipe("draft")
+
+    def parts(self, recipe: R) -> Sequence[Part]:
+        """What it does with these settings."""
+        return [Part("pass", 1, 0)]
+
+    def flops(self, organism: Organism, layer: Layer, recipe: R) -> float:
+        """Floating-point operations for a unit, at the size of the layer's pictures and with its steps.
+
+        Of a lens that looks at layers, or at all units in one pass, a unit's share. Of what is no picture that ascends,
+        a lens says itself how much of one it is: see `passes`.
+        """
+        picture = organism.flops(layer.name, recipe.picture_size(layer, organism.input_size))
+        shared = self.level == "layer" or not self.divisible
+        return picture * self.passes(layer, recipe) / (layer.units if shared else 1)
+
+    def passes(self, layer: Layer, recipe: R) -> float:
+        """How often a picture goes through the network and back, for a unit or for all units of a layer at once."""
+        return sum(part.pictures * max(1, part.steps) for part in self.parts(recipe))
 
     @abstractmethod
     def rows(self, subject: Subject, units: Sequence[int], recipe: R) -> Iterator[list[Row]]:

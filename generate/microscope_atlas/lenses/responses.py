@@ -7,6 +7,7 @@ some evenly spaced pictures, which quantiles, buckets and the random samples are
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses.feature_visualization import target
 from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
@@ -46,8 +48,17 @@ class Responses(Lens[Recipe]):
     def recipe(self, quality: Quality) -> Recipe:
         return Recipe(DEFAULT, default_revision())
 
+    def passes(self, layer: Layer, recipe: Recipe) -> float:
+        """The whole set, there and not back."""
+        return _length(recipe.pictures, recipe.revision) / 2
+
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         yield _rows(subject, units, recipe)
+
+
+@cache
+def _length(pictures: str, revision: str) -> int:
+    return len(picture_set(pictures, revision))
 
 
 @dataclass

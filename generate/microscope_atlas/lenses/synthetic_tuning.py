@@ -27,7 +27,7 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.feature_visualization import size, target
-from microscope_atlas.lenses.lens import Lens, Row, Subject
+from microscope_atlas.lenses.lens import Lens, Part, Row, Subject
 from microscope_atlas.lenses.receptive_field import field_centre
 from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.rendering.objectives import at_centre
@@ -105,6 +105,17 @@ class SyntheticTuning(Lens[Recipe]):
     def recipe(self, quality: Quality) -> Recipe:
         return RECIPES[quality]
 
+    def quick(self) -> Recipe:
+        return Recipe(32, 2, 2, 2, directions=2, curvatures=2, offsets=2, hues=2, lightnesses=2)
+
+    def parts(self, recipe: Recipe) -> list[Part]:
+        """Its stimuli, batch by batch."""
+        return [Part("stimuli", 1, -(-stimuli(recipe) // recipe.batch))]
+
+    def passes(self, layer: Layer, recipe: Recipe) -> float:
+        """All stimuli, there and not back."""
+        return stimuli(recipe) / 2
+
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         px = recipe.picture_size(subject.layer, subject.organism.input_size)
         node = target(subject.graph, subject.layer.name, direction=1)
@@ -118,6 +129,13 @@ class SyntheticTuning(Lens[Recipe]):
             pictures = (family.draw(*stimulus) for stimulus in family.stimuli)
             answers = _answers(see, pictures, batch, least)
             yield [{"recipe": made, **_row(unit, family, answers[:, unit], float(grey[unit]))} for unit in units]
+
+
+def stimuli(recipe: Recipe) -> int:
+    """How many pictures a layer is shown."""
+    gratings = recipe.orientations * recipe.frequencies * recipe.phases
+    curves = recipe.directions * recipe.curvatures * 2 * recipe.offsets
+    return gratings + curves + recipe.hues * recipe.lightnesses
 
 
 def families(recipe: Recipe, stage: Stage, field: float) -> tuple[Family, ...]:

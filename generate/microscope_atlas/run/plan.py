@@ -7,7 +7,9 @@ from typing import Any
 
 from microscope_atlas.atlas.units import Input, UnitRange, content_id
 from microscope_atlas.errors import UnknownName
+from microscope_atlas.lenses.lens import Lens
 from microscope_atlas.lenses.recipe import Recipe, settings
+from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.weights import WeightsKind
 
@@ -37,7 +39,13 @@ class Job:
     weights_sha256: str
     inputs: tuple[Input, ...] = ()  # of a lens that reads what others have made
     batch: int | None = None  # most at once, where memory is too short for the recipe's; rows say so, the id does not
+    maker: str | None = None  # what the registry knows its lens by; None: its name
     stated: str | None = None  # the settings as the atlas has them, as JSON; None: they are the recipe's, word for word
+
+    @property
+    def lens(self) -> Lens[Any]:
+        """What makes its rows."""
+        return lens(self.maker or self.units.lens)
 
     @property
     def id(self) -> str:

@@ -7,7 +7,7 @@ So rows are judged by score and likeness, within tolerances stated here.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,11 +75,13 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     WeightsError where the weights to be had here are not the row's.
     """
     known, manifest = lens(name), read_manifest(storage)
+    maker = name if name != known.name else None
     refuse_level(known, key)
-    refuse_absent(manifest, key, name)
+    refuse_absent(manifest, key, known.name)
     units = _units(manifest, known, key)
-    there = _rows(storage, units, key)
+    there = _rows(storage, units, known.table, key)
     job = _job(manifest, known, units if key.unit is None else _alone(units, key.unit), there[0])
+    job = replace(job, maker=maker)
     here = {"software": shard.software(), "device": shard.device_name(device)}
     notes = [
         f"{column} was {value}, here it is {here[column]}"
@@ -103,10 +105,10 @@ def _alone(units: UnitRange, unit: int) -> UnitRange:
     return UnitRange(units.lens, units.model, units.layer, unit, unit + 1)
 
 
-def _rows(storage: Storage, units: UnitRange, key: Key) -> list[dict[str, Any]]:
+def _rows(storage: Storage, units: UnitRange, table: Table, key: Key) -> list[dict[str, Any]]:
     with storage.local_copy(units.path) as file:
         content = read_shard(file)
-    if not content.schema.equals(schema.table(units.lens).arrow):
+    if not content.schema.equals(table.arrow):
         raise AtlasDamaged(f"{storage.name}: {units.path} has other columns than schema {schema.SCHEMA_VERSION}")
     rows = [row for row in content.to_pylist() if key.unit is None or row["unit"] == key.unit]
     if not rows:
@@ -130,7 +132,7 @@ def _job(manifest: Manifest, known: Lens[Any], units: UnitRange, row: Mapping[st
 
 
 def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: torch.device) -> Iterator[Remade]:
-    table = schema.table(job.units.lens)
+    table = job.lens.table
     made = pa.Table.from_pylist([row for some in shard.rows(job, storage, device) for row in some], schema=table.arrow)
     again = {table.sort_key(row): row for row in made.to_pylist()}
     for row in there:

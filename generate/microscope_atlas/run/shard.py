@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.manifest import Shard
 from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
@@ -23,7 +22,6 @@ from microscope_atlas.atlas.tables import Scope, Table
 from microscope_atlas.errors import LensFailed, OutOfMemory, WeightsError, nearest
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.recipe import settings
-from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.network import Network
@@ -75,7 +73,7 @@ def render_shard(job: Job, storage: WritableStorage, device: torch.device) -> It
         assert job.batch is not None
         yield Lowered(job.units.lens, len(made), job.batch)
         made = []
-    yield Finished(write_shard(storage, job.units, job.id, made))
+    yield Finished(write_shard(storage, job.units, job.id, made, job.lens.table))
 
 
 def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
@@ -93,7 +91,7 @@ def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
 def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]]:
     """A job's rows as they are stored, some at a time; what they are made from is read from the atlas at `storage`."""
     recipe = capped(job.recipe, job.batch)
-    subject, table = _subject(job, storage, device), schema.table(job.units.lens)
+    subject, table = _subject(job, storage, device), job.lens.table
     made_by = {
         "model": job.units.model,
         "layer": job.units.layer,
@@ -103,7 +101,7 @@ def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]
         "recipe": settings(recipe),
     }
     with _one_thread():
-        made = lens(table.name).rows(subject, range(job.units.start, job.units.stop), recipe)
+        made = job.lens.rows(subject, range(job.units.start, job.units.stop), recipe)
         yield from _beside(lambda some: [_finished({**made_by, **row}, table) for row in some], made)
 
 
