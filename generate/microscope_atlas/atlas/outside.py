@@ -73,16 +73,8 @@ def table(name: str, plain: Any) -> Table:
     """The table that a manifest describes; ValueError where it describes none."""
     told = structure(PlainTable, plain, name)
     columns = [
-        Column(
-            each.name,
-            type_of(each.type, f"{name}.{each.name}"),
-            each.meaning,
-            each.key,
-            each.descending,
-            each.optional,
-            each.order,
-        )
-        for each in told.columns
+        Column(c.name, type_of(c.type, f"{name}.{c.name}"), c.meaning, c.key, c.descending, c.optional, c.order)
+        for c in told.columns
     ]
     made = Table(
         name, told.about, tuple(columns), told.level, told.reads, lambda _: told.rows, told.title, told.shows_pictures
