@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from benchmarks.workers import peak_memory
-from microscope_atlas.lenses.feature_visualization import at_once, size
+from microscope_atlas.lenses.feature_visualization import at_once
+from microscope_atlas.lenses.geometry import unit_size
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.recipe import Quality, changed
 from microscope_atlas.lenses.registry import lens
@@ -53,7 +54,7 @@ class Case:
     def batch(self) -> int:
         """How many of its pictures are made at once: no more than units in a shard."""
         known, recipe = self.subject, self.recipe
-        px = size(known.layer, known.organism.input_size, recipe.max_size)
+        px = unit_size(known.layer, known.organism.input_size, recipe.max_size)
         return min(at_once(recipe, px), units_per_shard(known.device.type))
 
     @property

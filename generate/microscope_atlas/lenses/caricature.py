@@ -17,7 +17,8 @@ from torch import Tensor
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
-from microscope_atlas.lenses.frames import GENTLE, fill, layer_size, squares
+from microscope_atlas.lenses.frames import GENTLE, fill, squares
+from microscope_atlas.lenses.geometry import layer_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, SourceName, settings
 from microscope_atlas.models.networks.network import Network

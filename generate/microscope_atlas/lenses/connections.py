@@ -22,7 +22,7 @@ from torch import Tensor
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
-from microscope_atlas.lenses.feature_visualization import size
+from microscope_atlas.lenses.geometry import unit_size
 from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.models.networks.expanded import composable, compose
@@ -80,7 +80,7 @@ def wires(subject: Subject, earlier: str, later: str, recipe: Recipe) -> Wires:
         if isinstance(network, Graph) and composable(network, *between):
             linearisation, found = "closed form", compose(network, *between, subject.organism.input_size, recipe.batch)
         else:
-            linearisation, px = "gradient", size(subject.organism.layer(later), subject.organism.input_size, None)
+            linearisation, px = "gradient", unit_size(subject.organism.layer(later), subject.organism.input_size, None)
             found = differentiate(network, *between, px, recipe.batch)
         kept = [_kept(kernels, recipe.crop) for kernels in found]
     kernels, sums, positive, negative, extents = (torch.cat(each).cpu() for each in zip(*kept, strict=True))

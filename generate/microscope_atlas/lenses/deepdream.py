@@ -13,7 +13,8 @@ from typing import Annotated
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
-from microscope_atlas.lenses.frames import fill, layer_size, squares
+from microscope_atlas.lenses.frames import fill, squares
+from microscope_atlas.lenses.geometry import layer_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.pictures.sources import SOURCES

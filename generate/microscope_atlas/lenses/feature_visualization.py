@@ -27,9 +27,9 @@ from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.schema import METHODS
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import fill, pixels, squares
+from microscope_atlas.lenses.geometry import shift, unit_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, SourceName, settings
-from microscope_atlas.models.networks.network import Network
 from microscope_atlas.rendering.ascend import Ascent, ascend
 from microscope_atlas.rendering.canvas import Stretch
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
@@ -74,7 +74,7 @@ class Recipe(recipes.Recipe):
 
     def picture_size(self, layer: Layer, input_size: int) -> int:
         """See Recipe."""
-        return size(layer, input_size, self.max_size)
+        return unit_size(layer, input_size, self.max_size)
 
 
 RECIPES: dict[Quality, Recipe] = {
@@ -117,33 +117,9 @@ class FeatureVisualization(Lens[Recipe]):
                 yield _batch(subject, some, "fourier", "channel", 1, range(1, recipe.variants + 1), recipe)
 
 
-def size(layer: Layer, input_size: int, max_size: int | None) -> int:
-    """Pixels on a side of a layer's pictures: its receptive field and 16 px more, never above the network's input.
-
-    A unit that sees 7 px shows all it has on 48; more canvas would only repeat it. Dense layers get the whole input.
-    """
-    if layer.receptive_field is None:
-        return input_size
-    wanted = -(-(layer.receptive_field + 16) // 16) * 16
-    return min(max(wanted, 48), max_size or input_size, input_size)
-
-
 def at_once(recipe: Recipe, px: int) -> int:
     """How many pictures of `px` on a side make a batch."""
     return max(1, min(recipe.batch, recipe.batch_pixels // px**2))
-
-
-def shift(layer: Layer, most: float) -> float:
-    """Pixels that views of a layer are shifted by at most: a quarter of its receptive field, never more than `most`.
-
-    The centre neuron of an early layer would otherwise be shown a place that is not its own.
-    """
-    return most if layer.receptive_field is None else min(most, layer.receptive_field / 4)
-
-
-def target(network: Network, layer: str, direction: int) -> str:
-    """The node whose activations are optimised; see the head of this file."""
-    return layer if network.rectified(layer) and direction > 0 else network.preactivation(layer)
 
 
 @lru_cache(maxsize=2)
@@ -175,7 +151,7 @@ def _batch(
         for unit in units
         for variant in variants
     ]
-    node = target(subject.graph, subject.layer.name, direction)
+    node = subject.graph.objective_node(subject.layer.name, direction)
     px = recipe.picture_size(subject.layer, subject.organism.input_size)
     most = shift(subject.layer, recipe.ascent.views.shift)
     each = torch.tensor([row["unit"] for row in rows], device=subject.device)

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses.lens import Row
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.sources import source
@@ -29,11 +28,6 @@ def square(image: Image.Image, size: int) -> Tensor:
 def squares(names: Sequence[str], size: int) -> Tensor:
     """Of the pictures `names` that come with the package: (pictures, 3, size, size), RGB in [0, 1]."""
     return torch.stack([square(source(name), size) for name in names])
-
-
-def layer_size(layer: Layer, input_size: int, max_size: int | None) -> int:
-    """Pixels on a side of pictures of a whole layer: the network's input, or `max_size` where the layer takes less."""
-    return input_size if layer.receptive_field is None else min(max_size or input_size, input_size)
 
 
 def fill(rows: Sequence[Row], frame: Frame, zero_is_dead: bool, recipe: Mapping[str, Any]) -> None:

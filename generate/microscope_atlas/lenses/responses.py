@@ -16,7 +16,6 @@ from torch import Tensor
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.lenses.feature_visualization import target
 from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
 from microscope_atlas.pictures.sets import default_revision, picture_set
@@ -188,7 +187,7 @@ def _look(subject: Subject, recipe: Recipe) -> Seen:
     """Pass the set through the network, cut behind the layer."""
     pictures = picture_set(recipe.pictures, recipe.revision)
     layer, graph = subject.layer.name, subject.graph
-    targets = {direction: target(graph, layer, direction) for direction in (1, -1)}
+    targets = {direction: graph.objective_node(layer, direction) for direction in (1, -1)}
     nodes = list(dict.fromkeys([layer, *targets.values()]))
     wanted = frozenset(spaced(len(pictures), recipe.max_responses))
     seen = Seen(wanted, Best(recipe.top), {score: Best(recipe.top) for score in SCORES})

@@ -26,9 +26,8 @@ from torch import Tensor
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
-from microscope_atlas.lenses.feature_visualization import size, target
+from microscope_atlas.lenses.geometry import field_centre, unit_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject
-from microscope_atlas.lenses.receptive_field import field_centre
 from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.rendering.objectives import at_centre
 from microscope_atlas.rendering.stimuli import Stage, blank, colour, curve, grating
@@ -61,7 +60,7 @@ class Recipe(recipes.Recipe):
 
     def picture_size(self, layer: Layer, input_size: int) -> int:
         """See Recipe."""
-        return size(layer, input_size, self.max_size)
+        return unit_size(layer, input_size, self.max_size)
 
 
 RECIPES: dict[Quality, Recipe] = {
@@ -118,7 +117,7 @@ class SyntheticTuning(Lens[Recipe]):
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         px = recipe.picture_size(subject.layer, subject.organism.input_size)
-        node = target(subject.graph, subject.layer.name, direction=1)
+        node = subject.graph.objective_node(subject.layer.name, direction=1)
         see = subject.activations(node)
         stage = Stage(px, field_centre(see, subject.layer, px, subject.device), subject.device)
         field = min(subject.layer.receptive_field or px, px)

@@ -30,7 +30,8 @@ from microscope_atlas.errors import UnknownName, unknown
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses import caricature
 from microscope_atlas.lenses.caricature import RECIPES, Recipe
-from microscope_atlas.lenses.frames import flags, layer_size, pixels, square
+from microscope_atlas.lenses.frames import flags, pixels, square
+from microscope_atlas.lenses.geometry import layer_size
 from microscope_atlas.lenses.lens import seed
 from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.models.networks.network import Network
