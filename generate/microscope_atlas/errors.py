@@ -15,7 +15,7 @@
     ├── AtlasDamaged      a file of the atlas that is not what it should be
     ├── AtlasUnwritable   the atlas' disk is full, read-only, or refuses in another way
     ├── OutOfMemory       a shard that the memory is too small for, however few pictures are made at once
-    ├── NotRendered       rows that a digest is made from are not in the atlas
+    ├── NotRendered       rows that a derived lens is made from are not in the atlas
     ├── RenderFailed      one or more shards failed; the others are there
     ├── StorageFailed     storage with a URL that refuses, or does not answer
     ├── ClusterFailed     a Ray cluster that cannot be joined, or has no room for a task
@@ -104,7 +104,7 @@ class OutOfMemory(AtlasError):
 
 
 class NotRendered(AtlasError):
-    """Rows that a digest is made from are not in the atlas: to be rendered first."""
+    """Rows that a derived lens is made from are not in the atlas: to be rendered first."""
 
 
 class RenderFailed(AtlasError):

@@ -34,7 +34,7 @@ RED = 1  # unit of the handmade network's conv1
 
 
 def never() -> Network:
-    raise AssertionError("a digest does not look at the network")
+    raise AssertionError("a derived lens does not look at the network")
 
 
 @pytest.fixture

@@ -73,13 +73,13 @@ def test_arithmetic_is_of_every_picture_at_its_own_size_and_steps() -> None:
     assert lens(LENS).flops(known, layer, recipe) == (pictures * 512 + 256) * known.flops("blocks_2", px)
 
 
-def test_digest_without_a_rate_is_left_out_and_said() -> None:
+def test_derived_lens_without_a_rate_is_left_out_and_said() -> None:
     costs = Costs(of(FIRST, 2.0))
-    digest = UnitRange("units", MODEL, "stem", 0, 32)
-    assert costs.seconds(digest, LENSES_DRAFT) == 0.0
-    assert "left out, for want of any rate: units" in list(forecast([[FIRST], [digest]], LENSES_DRAFT, costs, 2))
+    derived = UnitRange("units", MODEL, "stem", 0, 32)
+    assert costs.seconds(derived, LENSES_DRAFT) == 0.0
+    assert "left out, for want of any rate: units" in list(forecast([[FIRST], [derived]], LENSES_DRAFT, costs, 2))
     known = Costs({**costs.rates, **of(UnitRange("units", MODEL, "head", 0, 1), 0.5)})
-    assert known.seconds(digest, LENSES_DRAFT) == 16.0
+    assert known.seconds(derived, LENSES_DRAFT) == 16.0
 
 
 def test_jobs_are_cut_so_that_none_takes_longer_than_a_worker_may_be_lost_for() -> None:

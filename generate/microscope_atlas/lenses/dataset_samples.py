@@ -1,6 +1,6 @@
 """Dataset samples: natural pictures that excite a unit, from its best down to those that leave it cold.
 
-A digest of `responses`, which knows which pictures and where: what the unit sees there is cut out of the picture. Sets
+Derived from `responses`, which knows which pictures and where: what the unit sees there is cut out of the picture. Sets
 that may not be passed on can be pointed at instead: number of the picture and box, without the image.
 """
 

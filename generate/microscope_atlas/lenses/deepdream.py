@@ -13,12 +13,12 @@ from typing import Annotated
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
-from microscope_atlas.lenses.frames import fill, squares
+from microscope_atlas.lenses.frames import fill_rows, squares
 from microscope_atlas.lenses.geometry import layer_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.pictures.sources import SOURCES
-from microscope_atlas.rendering.ascend import Ascent, ascend, span
+from microscope_atlas.rendering.ascend import Ascent, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.objectives import DeepDream as MeanSquare
 from microscope_atlas.structure import EACH_ONCE, Count, between, one_of
@@ -82,8 +82,8 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
     from_noise = starts[0] == NOISE
     ascent = recipe.ascent if from_noise else recipe.picture_ascent
     size = recipe.picture_size(subject.layer, subject.organism.input_size)
-    canvas_size = span(ascent, size)
-    begin = None if from_noise else squares(starts, canvas_size)
+    side = canvas_size(ascent, size)
+    begin = None if from_noise else squares(starts, side)
     rows: list[Row] = [{"start": start, "seed": seed(subject.key(), DeepDream.table.name, start)} for start in starts]
     *_, last = ascend(
         subject.activations(subject.layer.name),
@@ -92,8 +92,8 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
         ascent,
         size,
         subject.device,
-        batch=subject.least(recipe.batch),
-        stretch=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin),
+        min_batch=subject.least(recipe.batch),
+        make_canvas=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin),
     )
-    fill(rows, last, True, {**settings(recipe), "size": size, "canvas_size": canvas_size})
+    fill_rows(rows, last, True, {**settings(recipe), "size": size, "canvas_size": side})
     return rows

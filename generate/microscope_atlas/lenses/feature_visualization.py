@@ -26,12 +26,12 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.schema import METHODS
 from microscope_atlas.lenses import recipe as recipes
-from microscope_atlas.lenses.frames import fill, pixels, squares
+from microscope_atlas.lenses.frames import fill_rows, pixels, squares
 from microscope_atlas.lenses.geometry import shift, unit_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, SourceName, settings
 from microscope_atlas.rendering.ascend import Ascent, ascend
-from microscope_atlas.rendering.canvas import Stretch
+from microscope_atlas.rendering.canvas import CanvasMaker
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
 from microscope_atlas.rendering.transparent import Transparent
@@ -160,7 +160,7 @@ def _batch(
         return Direction(OBJECTIVES[objective](each), direction)
 
     ascent = replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most))
-    ascent, stretch, views = _approach(method, px, ascent, recipe)
+    ascent, make_canvas, views = _approach(method, px, ascent, recipe)
     ascended = asked(each.repeat_interleave(views))
     if len(variants) > 1:
         ascended = Diverse(ascended, len(variants), recipe.diversity_weight)
@@ -172,13 +172,13 @@ def _batch(
         px,
         subject.device,
         score=asked(each),
-        batch=subject.least(recipe.batch),
-        stretch=stretch,
+        min_batch=subject.least(recipe.batch),
+        make_canvas=make_canvas,
     )
     made = {**settings(recipe), "size": px, "shift": most, "target": node}
     silent = node == subject.layer.name and direction > 0  # behind a rectifier nothing is below zero
     agreement = _agreement(subject.activations(node), last.pictures, len(variants))
-    fill(rows, last, silent, made)
+    fill_rows(rows, last, silent, made)
     opacities = [None] * len(rows) if last.opacity is None else last.opacity
     for row, alike, opacity in zip(rows, agreement, opacities, strict=True):
         row["agreement"] = alike
@@ -186,12 +186,12 @@ def _batch(
     return rows
 
 
-def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe) -> tuple[Ascent, Stretch | None, int]:
+def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe) -> tuple[Ascent, CanvasMaker | None, int]:
     """How a method goes about it: the loop's settings, the canvas, and how many views of a picture make a step."""
     if method == "maco":
         maco = recipe.maco
-        stretch = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px), crops=maco.crops)
-        return replace(ascent, steps=maco.steps, learning_rate=maco.learning_rate), stretch, maco.crops.count
+        make_canvas = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px), crops=maco.crops)
+        return replace(ascent, steps=maco.steps, learning_rate=maco.learning_rate), make_canvas, maco.crops.count
     if method == "transparent":
         behind = recipe.background_std
         return ascent, partial(Transparent, std=ascent.spectrum_std, views=ascent.views, background_std=behind), 1

@@ -30,7 +30,7 @@ def squares(names: Sequence[str], size: int) -> Tensor:
     return torch.stack([square(source(name), size) for name in names])
 
 
-def fill(rows: Sequence[Row], frame: Frame, zero_is_dead: bool, recipe: Mapping[str, Any]) -> None:
+def fill_rows(rows: Sequence[Row], frame: Frame, zero_is_dead: bool, recipe: Mapping[str, Any]) -> None:
     """Put into each row how its picture was made, what is wrong with it and, where it is finite, it and its score."""
     found = flags(frame, zero_is_dead)
     for row, flag, picture, score in zip(rows, found, frame.pictures, frame.scores.tolist(), strict=True):

@@ -1,6 +1,6 @@
 """What a lens is: a technique that makes rows about a layer, or about each of its units.
 
-Some lenses look at the network. Others are digests: they look at rows that other lenses have made, and name them in
+Some lenses look at the network. Others are derived: they look at rows that other lenses have made, and name them in
 `reads`; an atlas makes those anew whenever what they were made from has changed.
 """
 
@@ -52,7 +52,7 @@ class Subject:
 
     @cached_property
     def graph(self) -> Network:
-        """The network; loaded when it is first asked for, which digests never do."""
+        """The network; loaded when it is first asked for, which derived lenses never do."""
         return self.load()
 
     def activations(self, node: str) -> Callable[[Tensor], Tensor]:

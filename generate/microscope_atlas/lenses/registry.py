@@ -51,7 +51,7 @@ def _own(name: str) -> Lens[Any]:
 
 
 def rounds(names: Iterable[str], tables: Mapping[str, Table] = TABLES) -> list[list[str]]:
-    """The digests among `names`, in rounds: each reads what the network's lenses and earlier rounds have made."""
+    """The derived lenses among `names`, in rounds: each reads what the network's and earlier rounds' have made."""
 
     def depth(name: str) -> int:
         return max((1 + depth(read) for read in tables[name].reads if read in tables), default=0)

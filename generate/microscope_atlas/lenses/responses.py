@@ -61,7 +61,7 @@ def _length(pictures: str, revision: str) -> int:
 
 
 @dataclass
-class Best:
+class TopK:
     """The best pictures of every unit so far, best first; of equally good ones the earlier."""
 
     most: int
@@ -78,12 +78,12 @@ class Best:
 
 
 @dataclass
-class Seen:
+class ResponseStatistics:
     """What a pass has gathered so far about all units of a layer, so that none depends on which are asked for."""
 
     wanted: frozenset[int]  # numbers of the pictures whose responses are kept
-    top: Best
-    scores: dict[tuple[str, int], Best]
+    top: TopK
+    scores: dict[tuple[str, int], TopK]
     num_pictures: int = 0
     num_positions: int = 0  # of a picture
     width: int | None = None  # positions in a row of the map; None: there is no map
@@ -115,7 +115,7 @@ class Seen:
 
 
 def _rows(subject: Subject, units: Sequence[int], recipe: Recipe) -> list[Row]:
-    seen = _look(subject, recipe)
+    seen = _accumulate(subject, recipe)
     maxima, places = (torch.cat(parts).numpy() for parts in (seen.maxima, seen.places))
     quantiles = np.quantile(maxima, PROBABILITIES, axis=0).astype(np.float32)
     top, found = seen.top.values[0].cpu().numpy(), seen.top.found[0].cpu().numpy()
@@ -183,14 +183,14 @@ def spaced(length: int, most: int) -> range | list[int]:
     return range(length) if length <= most else [at * length // most for at in range(most)]
 
 
-def _look(subject: Subject, recipe: Recipe) -> Seen:
+def _accumulate(subject: Subject, recipe: Recipe) -> ResponseStatistics:
     """Pass the set through the network, cut behind the layer."""
     pictures = picture_set(recipe.pictures, recipe.revision)
     layer, graph = subject.layer.name, subject.graph
     targets = {direction: graph.objective_node(layer, direction) for direction in (1, -1)}
     nodes = list(dict.fromkeys([layer, *targets.values()]))
     wanted = frozenset(spaced(len(pictures), recipe.max_responses))
-    seen = Seen(wanted, Best(recipe.top), {score: Best(recipe.top) for score in SCORES})
+    seen = ResponseStatistics(wanted, TopK(recipe.top), {score: TopK(recipe.top) for score in SCORES})
     for batch in pictures.batches(subject.organism.input_size, recipe.batch, subject.device):
         # a lone picture is paired with itself: alone it would be rounded in another way
         given = batch if len(batch) > 1 else batch.expand(2, -1, -1, -1)

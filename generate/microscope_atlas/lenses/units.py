@@ -36,7 +36,7 @@ THUMBNAIL = {"method": "fourier", "objective": "channel", "direction": 1, "varia
 
 @dataclass(frozen=True)
 class Recipe(recipes.Recipe):
-    """Settings of the digest."""
+    """Settings of units."""
 
     thumbnail: Annotated[int, between(8, 1024)] = 64  # px on a side
     quality: Annotated[int, between(1, 95)] = 75  # of the thumbnail's JPEG

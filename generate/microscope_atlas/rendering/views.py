@@ -35,7 +35,7 @@ def margin(views: Views, size: int) -> int:
     return 2 * math.ceil(beyond / 2)
 
 
-def draw(streams: Sequence[torch.Generator], steps: int, views: Views) -> Tensor:
+def draw_views(streams: Sequence[torch.Generator], steps: int, views: Views) -> Tensor:
     """Views for all steps of all canvases, each canvas from its own stream.
 
     Returns (steps, batch, 4): cosine and sine of the rotation over the scale, horizontal and vertical shift in px.
@@ -46,12 +46,12 @@ def draw(streams: Sequence[torch.Generator], steps: int, views: Views) -> Tensor
     return torch.stack([angle.cos() / scale, angle.sin() / scale, *(uniform[..., 2:] * views.shift).unbind(-1)], -1)
 
 
-def at(views: Tensor, step: Tensor) -> Tensor:
+def at_step(views: Tensor, step: Tensor) -> Tensor:
     """Of what was drawn for all steps, (steps, ...), that of one; `step` is on the device, and is not waited for."""
     return views.index_select(0, step.reshape(1))[0]
 
 
-def look(canvas: Tensor, view: Tensor, size: int) -> Tensor:
+def sample_views(canvas: Tensor, view: Tensor, size: int) -> Tensor:
     """Views (batch, 4) of canvases (batch, 3, h, w): (batch, 3, size, size), bilinear, mirrored past the border.
 
     Each canvas meets only its own view. The grid is written out by element: a matrix product would round differently

@@ -76,7 +76,7 @@ class Costs:
     def _ratio(self, name: str, lenses: Lenses) -> float:
         """Seconds for an operation of a lens: the median of what is known of it, else of all that look at a network.
 
-        0 for a digest of which no rate is known, while others are.
+        0 for a derived lens of which no rate is known, while others are.
         """
         alike = {name} if lenses[name].lens.reads or any(of == name for of, _, _ in self.rates) else _looking(lenses)
         known = [
@@ -92,7 +92,7 @@ def _looking(lenses: Lenses) -> set[str]:
 
 
 def arithmetic(name: str, model: str, layer: str, lenses: Lenses) -> float:
-    """Floating-point operations for a unit of a layer: see Lens.flops. Digests look at no network: all alike."""
+    """Floating-point operations for a unit of a layer: see Lens.flops. Derived lenses look at no network: all alike."""
     one, known = lenses[name].lens, organism(model)
     return 1.0 if one.reads else one.flops(known, known.layer(layer), lenses[name].recipe)
 

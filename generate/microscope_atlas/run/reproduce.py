@@ -119,7 +119,7 @@ def _rows(storage: Storage, units: UnitRange, table: Table, key: Key) -> list[di
 
 
 def _job(manifest: Manifest, known: Lens[Any], units: UnitRange, row: Mapping[str, Any]) -> Job:
-    """What made a row, from what the row says; of a digest, from what the atlas holds."""
+    """What made a row, from what the row says; of a derived lens, from what the atlas holds."""
     try:
         made, stated = json.loads(row["recipe"]), manifest.lenses[known.name]
         recipe = known.restored({name: made[name] for name in stated})  # a row says more, such as its size

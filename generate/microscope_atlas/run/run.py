@@ -88,12 +88,13 @@ def render(
 ) -> Outcome:
     """Render what is missing of `requests`, through the lenses and recipes in `recipes`, into the atlas at `storage`.
 
-    Digests that the atlas holds and that read what was made are made anew. `listen` is called with what there is to do
-    for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where it is given:
-    the recipe in the atlas stays, and the rows say what they were made with. Jobs that `costs` takes for long begin
-    first, and have fewer than `units_per_shard` units where those would take too long. Raises SettingsDiffer, before
-    anything is written, where the atlas has other recipes or weights; AtlasBusy where another run writes to it;
-    AtlasUnwritable at once where its disk refuses; RenderFailed at the end where a shard failed.
+    Rows of derived lenses that the atlas holds are made anew where what they read was. `listen` is called with what
+    there is to do for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where
+    it is given: the recipe in the atlas stays, and the rows say what they were made with. Jobs that `costs` takes for
+    long begin first, and have fewer than `units_per_shard` units where those would take too long. Raises SettingsDiffer
+    or LensFailed, before anything is written, where the atlas has other recipes or weights, or needs a lens from outside
+    that is not named; AtlasBusy where another run writes to it; AtlasUnwritable at once where its disk refuses;
+    RenderFailed at the end where a shard failed.
     """
     manifest = manifest_or_new(storage)
     _refuse_other_settings(storage, manifest, requests, recipes)
@@ -111,7 +112,7 @@ def render(
         for names in rounds(manifest.lenses, manifest.every_table):
             _refuse_unreadable(manifest, names)
             present -= _forget_outdated(storage, manifest, names)
-            jobs = _digests(manifest, names, lenses, units_per_shard, costs)
+            jobs = _derived(manifest, names, lenses, units_per_shard, costs)
             failures += _make(jobs, storage, manifest, engine, listen)
         images.update(storage, manifest)
         _cover(storage, manifest)
@@ -227,7 +228,7 @@ def _same_columns(a: Table, b: Table) -> bool:
 
 
 def _refuse_unreadable(manifest: Manifest, names: Sequence[str]) -> None:
-    """SettingsDiffer for digests whose settings this version cannot read, before any of their rows go."""
+    """SettingsDiffer for derived lenses whose settings this version cannot read, before any of their rows go."""
     for name in names:
         if name in LENSES:
             try:
@@ -289,7 +290,7 @@ def _note_finished(storage: WritableStorage, manifest: Manifest) -> None:
 
 
 def _forget_outdated(storage: WritableStorage, manifest: Manifest, names: Sequence[str]) -> int:
-    """Remove what these digests made from other shards than are there now; returns how many rows went."""
+    """Remove what these derived lenses made from other shards than are there now; returns how many rows went."""
     made = [shard for shard in manifest.shards.values() if shard.units.lens in names]
     outdated = [shard for shard in made if not manifest.expects(shard)]
     for shard in outdated:
@@ -350,8 +351,8 @@ def _jobs(
     return longest_first(jobs, lambda job: job.units, lenses, costs)
 
 
-def _digests(manifest: Manifest, names: Sequence[str], lenses: Lenses, units_per_shard: int, costs: Costs) -> list[Job]:
-    """What is missing of these digests: of all that are planned, because each may read what another request made."""
+def _derived(manifest: Manifest, names: Sequence[str], lenses: Lenses, units_per_shard: int, costs: Costs) -> list[Job]:
+    """What is missing of derived lenses: of all that are planned, because each may read what another request made."""
     present = [shard.units for shard in manifest.shards.values()]
     planned = [run for name in names for run in manifest.planned if run.lens == name]
     jobs = [_job(manifest, lenses, run) for run in cut(planned, present, lenses, costs, units_per_shard)]
@@ -359,7 +360,7 @@ def _digests(manifest: Manifest, names: Sequence[str], lenses: Lenses, units_per
 
 
 def _job(manifest: Manifest, lenses: Lenses, run: UnitRange) -> Job:
-    """A shard to make, on trained weights; a digest never looks at the network, so any kind will do."""
+    """A shard to make, on trained weights; a derived lens never looks at the network, so any kind will do."""
     maker, recipe = lenses[run.lens]
     return Job(
         run,
