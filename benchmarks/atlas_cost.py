@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from benchmarks.ours import LENS, changed, few, settings
-from benchmarks.rates import Rate, Rates, arithmetic, digested, interpolated, measured, parts, ready
+from benchmarks.ours import LENS, few, settings
+from benchmarks.rates import Rate, Rates, arithmetic, digested, interpolated, measured, ready
 from benchmarks.workers import Workers
 from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.lenses.lens import QUALITIES
+from microscope_atlas.lenses.recipe import QUALITIES, changed
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import CATALOG, organism
 from microscope_atlas.run.engines.local import num_cores
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, recipe in recipes.items():
             here = found[name].get(place, {})
             seconds = _seconds(name, recipe, layer, found[name], flop[name][place], here)
-            missing = [part for part in parts(name, recipe) if part.name not in here]
+            missing = [part for part in lens(name).parts(recipe) if part.name not in here]
             how = "interpolated" if not here else "in part measured" if missing else "measured"
             rates.append(_rate(name, place, layer, seconds, how))
         for name, each in digests.items():
@@ -140,7 +140,7 @@ def _seconds(
 ) -> float:
     """Of a layer through a lens, whole."""
     total = 0.0
-    for part in parts(name, recipe):
+    for part in lens(name).parts(recipe):
         known = [rates[part.name] for rates in found.values() if part.name in rates]
         rate = here.get(part.name) or interpolated(known, flop)
         total += part.pictures * (part.steps * rate.step + rate.picture)

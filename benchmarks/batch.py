@@ -21,7 +21,7 @@ import torch
 from benchmarks import report
 from benchmarks.ours import settings
 from benchmarks.throughput import case, each_layer, measured
-from microscope_atlas.lenses.lens import QUALITIES
+from microscope_atlas.lenses.recipe import QUALITIES
 from microscope_atlas.run.engines.local import num_cores
 
 PLACES = ("efficientnet_lite0/blocks_2", "inceptionv1/mixed3a", "inceptionv1/mixed4c")

@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.ours import Case, first
 from benchmarks.throughput import each_layer
 from benchmarks.workers import Workers
-from microscope_atlas.lenses.feature_visualization import shift, size, target
+from microscope_atlas.lenses.geometry import shift, unit_size
 from microscope_atlas.lenses.lens import seed
 from microscope_atlas.rendering.ascend import ascend
 from microscope_atlas.rendering.objectives import Channel
@@ -85,8 +85,8 @@ def _ready(case: Case, steps: int) -> Any:
     """Load the network; units that are given then are rendered, and their scores at every step told."""
     keep_freed_memory()
     subject, recipe = case.subject, case.recipe
-    node = target(subject.graph, case.layer, direction=1)
-    px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+    node = subject.graph.objective_node(case.layer, direction=1)
+    px = unit_size(subject.layer, subject.organism.input_size, recipe.max_size)
     views = replace(recipe.ascent.views, shift=shift(subject.layer, recipe.ascent.views.shift))
     ascent = replace(recipe.ascent, steps=steps, views=views)
 

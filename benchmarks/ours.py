@@ -3,15 +3,16 @@
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from benchmarks.workers import peak_memory
-from microscope_atlas.errors import unknown
-from microscope_atlas.lenses.feature_visualization import at_once, size
-from microscope_atlas.lenses.lens import Quality, Row, Subject
+from microscope_atlas.lenses.feature_visualization import at_once
+from microscope_atlas.lenses.geometry import unit_size
+from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.lenses.recipe import Quality, changed
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
@@ -40,7 +41,7 @@ class Case:
     device: str = "cpu"
     kind: weights.WeightsKind = "random"
     quality: Quality = "standard"
-    changes: Mapping[str, Any] = field(default_factory=dict)  # to the recipe, by path: see `changed`
+    changes: Mapping[str, Any] = field(default_factory=dict)  # to the recipe, by path: see recipe.changed
     size: int | None = None  # px on a side; None: what the recipe has, by the layer's receptive field
     load: Load = loaded
 
@@ -53,7 +54,7 @@ class Case:
     def batch(self) -> int:
         """How many of its pictures are made at once: no more than units in a shard."""
         known, recipe = self.subject, self.recipe
-        px = size(known.layer, known.organism.input_size, recipe.max_size)
+        px = unit_size(known.layer, known.organism.input_size, recipe.max_size)
         return min(at_once(recipe, px), units_per_shard(known.device.type))
 
     @property
@@ -96,19 +97,6 @@ def rendered(subject: Subject, units: Sequence[int], recipe: Any) -> list[Row]:
     if subject.device.type == "cuda":
         torch.cuda.synchronize()
     return rows
-
-
-def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
-    """A recipe with other settings, each named by its path: `{"ascent.steps": 64}`; UnknownName where there is none."""
-    for path, value in changes.items():
-        name, _, rest = path.partition(".")
-        known = [field.name for field in fields(recipe)]
-        if name not in known:
-            raise unknown("setting", path, type(recipe).__name__, known)
-        inner = getattr(recipe, name)
-        assert not rest or is_dataclass(inner), f"{name} has no settings of its own; {path} asks for one"
-        recipe = replace(recipe, **{name: changed(inner, {rest: value}) if rest else value})
-    return recipe
 
 
 def settings(text: str) -> dict[str, Any]:

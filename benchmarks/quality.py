@@ -24,12 +24,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import peers, report
-from benchmarks.ours import Case, changed, rendered, settings
+from benchmarks.ours import Case, rendered, settings
 from benchmarks.throughput import each_layer
 from benchmarks.workers import Workers
 from microscope_atlas.errors import ExtraMissing
-from microscope_atlas.lenses.feature_visualization import size, target
-from microscope_atlas.lenses.lens import QUALITIES
+from microscope_atlas.lenses.geometry import unit_size
+from microscope_atlas.lenses.recipe import QUALITIES, changed
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.rendering.objectives import Channel
 from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
@@ -139,8 +139,8 @@ def _ready(case: Case, variants: Mapping[str, Mapping[str, Any]]) -> Callable[[T
     """Load the network; what is given then renders and judges."""
     keep_freed_memory()
     subject = case.subject
-    node = target(subject.graph, case.layer, direction=1)
-    px = size(subject.layer, subject.organism.input_size, case.recipe.max_size)
+    node = subject.graph.objective_node(case.layer, direction=1)
+    px = unit_size(subject.layer, subject.organism.input_size, case.recipe.max_size)
 
     def judged(unit: int, picture: Tensor) -> float:
         shown = (picture.permute(2, 0, 1) / 255).expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)

@@ -5,29 +5,24 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from benchmarks.ours import LENS, changed
+from benchmarks.ours import LENS
 from benchmarks.workers import Workers
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.atlas.schema import METHODS
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.lenses import deepdream
-from microscope_atlas.lenses.feature_visualization import size
-from microscope_atlas.lenses.frames import layer_size
-from microscope_atlas.lenses.lens import Quality
+from microscope_atlas.lenses.recipe import Quality, changed
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
-from microscope_atlas.models.networks.flops import flops
-from microscope_atlas.models.networks.network import Network
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.engine import Event
 from microscope_atlas.run.engines.local import LocalEngine, keep_freed_memory
@@ -35,18 +30,8 @@ from microscope_atlas.run.plan import Job
 from microscope_atlas.run.shard import rows
 
 STEPS = ("ascent.steps", "picture_ascent.steps", "maco.steps")  # of recipes: where they say how long they ascend
-STIMULI = 32  # of synthetic tuning that count as a step: a batch of its recipe
 PASS = "pass"
 WHOLE = (PASS, "stimuli")  # parts that are done for all units of a layer at once
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a lens does alike for all layers: pictures that ascend, or a pass over a layer."""
-
-    name: str
-    pictures: int  # of a unit, or of a layer where the lens is about layers; of a pass 1
-    steps: int  # of each; of a pass 0; of stimuli batches
 
 
 @dataclass(frozen=True)
@@ -59,32 +44,6 @@ class Rate:
 
 
 Rates = dict[str, Rate]  # by the name of the part
-
-
-def parts(name: str, recipe: Any) -> list[Part]:
-    """What a lens does with a recipe."""
-    if name == "feature_visualization":
-        steps = {"maco": recipe.maco.steps}
-        found = {method: (len(METHODS[method]), steps.get(method, recipe.ascent.steps)) for method in recipe.methods}
-        if recipe.variants and "fourier" in recipe.methods:
-            found["variants"] = (recipe.variants, recipe.ascent.steps)
-    elif name == "deepdream":
-        found = {"noise": (1, recipe.ascent.steps)}
-        if len(recipe.starts) > 1:
-            found["pictures"] = (len(recipe.starts) - 1, recipe.picture_ascent.steps)
-    elif name == "caricature":
-        found = {"sources": (len(recipe.sources), recipe.ascent.steps)}
-    elif name == "synthetic_tuning":
-        found = {"stimuli": (1, -(-stimuli(recipe) // STIMULI))}
-    else:
-        found = {PASS: (1, 0)}
-    return [Part(part, *counts) for part, counts in found.items()]
-
-
-def stimuli(recipe: Any) -> int:
-    """Of synthetic tuning, how many pictures a layer is shown."""
-    gratings = recipe.orientations * recipe.frequencies * recipe.phases
-    return int(gratings + recipe.directions * recipe.curvatures * recipe.offsets + recipe.hues * recipe.lightnesses)
 
 
 def part_of(row: Mapping[str, Any]) -> str:
@@ -101,33 +60,17 @@ def shortened(recipe: Any, steps: int) -> Any:
     known = {field.name for field in fields(recipe)}
     if "hues" in known:  # one grating and one curve, and the rest colours
         few = dict.fromkeys(("orientations", "frequencies", "phases", "directions", "curvatures", "offsets"), 1)
-        return replace(recipe, **few, lightnesses=1, hues=STIMULI * steps - 2)
+        return replace(recipe, **few, lightnesses=1, hues=recipe.batch * steps - 3)
     asked = {path: steps for path in STEPS if path.split(".")[0] in known}
     redirected = {path.replace("steps", "redirect_steps"): 1 for path in asked if "ascent" in path}  # as most are not
     return changed(recipe, {**asked, **redirected})
 
 
-def arithmetic(lens_name: str, recipe: Any, model: str, layer: Layer) -> float:
-    """FLOP that the cost of a layer is taken to grow with: of a picture; of connections, of a kernel for each unit."""
-    px = organism(model).input_size
-    most = getattr(recipe, "max_size", None)
-    if lens_name in ("feature_visualization", "synthetic_tuning"):
-        px = size(layer, px, most)
-    elif lens_name in ("deepdream", "caricature"):
-        px = layer_size(layer, px, most)
-    found = float(_flops(model, layer.name, px))
-    return found * layer.units if lens_name == "connections" else found
-
-
-@cache
-def _flops(model: str, layer: str, px: int) -> int:
-    return flops(_blank(model), layer, px)
-
-
-@cache
-def _blank(model: str) -> Network:
-    with torch.device("meta"):
-        return organism(model).build()
+def arithmetic(name: str, recipe: Any, model: str, layer: Layer) -> float:
+    """FLOP that the cost of a layer is taken to grow with: of a picture; of a pass, of all of it."""
+    one = lens(name)
+    flop = one.flops(organism(model), layer, recipe) * (1 if one.level == "unit" and one.divisible else layer.units)
+    return flop / sum(part.pictures * max(1, part.steps) for part in one.parts(recipe))
 
 
 def measured(
@@ -139,7 +82,7 @@ def measured(
     number is given; all, where the lens makes them in one pass.
     """
     count = min(units or recipe.batch, layer.units) if lens(name).divisible else layer.units
-    known = parts(name, recipe)
+    known = lens(name).parts(recipe)
 
     def seconds(recipe: Any) -> dict[str, float]:
         _, answers = us.together((UnitRange(name, model, layer.name, 0, count), recipe))

@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.ours import LENS, changed
+from benchmarks.ours import LENS
 from benchmarks.workers import Workers, peak_memory
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.atlas.units import UnitRange
+from microscope_atlas.lenses.recipe import changed
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.run import run

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from benchmarks.ours import LENS, Case, Render, changed, few, first, prepare, settings
+from benchmarks.ours import LENS, Case, Render, few, first, prepare, settings
 from benchmarks.runs import overhead, scaled
 from benchmarks.workers import Workers
-from microscope_atlas.lenses.lens import QUALITIES
+from microscope_atlas.lenses.recipe import QUALITIES, changed
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.flops import flops

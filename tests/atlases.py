@@ -1,7 +1,6 @@
 """Small atlases of a real network, quickly made: to be looked at, continued and damaged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,13 @@ from microscope_atlas.lenses.feature_visualization import Recipe
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
-from microscope_atlas.pictures.sets import with_pictures
 from microscope_atlas.publish.card import render_card
-from microscope_atlas.rendering.ascend import Ascent
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.engine import Engine
 from microscope_atlas.run.engines.local import LocalEngine
 
 MODEL, LAYER, LENS = "efficientnet_lite0", "stem", "feature_visualization"
-RECIPE = Recipe(Ascent(steps=2), max_size=32, variants=0, batch=16)
+RECIPE: Recipe = lens(LENS).quick()
 IMAGES = 4  # of a unit, with this recipe
 PICTURES = Path(__file__).parent / "pictures" / "few"
 HERE = LocalEngine(torch.device("cpu"))
@@ -54,18 +51,7 @@ def render(
 
 def quick(name: str) -> Any:
     """A lens' settings, as quick as they can be; natural pictures are those that the tests keep."""
-    recipe = lens(name).recipe("draft")
-    known = {field.name for field in fields(recipe)}
-    if {"pictures", "revision"} <= known:
-        recipe = with_pictures(recipe, str(PICTURES))
-    few = {
-        "ascent": Ascent(steps=2),
-        "max_size": 32,
-        **dict.fromkeys(("sources",), ("cat",)),
-        **dict.fromkeys(("orientations", "frequencies", "phases", "directions", "curvatures", "offsets", "hues"), 2),
-        "lightnesses": 2,
-    }
-    return RECIPE if name == LENS else replace(recipe, **{name: few[name] for name in few.keys() & known})
+    return lens(name).quick().with_pictures(str(PICTURES))
 
 
 def render_every(root: Path, layers: Mapping[str, range]) -> run.Outcome:

@@ -51,6 +51,14 @@ def test_module_is_the_command_line() -> None:
         (["--engine", "loca"], "local"),
         (["--quality", "standart"], "standard"),
         (["--method", "mako"], "maco"),
+        (["--lens", "deepdream", "--method", "maco"], "'feature_visualization' is not among the lenses asked for"),
+        (["--set", "feature_visualization.ascent.step=3"], "nearest: ascent.steps"),
+        (["--set", "feature_visualization.ascent.steps=0"], "is 0, expected a whole number, 1 or more"),
+        (["--set", "feature_visualization.ascent.steps=many"], "is 'many', expected a whole number, 1 or more"),
+        (["--set", "feature_visualization.ascent=3"], "name one: ascent.steps"),
+        (["--set", "feature_visualisation.batch=3"], "nearest: feature_visualization"),
+        (["--set", "deepdream.starts=noise,tempel"], "starts[1] is 'tempel', expected text, one of noise"),
+        (["--set", "batch"], "expected LENS.PATH=VALUE"),
         (["--device", "cud"], "best there is: cpu"),
         (["--device", "meta"], "best there is: cpu"),
         (["--workers", "0"], "workers"),
@@ -96,6 +104,21 @@ def test_render_says_what_it_made(commands: Commands, tmp_path: Path) -> None:
     one = ["--model", MODEL, "--layer", LAYER, "--lens", LENS, "--device", "cpu", "--workers", "1"]
     assert "4 rows made, 0 were there" in commands("render", tmp_path / "atlas", *one, "--units", "3").out
     assert "4 rows made, 4 were there" in commands("render", tmp_path / "atlas", *one, "--units", "2:4").out
+
+
+def test_any_setting_can_be_set_and_short_spellings_are_the_same(commands: Commands, tmp_path: Path) -> None:
+    one = ["--model", MODEL, "--layer", LAYER, "--units", "0:1", "--device", "cpu", "--lens", LENS]
+    spelled = [
+        f"--set={LENS}.{change}" for change in ("ascent.precision=bfloat16", "batch_pixels=5000", "methods=maco")
+    ]
+    other = [f"--set={LENS}.maco.crops.noise=0", f"--set={LENS}.max_size=none"]
+    ended = commands("render", tmp_path / "atlas", *one, *spelled, *other)
+    assert ended.status == 0, ended.err
+    recipe = json.loads((tmp_path / "atlas" / "atlas.json").read_text())["lenses"][LENS]
+    assert (recipe["maco"]["crops"]["noise"], recipe["max_size"]) == (0.0, None)
+    short = ["--precision", "bfloat16", "--batch-pixels", "5000", "--method", "maco"]
+    again = commands("render", tmp_path / "atlas", *one, *short, *other)
+    assert "0 rows made, 1 were there" in again.out
 
 
 def test_precision_asked_for_is_in_the_rows(commands: Commands, tmp_path: Path) -> None:

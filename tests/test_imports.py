@@ -17,19 +17,30 @@ ALLOWED = {
     "errors": set(),
     "stopping": set(),
     "rectifiers": set(),
+    "structure": {"errors"},
     "keys": {"errors"},
     "hub": {"errors"},
     "pictures": {"errors"},
-    "rendering": {"rectifiers"},
-    "atlas": {"errors", "keys", "hub", "pictures"},
-    "models": {"errors", "keys", "hub", "atlas", "pictures", "rectifiers"},
+    "rendering": {"rectifiers", "structure"},
+    "atlas": {"errors", "keys", "hub", "pictures", "structure"},
+    "models": {"errors", "keys", "hub", "atlas", "pictures", "rectifiers", "structure"},
     "publish": {"errors", "keys", "hub", "atlas", "pictures"},
-    "lenses": {"errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers"},
+    "lenses": {"errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers", "structure"},
     "run": {"errors", "keys", "stopping", "hub", "atlas", "pictures", "models", "lenses", "publish"},
     "console": {"errors", "atlas", "hub", "lenses", "run"},
     "face": {"errors", "keys", "atlas", "pictures", "models", "rendering", "lenses", "run"},
 }
-TORCHLESS = ("atlas", "hub", "publish", "keys", "errors", "stopping", "pictures.decoder", "pictures.sources")
+TORCHLESS = (
+    "atlas",
+    "hub",
+    "publish",
+    "keys",
+    "errors",
+    "stopping",
+    "structure",
+    "pictures.decoder",
+    "pictures.sources",
+)
 
 
 def imports(path: Path) -> set[str]:

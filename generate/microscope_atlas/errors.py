@@ -3,9 +3,11 @@
     AtlasError
     ├── InvalidKey        a key, range or version that cannot be parsed
     ├── UnknownName       no such model, layer, unit, lens, quality
+    ├── InvalidSetting    a setting that a lens does not have, or a value that it cannot have
     ├── WrongLevel        a lens that is pointed at a layer and looks at units, or the reverse
     ├── ExtraMissing      a library that comes with an extra of this package is not installed
     ├── NetworkFailed     a network from outside that cannot be imported, built or read
+    ├── LensFailed        a lens from outside that cannot be imported, or whose rows are not those of its table
     ├── WeightsError      weights that cannot be had, read or fitted to a network
     ├── PicturesFailed    pictures that cannot be found or read, or are not the ones expected
     ├── SettingsDiffer    an atlas that was rendered with other settings
@@ -13,7 +15,7 @@
     ├── AtlasDamaged      a file of the atlas that is not what it should be
     ├── AtlasUnwritable   the atlas' disk is full, read-only, or refuses in another way
     ├── OutOfMemory       a shard that the memory is too small for, however few pictures are made at once
-    ├── NotRendered       rows that a digest is made from are not in the atlas
+    ├── NotRendered       rows that a derived lens is made from are not in the atlas
     ├── RenderFailed      one or more shards failed; the others are there
     ├── StorageFailed     storage with a URL that refuses, or does not answer
     ├── ClusterFailed     a Ray cluster that cannot be joined, or has no room for a task
@@ -22,7 +24,7 @@
     └── VersionTaken      a version that was published with other content
 
 A message says what, which value, what was expected, and what to do. The command line prints it as it is: exit status 2
-for the first three, SettingsDiffer and VersionTaken, which are the caller's to mend, 1 for the rest.
+for the first four, SettingsDiffer and VersionTaken, which are the caller's to mend, 1 for the rest.
 """
 
 from collections.abc import Iterable
@@ -47,6 +49,12 @@ class UnknownName(AtlasError):
     exit_status = 2
 
 
+class InvalidSetting(AtlasError):
+    """A setting that a lens does not have, or a value that it cannot have."""
+
+    exit_status = 2
+
+
 class WrongLevel(AtlasError):
     """A lens that is pointed at a layer and looks at units, or the reverse."""
 
@@ -59,6 +67,10 @@ class ExtraMissing(AtlasError):
 
 class NetworkFailed(AtlasError):
     """A network from outside that cannot be imported, built or read."""
+
+
+class LensFailed(AtlasError):
+    """A lens from outside that cannot be imported, or whose rows are not those of its table."""
 
 
 class WeightsError(AtlasError):
@@ -92,7 +104,7 @@ class OutOfMemory(AtlasError):
 
 
 class NotRendered(AtlasError):
-    """Rows that a digest is made from are not in the atlas: to be rendered first."""
+    """Rows that a derived lens is made from are not in the atlas: to be rendered first."""
 
 
 class RenderFailed(AtlasError):
@@ -123,6 +135,10 @@ class VersionTaken(AtlasError):
 
 def unknown(kind: str, name: str, where: str, known: Iterable[str]) -> UnknownName:
     """`layer 'conv5_9' is not in vgg19_caffe; nearest: conv5_4, conv5_3`, ready to raise."""
+    return UnknownName(f"{kind} {name!r} is not in {where}; nearest: {nearest(name, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Up to three of the names that are known, those most like `name`, in words."""
     names = list(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
-    return UnknownName(f"{kind} {name!r} is not in {where}; nearest: {', '.join(near)}")
+    return ", ".join(get_close_matches(name, names, n=3, cutoff=0.4) or names[:3])

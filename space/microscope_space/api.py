@@ -19,7 +19,7 @@ from microscope_atlas.keys import Key, parse_key
 from microscope_space import routes
 from microscope_space.html import links, text
 from microscope_space.pages import card, search
-from microscope_space.pages.unit import PER_UNIT
+from microscope_space.pages.unit import per_unit
 
 FOREVER = "public, max-age=31536000, immutable"
 NOSNIFF = {"X-Content-Type-Options": "nosniff"}  # what a browser is to take a picture for, we say
@@ -84,7 +84,7 @@ def of_unit(atlas: Atlas, model: str, layer: str, unit: int) -> dict[str, Any]:
             str(each) for each in routes.nearest(atlas, {"model": model, "layer": layer, "unit": str(unit)})
         )
         raise UnknownName(f"{key} is not in this atlas; nearest: {near}")
-    rows = {table: atlas.rows(table, model, layer, key.unit) for table in PER_UNIT}
+    rows = {table: atlas.rows(table, model, layer, key.unit) for table in per_unit(atlas)}
     return {**_about(atlas, key), **rows}
 
 
@@ -96,7 +96,8 @@ def of_layer(atlas: Atlas, model: str, layer: str) -> dict[str, Any]:
     units = [
         {name: value for name, value in row.items() if name not in dropped} for row in atlas.rows("units", model, layer)
     ]
-    whole = {table: atlas.rows(table, model, layer) for table in ("deepdream", "caricature")}
+    outside = [name for name, table in atlas.outside.items() if table.level == "layer"]
+    whole = {table: atlas.rows(table, model, layer) for table in ("deepdream", "caricature", *outside)}
     return {**_about(atlas, key), "num_units": total, "units": units, **whole}
 
 
@@ -114,7 +115,7 @@ def plain(atlas: Atlas) -> list[Route]:
     def picture(request: Request) -> Response:
         asked = {name: request.query_params.get(name, "") for name in ("table", "model", "name", "column")}
         try:
-            if asked["table"] not in TABLES:
+            if asked["table"] not in TABLES and asked["table"] not in atlas.outside:
                 raise UnknownName(f"there is no table {asked['table']!r}")
             now = atlas.latest()
             content = now.image(**asked)

@@ -7,14 +7,16 @@ import torch
 from benchmarks import atlas_cost, early_stop, report
 from benchmarks.atlas_cost import _shares
 from benchmarks.batch import proposed, proposed_pixels
-from benchmarks.ours import changed, first, settings
+from benchmarks.ours import first, settings
 from benchmarks.peers import LUCENT_NORM, MODEL, lucent_inceptionv1, with_lucents_norms
 from benchmarks.quality import compared, spaced
-from benchmarks.rates import Rate, arithmetic, interpolated, parts, shortened, stimuli
+from benchmarks.rates import Rate, arithmetic, interpolated, shortened
 from benchmarks.vs_lucent import averaged
-from microscope_atlas.errors import UnknownName
-from microscope_atlas.lenses.lens import settings as plain
+from microscope_atlas.errors import InvalidSetting
+from microscope_atlas.lenses.recipe import changed
+from microscope_atlas.lenses.recipe import settings as plain
 from microscope_atlas.lenses.registry import lens
+from microscope_atlas.lenses.synthetic_tuning import stimuli
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.flops import flops
@@ -28,7 +30,7 @@ def test_settings_are_changed_by_path() -> None:
     assert (recipe.ascent.steps, recipe.batch, recipe.methods) == (7, 3, ("maco",))
     assert recipe.ascent.views == RECIPE.ascent.views
     assert settings("a.b=bfloat16") == {"a.b": "bfloat16"}
-    with pytest.raises(UnknownName, match="ascent"):
+    with pytest.raises(InvalidSetting, match="ascent"):
         changed(RECIPE, {"ascend.steps": 7})
     with pytest.raises(ValueError, match="PATH=VALUE"):
         settings("steps")
@@ -54,7 +56,7 @@ def test_shares_halve_what_is_between() -> None:
 @pytest.mark.parametrize("name", ["feature_visualization", "deepdream", "caricature"])
 def test_parts_are_all_pictures_that_the_lens_makes(name: str, quality: str) -> None:
     recipe = lens(name).recipe(quality)  # type: ignore[arg-type]
-    assert sum(part.pictures for part in parts(name, recipe)) == lens(name).count(plain(recipe))
+    assert sum(part.pictures for part in lens(name).parts(recipe)) == lens(name).count(plain(recipe))
 
 
 def test_shortened_recipes_ascend_so_many_steps() -> None:

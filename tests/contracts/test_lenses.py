@@ -17,7 +17,8 @@ from microscope_atlas.atlas.manifest import Shard, read_manifest
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import WrongLevel
 from microscope_atlas.keys import Key
-from microscope_atlas.lenses.lens import QUALITIES, refuse_level, restored, settings
+from microscope_atlas.lenses.lens import refuse_level
+from microscope_atlas.lenses.recipe import QUALITIES, settings
 from microscope_atlas.lenses.registry import LENSES, rounds
 from microscope_atlas.publish.check import check
 from microscope_atlas.rendering import ascend
@@ -59,8 +60,8 @@ def test_lens_is_named_after_its_table_which_is_about_what_it_looks_at(name: str
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_digest_reads_lenses_above_it_and_of_earlier_rounds(name: str) -> None:
-    round_of = {digest: i for i, digests in enumerate(rounds(NAMES)) for digest in digests}
+def test_derived_lens_reads_lenses_above_it_and_of_earlier_rounds(name: str) -> None:
+    round_of = {derived: i for i, some in enumerate(rounds(NAMES)) for derived in some}
     assert (name in round_of) == bool(LENSES[name].reads)
     for read in LENSES[name].reads:
         assert NAMES.index(read) < NAMES.index(name)
@@ -74,7 +75,7 @@ def test_recipe_is_frozen_and_comes_back_from_json(name: str, quality: Any) -> N
     assert is_dataclass(recipe)
     with pytest.raises(FrozenInstanceError):
         setattr(recipe, fields(recipe)[0].name, None)
-    again = restored(LENSES[name].recipe("draft"), json.loads(json.dumps(settings(recipe))))
+    again = LENSES[name].restored(json.loads(json.dumps(settings(recipe))))
     assert again == recipe
 
 
@@ -176,8 +177,8 @@ def test_nan_is_flagged_and_never_a_picture(name: str, tmp_path: Path, monkeypat
     assert list(check(Folder(tmp_path))) == []
 
 
-def test_digests_follow_what_they_are_made_from(every: Path, tmp_path: Path) -> None:
-    """More units through one lens alone: every digest that read its rows is made anew, all others stay."""
+def test_derived_lenses_follow_what_they_are_made_from(every: Path, tmp_path: Path) -> None:
+    """More units through one lens alone: every derived lens that read its rows is made anew, all others stay."""
     root = Path(shutil.copytree(every, tmp_path / "atlas"))
     before = {shard.path: shard.id for shard in read_manifest(Folder(root)).shards.values()}
     name = "feature_visualization"

@@ -14,7 +14,7 @@ from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import parse_key, parse_units
-from microscope_atlas.lenses.lens import restored, settings
+from microscope_atlas.lenses.recipe import restored, settings
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.sets import picture_set
@@ -82,11 +82,12 @@ def test_recipes(cases: int) -> None:
         name, plain = chosen
         like = lens(name).recipe("draft")
         try:
-            made = restored(like, plain)
+            made = restored(type(like), plain)
         except ValueError:
             return
         assert type(made) is type(like)
         assert settings(made).keys() == settings(like).keys()
+        assert restored(type(like), settings(made)) == made
 
     generated.each(choices, cases, one)
 

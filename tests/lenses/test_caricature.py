@@ -9,12 +9,13 @@ from torch import Tensor
 
 from microscope_atlas.lenses.caricature import RECIPES, Caricature, Recipe, caricatures
 from microscope_atlas.lenses.frames import GENTLE, square
-from microscope_atlas.lenses.lens import Row, Subject, restored, seed, settings
+from microscope_atlas.lenses.lens import Row, Subject, seed
+from microscope_atlas.lenses.recipe import restored, settings
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.sources import SOURCES, source
 from microscope_atlas.rendering import ascend as loop
-from microscope_atlas.rendering.ascend import Ascent, Frame, span
+from microscope_atlas.rendering.ascend import Ascent, Frame, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.colour import DARKEST
 from microscope_atlas.rendering.objectives import cosine
@@ -44,7 +45,7 @@ def rows(layer: str = "mixed", recipe: Recipe = QUICK, graph: Graph = GRAPH) -> 
 
 
 def squares(*names: str, recipe: Recipe = QUICK) -> Tensor:
-    return torch.stack([square(source(name), span(recipe.ascent, SIZE)) for name in names])
+    return torch.stack([square(source(name), canvas_size(recipe.ascent, SIZE)) for name in names])
 
 
 def last(pictures: Tensor, layers: Sequence[str], seeds: Sequence[int], recipe: Recipe = QUICK) -> Frame:
@@ -54,7 +55,7 @@ def last(pictures: Tensor, layers: Sequence[str], seeds: Sequence[int], recipe: 
 
 def test_caricature_keeps_red_where_the_picture_is_red() -> None:
     recipe = Recipe(Ascent(steps=100, views=GENTLE), max_size=None)
-    pictures = torch.full((1, 3, *[span(recipe.ascent, SIZE)] * 2), 0.5)
+    pictures = torch.full((1, 3, *[canvas_size(recipe.ascent, SIZE)] * 2), 0.5)
     # the left half is reddish, but as bright as the grey right one: to the layer, no edge and nothing dark
     pictures[:, :, :, : pictures.shape[-1] // 2] = torch.tensor([0.7, 0.4, 0.4])[:, None, None]
     *_, frame = caricatures(toy.handmade(), pictures, ["conv1"], [0], recipe, SIZE)
@@ -94,11 +95,11 @@ def test_picture_and_caricature_are_seen_through_the_same_view(monkeypatch: pyte
         return (acts * others).flatten(1).sum(1)
 
     wild = Ascent(steps=1, views=Views(rotate_degrees=90, scale=0.3, shift=8))
-    given = torch.stack([square(source(name), span(wild, SIZE)) for name in ("cat", "temple")])
+    given = torch.stack([square(source(name), canvas_size(wild, SIZE)) for name in ("cat", "temple")])
     pictures = given.clamp(DARKEST, 1 - DARKEST)
     same = partial(Fourier, std=wild.spectrum_std, views=wild.views, begin=pictures)
     cpu = torch.device("cpu")
-    list(loop.ascend(lambda shown: shown, objective, [0, 1], wild, SIZE, cpu, stretch=same, beside=pictures))
+    list(loop.ascend(lambda shown: shown, objective, [0, 1], wild, SIZE, cpu, make_canvas=same, references=pictures))
     assert len(seen) == 2  # the step, and the frame's score, for which the picture has been changed
     assert seen[0] < 1e-4
     assert seen[1] > 1e-3
@@ -153,9 +154,9 @@ def test_row_says_how_it_was_made() -> None:
     for name, row in found.items():
         assert row["seed"] == seed("toy/mixed", "caricature", name)
         assert row["recipe"]["size"] == row["image"].shape[0] == 32
-        assert row["recipe"]["canvas_size"] == span(QUICK.ascent, 32)
+        assert row["recipe"]["canvas_size"] == canvas_size(QUICK.ascent, 32)
         assert row["flag"] is None
-    assert restored(RECIPES["draft"], settings(QUICK)) == QUICK
+    assert restored(Recipe, settings(QUICK)) == QUICK
 
 
 def test_layer_that_sees_nothing_leaves_its_canvases_flat() -> None:

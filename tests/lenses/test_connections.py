@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from microscope_atlas.atlas.schema import table
 from microscope_atlas.lenses.connections import Connections, Recipe, cropped
-from microscope_atlas.lenses.lens import QUALITIES, Row, Subject, settings
+from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.lenses.recipe import QUALITIES, settings
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.graph import Graph

@@ -16,7 +16,8 @@ from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import NotRendered, PicturesFailed
 from microscope_atlas.lenses.dataset_samples import DatasetSamples, Recipe, field
-from microscope_atlas.lenses.lens import Row, Subject, settings
+from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.responses import Recipe as ResponsesRecipe
 from microscope_atlas.lenses.responses import Responses
 from microscope_atlas.models.networks.network import Network
@@ -33,7 +34,7 @@ RED = 1  # unit of the handmade network's conv1
 
 
 def never() -> Network:
-    raise AssertionError("a digest does not look at the network")
+    raise AssertionError("a derived lens does not look at the network")
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import torch
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.lenses.deepdream import RECIPES, DeepDream, Recipe
 from microscope_atlas.lenses.frames import square
-from microscope_atlas.lenses.lens import Row, Subject, restored, seed, settings
+from microscope_atlas.lenses.lens import Row, Subject, seed
+from microscope_atlas.lenses.recipe import restored, settings
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.sources import SOURCES, source
-from microscope_atlas.rendering.ascend import Ascent, span
+from microscope_atlas.rendering.ascend import Ascent, canvas_size
 from microscope_atlas.rendering.views import centre
 from tests import toy
 
@@ -55,7 +56,7 @@ def test_dream_of_a_picture_starts_as_that_picture_and_excites_the_layer_more() 
     for name, row in rows().items():
         if name == "noise":
             continue
-        start = centre(square(source(name), span(QUICK.picture_ascent, 32)), 32)
+        start = centre(square(source(name), canvas_size(QUICK.picture_ascent, 32)), 32)
         picture = row["image"].permute(2, 0, 1).float() / 255
         assert (picture - start).abs().mean() < 0.1
         assert row["score"] > 1.2 * graph(start[None], ["mixed"])[0].square().mean().item()
@@ -77,9 +78,9 @@ def test_row_says_how_it_was_made() -> None:
     for start, row in found.items():
         assert row["seed"] == seed("toy/mixed", "deepdream", start)
         assert row["recipe"]["size"] == row["image"].shape[0] == 32
-        assert row["recipe"]["canvas_size"] == span(QUICK.ascent, 32)
+        assert row["recipe"]["canvas_size"] == canvas_size(QUICK.ascent, 32)
         assert row["flag"] is None
-    assert restored(RECIPES["draft"], settings(QUICK)) == QUICK
+    assert restored(Recipe, settings(QUICK)) == QUICK
 
 
 def test_layer_that_never_fires_is_dead() -> None:

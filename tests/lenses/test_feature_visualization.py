@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.schema import METHODS
 from microscope_atlas.lenses.feature_visualization import (
     RECIPES,
@@ -16,13 +15,10 @@ from microscope_atlas.lenses.feature_visualization import (
     Recipe,
     at_once,
     natural_amplitudes,
-    shift,
-    size,
-    target,
 )
 from microscope_atlas.lenses.frames import pixels
-from microscope_atlas.lenses.lens import Row, Subject, restored, seed, settings
-from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.lenses.lens import Row, Subject, seed
+from microscope_atlas.lenses.recipe import restored, settings
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.rendering.ascend import Ascent
@@ -154,7 +150,7 @@ def test_natural_amplitudes_fall_with_frequency_at_every_size() -> None:
 
 def test_recipe_comes_back_from_its_settings() -> None:
     for recipe in (*RECIPES.values(), EVERY):
-        assert restored(RECIPES["draft"], settings(recipe)) == recipe
+        assert restored(Recipe, settings(recipe)) == recipe
 
 
 def test_score_is_the_direction_times_the_objective_on_the_picture() -> None:
@@ -170,15 +166,6 @@ def test_score_is_the_direction_times_the_objective_on_the_picture() -> None:
 def test_score_of_a_variant_is_the_plain_objective() -> None:
     recipe = Recipe(Ascent(steps=6), max_size=32, variants=2, diversity_weight=1e6)
     assert all(abs(row["score"]) < 1e3 for row in rows("mixed", range(2), recipe))
-
-
-def test_excited_behind_the_rectifier_and_silenced_before_it() -> None:
-    graph = toy.network()
-    assert target(graph, "mixed", 1) == "mixed"
-    assert target(graph, "mixed", -1) == "mixed_pre"
-    assert target(graph, "logits", -1) == "logits"
-    lite = CATALOG["efficientnet_lite0"].build()
-    assert target(lite, "head", 1) == target(lite, "head", -1) == "head/bn"
 
 
 def test_row_says_how_it_was_made() -> None:
@@ -220,20 +207,6 @@ def test_picture_that_is_not_a_number_is_flagged_and_not_kept() -> None:
         assert (row["flag"], row["score"] is None, row["image"] is None) == ("nan" if lost else None, lost, lost)
         assert (row["opacity"] is None) == (lost or row["method"] == "fourier")
         assert row["agreement"] is None
-
-
-def layer(field: int | None) -> Layer:
-    return Layer("l", "conv", 1, field, 1, {}, None)
-
-
-def test_views_shift_no_further_than_a_quarter_of_the_field() -> None:
-    assert [shift(layer(field), 12.0) for field in (4, 20, 100, None)] == [1.0, 5.0, 12.0, 12.0]
-
-
-def test_canvas_is_as_large_as_the_layer_needs() -> None:
-    assert [size(layer(field), 224, 112) for field in (3, 32, 33, 91, 700)] == [48, 48, 64, 112, 112]
-    assert [size(layer(field), 224, None) for field in (3, 91, 700)] == [48, 112, 224]
-    assert size(layer(None), 224, 112) == 224
 
 
 def test_qualities_differ_in_steps_as_promised() -> None:

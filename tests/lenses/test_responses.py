@@ -9,7 +9,7 @@ from PIL import Image
 
 from microscope_atlas.errors import PicturesFailed
 from microscope_atlas.lenses.lens import Row, Subject
-from microscope_atlas.lenses.responses import PROBABILITIES, Best, Recipe, Responses, buckets, spaced
+from microscope_atlas.lenses.responses import PROBABILITIES, Recipe, Responses, TopK, buckets, spaced
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.sets import default_revision, picture_set, with_pictures
@@ -163,7 +163,7 @@ def test_memory_is_bounded_and_the_top_is_of_all(tmp_path: Path) -> None:
 
 def test_best_agrees_with_sorting_everything() -> None:
     values = torch.randint(0, 20, (57, 5), generator=torch.Generator().manual_seed(0)).float()
-    best = Best(9)
+    best = TopK(9)
     for at in range(0, 57, 8):
         some = values[at : at + 8]
         best.add(some, torch.arange(at, at + len(some)), 1000 + some.long())

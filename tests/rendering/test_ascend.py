@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microscope_atlas.rendering.ascend import Ascent, Frame, Precision, ascend, span
+from microscope_atlas.rendering.ascend import Ascent, Frame, Precision, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.views import centre
@@ -110,7 +110,7 @@ def test_sets_of_variants_do_not_depend_on_other_sets() -> None:
 
 
 def test_more_companions_than_pictures_change_nothing() -> None:
-    *_, padded = ascend(activations("mixed"), channel([1, 2]), [1, 2], SETTINGS, 32, CPU, batch=7)
+    *_, padded = ascend(activations("mixed"), channel([1, 2]), [1, 2], SETTINGS, 32, CPU, min_batch=7)
     assert torch.equal(padded.pictures, last(channel([1, 2]), [1, 2]).pictures)
 
 
@@ -172,19 +172,19 @@ def test_variants_of_a_diverse_set_differ_more_than_those_of_none() -> None:
 
 def test_ascent_starts_from_the_pictures_given() -> None:
     still = Ascent(steps=1, learning_rate=1e-9)
-    given = torch.rand(3, 3, *[span(still, 32)] * 2, generator=torch.Generator().manual_seed(0)) * 0.96 + 0.02
-    stretch = partial(Fourier, std=still.spectrum_std, views=still.views, begin=given)
-    *_, frame = ascend(activations("mixed"), channel([1, 2, 3]), [1, 2, 3], still, 32, CPU, stretch=stretch)
+    given = torch.rand(3, 3, *[canvas_size(still, 32)] * 2, generator=torch.Generator().manual_seed(0)) * 0.96 + 0.02
+    make_canvas = partial(Fourier, std=still.spectrum_std, views=still.views, begin=given)
+    *_, frame = ascend(activations("mixed"), channel([1, 2, 3]), [1, 2, 3], still, 32, CPU, make_canvas=make_canvas)
     torch.testing.assert_close(frame.pictures, centre(given, 32), atol=1e-4, rtol=0)
 
 
 def test_no_gradient_flows_through_pictures_beside() -> None:
-    beside = torch.rand(1, 3, *[span(SETTINGS, 32)] * 2)
+    references = torch.rand(1, 3, *[canvas_size(SETTINGS, 32)] * 2)
     flowing = []
 
     def objective(acts: Tensor, others: Tensor) -> Tensor:
         flowing.append((acts.requires_grad, others.requires_grad))
         return (acts * others).flatten(1).mean(1)
 
-    next(ascend(activations("mixed"), objective, [1], SETTINGS, 32, CPU, every=1, beside=beside))
+    next(ascend(activations("mixed"), objective, [1], SETTINGS, 32, CPU, every=1, references=references))
     assert flowing == [(True, False), (False, False)]

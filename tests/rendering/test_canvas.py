@@ -22,30 +22,30 @@ def streams(*seeds: int) -> list[torch.Generator]:
 
 def test_pictures_are_what_numpy_makes_of_the_spectra() -> None:
     for size in (16, 23):  # even and odd
-        spectra = canvas.start(streams(1, 2), size, std=1.0)
+        spectra = canvas.random_spectra(streams(1, 2), size, std=1.0)
         expected = [numpy_pictures(torch.view_as_complex(s).numpy()) for s in spectra]
         np.testing.assert_allclose(canvas.pictures(spectra), expected, atol=2e-6)
 
 
 def test_first_pictures_are_nearly_grey() -> None:
-    pictures = canvas.pictures(canvas.start(streams(*range(8)), 64, std=0.01))
+    pictures = canvas.pictures(canvas.random_spectra(streams(*range(8)), 64, std=0.01))
     assert (pictures - 0.5).abs().max() < 0.1
     assert pictures.std() > 1e-4
 
 
 def test_low_frequencies_carry_more_than_high_ones() -> None:
-    falloff = canvas.falloff(32, torch.device("cpu"))
-    assert falloff[0, 0] == falloff[0, 1] == 32
-    assert falloff[0, 16] == 2
+    inverse_frequency = canvas.inverse_frequency(32, torch.device("cpu"))
+    assert inverse_frequency[0, 0] == inverse_frequency[0, 1] == 32
+    assert inverse_frequency[0, 16] == 2
 
 
 def test_spectrum_depends_on_its_own_stream_alone() -> None:
-    together = canvas.start(streams(3, 4, 5), 16, 1.0)
-    assert torch.equal(canvas.start(streams(4), 16, 1.0)[0], together[1])
+    together = canvas.random_spectra(streams(3, 4, 5), 16, 1.0)
+    assert torch.equal(canvas.random_spectra(streams(4), 16, 1.0)[0], together[1])
 
 
 def test_picture_does_not_depend_on_its_companions() -> None:
-    spectra = canvas.start(streams(*range(9)), 40, std=1.0)
+    spectra = canvas.random_spectra(streams(*range(9)), 40, std=1.0)
     together = canvas.pictures(spectra)
     for count in (2, 3, 5, 8):
         assert torch.equal(canvas.pictures(spectra[:count]), together[:count])

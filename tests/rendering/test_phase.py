@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.rendering.ascend import Ascent, Frame, ascend
-from microscope_atlas.rendering.canvas import start
+from microscope_atlas.rendering.canvas import random_spectra
 from microscope_atlas.rendering.colour import from_rgb, to_rgb
 from microscope_atlas.rendering.objectives import Channel
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes, draw_boxes, planes
@@ -33,15 +33,15 @@ def last(units: Sequence[int], crops: Crops = CROPS, settings: Ascent = SETTINGS
         32,
         CPU,
         score=Channel(torch.tensor(units)),
-        stretch=partial(Phase, amplitudes=NATURAL, crops=crops),
+        make_canvas=partial(Phase, amplitudes=NATURAL, crops=crops),
     )
     return frame
 
 
 @pytest.mark.parametrize("size", [16, 23])  # even and odd
 def test_planes_are_what_numpy_makes_of_amplitudes_and_phases(size: int) -> None:
-    given = start(streams(1), size, 1.0)[0].abs().sum(-1)
-    directions = start(streams(2, 3), size, 1.0)
+    given = random_spectra(streams(1), size, 1.0)[0].abs().sum(-1)
+    directions = random_spectra(streams(2, 3), size, 1.0)
     phases = np.angle(torch.view_as_complex(directions).numpy())
     expected = np.fft.irfft2(given.numpy() * np.exp(1j * phases), s=(size, size), norm="ortho")
     np.testing.assert_allclose(planes(given, directions), expected, atol=1e-5)
@@ -49,8 +49,8 @@ def test_planes_are_what_numpy_makes_of_amplitudes_and_phases(size: int) -> None
 
 @pytest.mark.parametrize("size", [16, 23])
 def test_amplitudes_are_the_given_ones_whatever_the_phases(size: int) -> None:
-    given = start(streams(1), size, 1.0)[0].abs().sum(-1)
-    made = np.abs(np.fft.rfft2(planes(given, 7 * start(streams(2), size, 1.0))[0], norm="ortho"))
+    given = random_spectra(streams(1), size, 1.0)[0].abs().sum(-1)
+    made = np.abs(np.fft.rfft2(planes(given, 7 * random_spectra(streams(2), size, 1.0))[0], norm="ortho"))
     plain = slice(1, (size + 1) // 2)  # columns that do not mirror themselves
     np.testing.assert_allclose(made[..., plain], given[..., plain], atol=1e-5)
     mirrored = np.roll(given.numpy()[:, ::-1], 1, axis=1)
@@ -68,7 +68,7 @@ def test_amplitudes_of_a_plain_picture_are_its_mean_alone() -> None:
 def test_amplitudes_are_the_mean_over_pictures_and_keep_their_contrast() -> None:
     pictures = torch.rand(4, 3, 64, 64, generator=streams(5)[0])
     torch.testing.assert_close(amplitudes(pictures), torch.stack([amplitudes(p[None]) for p in pictures]).mean(0))
-    made = planes(amplitudes(pictures), start(streams(6), 64, 1.0))
+    made = planes(amplitudes(pictures), random_spectra(streams(6), 64, 1.0))
     # a mean of amplitudes lies below the root of their mean square
     assert 0.8 < made.std() / from_rgb(pictures).std() < 1.1
 
@@ -108,11 +108,11 @@ def test_views_are_noisy_crops_that_differ_at_every_step() -> None:
 def test_picture_is_seen_only_in_its_own_crops() -> None:
     crops = Crops(count=3, largest=0.5, smallest=0.5, noise=0.0)
     canvas = Phase(streams(1, 2), 2, 32, CPU, NATURAL, crops)
-    seen, price = canvas.views(torch.tensor(0))
+    seen, penalty = canvas.views(torch.tensor(0))
     (gradient,) = torch.autograd.grad(seen[3:].square().sum(), canvas.parameters)
     assert (gradient[0] == 0).all()
     assert gradient[1].abs().max() > 0
-    assert (price == 0).all()
+    assert (penalty == 0).all()
 
 
 def test_opacity_is_where_the_gradient_was() -> None:
@@ -163,8 +163,10 @@ def test_global_random_state_is_neither_read_nor_moved() -> None:
 
 def test_frames_on_the_way_change_nothing() -> None:
     def frames(every: int | None) -> list[Tensor]:
-        stretch = partial(Phase, amplitudes=NATURAL, crops=Crops())
-        found = ascend(toy.redness, Channel(torch.tensor([0, 0])), [1, 2], SETTINGS, 32, CPU, None, 2, every, stretch)
+        make_canvas = partial(Phase, amplitudes=NATURAL, crops=Crops())
+        found = ascend(
+            toy.redness, Channel(torch.tensor([0, 0])), [1, 2], SETTINGS, 32, CPU, None, 2, every, make_canvas
+        )
         return [frame.pictures for frame in found]
 
     assert len(frames(3)) == 4

@@ -10,7 +10,7 @@ import torch
 
 from microscope_atlas.rendering import replay
 from microscope_atlas.rendering.ascend import Ascent, Frame, ascend
-from microscope_atlas.rendering.canvas import Stretch
+from microscope_atlas.rendering.canvas import CanvasMaker
 from microscope_atlas.rendering.objectives import Channel
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
 from microscope_atlas.rendering.replay import WARM, Replay
@@ -79,13 +79,13 @@ def test_every_call_takes_one_step_and_the_recording_none(monkeypatch: pytest.Mo
     assert cuda.registered == streams
 
 
-def made(stretch: Stretch | None = None) -> Frame:
+def made(make_canvas: CanvasMaker | None = None) -> Frame:
     """On CUDA, in more steps than are taken before the recording."""
     device = torch.device("cuda")
     graph = toy.network().to(device)
     settings = replace(Ascent(steps=24), redirect_steps=4)
     units = Channel(torch.tensor([1, 9], device=device))
-    *_, last = ascend(lambda p: graph(p, ["mixed"])[0], units, [1, 2], settings, 32, device, stretch=stretch)
+    *_, last = ascend(lambda p: graph(p, ["mixed"])[0], units, [1, 2], settings, 32, device, make_canvas=make_canvas)
     return last
 
 
@@ -94,13 +94,13 @@ def made(stretch: Stretch | None = None) -> Frame:
 @pytest.mark.parametrize("method", ["fourier", "transparent", "maco"])
 def test_replayed_steps_make_the_pictures_that_plain_ones_make(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     natural = amplitudes(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    stretch = {
+    make_canvas = {
         "fourier": None,
         "transparent": partial(Transparent, std=0.01, views=Views(), background_std=0.5),
         "maco": partial(Phase, amplitudes=natural, crops=Crops()),
     }[method]
-    replayed = made(stretch)
+    replayed = made(make_canvas)
     monkeypatch.setattr("microscope_atlas.rendering.ascend.Replay", lambda step, plain, streams: step)
-    plain = made(stretch)
+    plain = made(make_canvas)
     torch.testing.assert_close(replayed.scores, plain.scores, rtol=0.02, atol=0.0)
     assert (replayed.pictures - plain.pictures).abs().mean() < 0.02

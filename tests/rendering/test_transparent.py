@@ -8,7 +8,7 @@ from microscope_atlas.rendering import canvas
 from microscope_atlas.rendering.ascend import Ascent, Frame, ascend
 from microscope_atlas.rendering.objectives import Channel, Neuron
 from microscope_atlas.rendering.transparent import Transparent
-from microscope_atlas.rendering.views import Views, draw, look
+from microscope_atlas.rendering.views import Views, draw_views, sample_views
 from tests import toy
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def stretched(seeds: Sequence[int], opacity: float) -> Transparent:
     made = Transparent(streams(*seeds), 4, 24, CPU, 0.5, VIEWS, BACKGROUND)
     with torch.no_grad():
         made.parameters[:, 3] = 0
-        # the mean alone, whose coefficient is scaled by size in `falloff`, by 1 / size in the transform
+        # the mean alone, whose coefficient is scaled by size in `inverse_frequency`, by 1 / size in the transform
         made.parameters[:, 3, 0, 0, 0] = opacity * canvas.CONTRAST
     return made
 
@@ -39,19 +39,19 @@ def red(objective: type[Channel] | type[Neuron], steps: int = 300) -> Frame:
         Ascent(steps=steps),
         24,
         CPU,
-        stretch=partial(Transparent, std=0.01, views=VIEWS, background_std=BACKGROUND),
+        make_canvas=partial(Transparent, std=0.01, views=VIEWS, background_std=BACKGROUND),
     )
     return frame
 
 
 def test_opaque_picture_hides_its_background() -> None:
     made = stretched([1, 2], opacity=30.0)
-    seen, price = made.views(torch.tensor(0))
+    seen, penalty = made.views(torch.tensor(0))
     own = streams(1, 2)
-    first = canvas.start(own, made.parameters.shape[2], 0.5, channels=4)
-    expected = look(canvas.pictures(first[:, :3].contiguous()), draw(own, 4, VIEWS)[0], 24)
+    first = canvas.random_spectra(own, made.parameters.shape[2], 0.5, channels=4)
+    expected = sample_views(canvas.pictures(first[:, :3].contiguous()), draw_views(own, 4, VIEWS)[0], 24)
     torch.testing.assert_close(seen, expected)
-    torch.testing.assert_close(price, torch.ones(2))
+    torch.testing.assert_close(penalty, torch.ones(2))
 
 
 def test_behind_a_transparent_picture_stands_another_background_at_every_step() -> None:
@@ -96,12 +96,12 @@ def test_score_is_that_of_the_opaque_picture() -> None:
 
 def test_unit_alone_equals_unit_in_batch() -> None:
     graph = toy.network()
-    stretch = partial(Transparent, std=0.01, views=VIEWS, background_std=BACKGROUND)
+    make_canvas = partial(Transparent, std=0.01, views=VIEWS, background_std=BACKGROUND)
 
     def last(units: Sequence[int]) -> Frame:
         objective = Channel(torch.tensor(units))
         *_, frame = ascend(
-            lambda p: graph(p, ["mixed"])[0], objective, units, Ascent(steps=12), 24, CPU, stretch=stretch
+            lambda p: graph(p, ["mixed"])[0], objective, units, Ascent(steps=12), 24, CPU, make_canvas=make_canvas
         )
         return frame
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from microscope_atlas.rendering.views import Views, centre, draw, look, margin
+from microscope_atlas.rendering.views import Views, centre, draw_views, margin, sample_views
 
 STILL = torch.tensor([[1.0, 0.0, 0.0, 0.0]])  # cosine and sine over scale, shifts
 
@@ -33,8 +33,8 @@ def numpy_look(canvas: np.ndarray, view: np.ndarray, size: int) -> np.ndarray:
 def test_view_is_what_numpy_sees() -> None:
     stream = torch.Generator().manual_seed(0)
     canvas = torch.rand(3, 3, 40, 40, generator=stream)
-    views = draw(streams(1, 2, 3), 1, Views(shift=4.0))[0]
-    seen = look(canvas, views, 16)
+    views = draw_views(streams(1, 2, 3), 1, Views(shift=4.0))[0]
+    seen = sample_views(canvas, views, 16)
     for i in range(3):
         expected = numpy_look(canvas[i, 1].numpy(), views[i].numpy(), 16)
         np.testing.assert_allclose(seen[i, 1], expected, atol=1e-4)
@@ -43,12 +43,12 @@ def test_view_is_what_numpy_sees() -> None:
 @pytest.mark.parametrize("size", [15, 16])
 def test_still_view_is_the_final_picture(size: int) -> None:
     canvas = torch.rand(1, 3, size + 8, size + 8)
-    torch.testing.assert_close(look(canvas, STILL, size), centre(canvas, size))
+    torch.testing.assert_close(sample_views(canvas, STILL, size), centre(canvas, size))
 
 
 def test_drawn_views_keep_within_their_bounds_and_use_them() -> None:
     views = Views(rotate_degrees=10, scale=0.1, shift=12)
-    drawn = draw(streams(*range(4)), 500, views)
+    drawn = draw_views(streams(*range(4)), 500, views)
     assert drawn.shape == (500, 4, 4)
     scale = 1 / torch.hypot(drawn[..., 0], drawn[..., 1])
     angle = torch.rad2deg(torch.atan2(drawn[..., 1], drawn[..., 0]))
@@ -59,17 +59,17 @@ def test_drawn_views_keep_within_their_bounds_and_use_them() -> None:
 
 
 def test_views_depend_on_their_own_stream_alone() -> None:
-    together = draw(streams(1, 2, 3), 5, Views())
-    assert torch.equal(draw(streams(2), 5, Views())[:, 0], together[:, 1])
+    together = draw_views(streams(1, 2, 3), 5, Views())
+    assert torch.equal(draw_views(streams(2), 5, Views())[:, 0], together[:, 1])
 
 
 def test_view_does_not_depend_on_its_companions() -> None:
     canvas = torch.rand(9, 3, 60, 60, requires_grad=True)
-    views = draw(streams(*range(9)), 1, Views())[0]
-    together = look(canvas, views, 32)
+    views = draw_views(streams(*range(9)), 1, Views())[0]
+    together = sample_views(canvas, views, 32)
     gradient = torch.autograd.grad(together.square().sum(), canvas)[0]
     for count in (2, 3, 5):
-        alone = look(canvas[:count], views[:count], 32)
+        alone = sample_views(canvas[:count], views[:count], 32)
         assert torch.equal(alone, together[:count])
         assert torch.equal(torch.autograd.grad(alone.square().sum(), canvas)[0][:count], gradient[:count])
 
@@ -81,4 +81,4 @@ def test_straight_views_stay_on_the_canvas() -> None:
     canvas = torch.zeros(1, 1, size + 2 * margin(views, size), size + 2 * margin(views, size))
     bordered = torch.nn.functional.pad(canvas[..., 1:-1, 1:-1], (1, 1, 1, 1), value=1.0)
     # a view that reached past the border would be mirrored back over it
-    assert look(bordered, widest, size).sum() <= size * 2
+    assert sample_views(bordered, widest, size).sum() <= size * 2

@@ -9,17 +9,18 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import manifest_or_new
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import UnknownName
-from microscope_atlas.lenses.lens import settings
+from microscope_atlas.lenses.recipe import changed
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.flops import flops
+from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.run import run
-from microscope_atlas.run.costs import SHARD_SECONDS, Costs, arithmetic, cut, load, longest_first
+from microscope_atlas.run.costs import SHARD_SECONDS, Costs, Setup, arithmetic, cut, load, longest_first
 from microscope_atlas.run.forecast import forecast
 from microscope_atlas.run.plan import Job
 from tests.atlases import HERE, LENS, MODEL, RECIPE, content, quick, render, request
 
-LENSES_DRAFT = {name: settings(lens(name).recipe("draft")) for name in LENSES}
+LENSES_DRAFT = {name: Setup(name, lens(name).recipe("draft")) for name in LENSES}
 FIRST = UnitRange(LENS, MODEL, "stem", 0, 10)
 LAST = UnitRange(LENS, MODEL, "blocks_10", 0, 10)
 
@@ -37,15 +38,21 @@ def test_measured_layer_takes_what_was_measured() -> None:
 def test_other_layers_take_it_in_proportion_to_their_arithmetic() -> None:
     costs = Costs(of(FIRST, 2.0))
     known = organism(MODEL)
-    more = flops(known.build(), "blocks_10", known.input_size) / flops(known.build(), "stem", known.input_size)
+    recipe = LENSES_DRAFT[LENS].recipe
+    px = {name: recipe.picture_size(known.layer(name), known.input_size) for name in ("stem", "blocks_10")}
+    more = known.flops("blocks_10", px["blocks_10"]) / known.flops("stem", px["stem"])
+    assert px["stem"] < px["blocks_10"]
     assert not costs.is_measured(LAST)
     assert costs.seconds(LAST, LENSES_DRAFT) == pytest.approx(20.0 * more)
 
 
 def test_other_lenses_take_it_in_proportion_to_their_rows_and_steps() -> None:
     costs = Costs(of(FIRST, 2.0))
-    twice = {**LENSES_DRAFT, "deepdream": {**LENSES_DRAFT["deepdream"], "ascent": {"steps": 256}}}
-    once = {**LENSES_DRAFT, "deepdream": {**LENSES_DRAFT["deepdream"], "ascent": {"steps": 128}}}
+    recipe = LENSES_DRAFT["deepdream"].recipe
+    twice, once = (
+        {**LENSES_DRAFT, "deepdream": Setup("deepdream", changed(recipe, {"ascent.steps": steps}))}
+        for steps in (256, 128)
+    )
     layer = UnitRange("deepdream", MODEL, "stem", 0, 32)
     assert costs.seconds(layer, twice) == pytest.approx(2 * costs.seconds(layer, once))
 
@@ -53,16 +60,26 @@ def test_other_lenses_take_it_in_proportion_to_their_rows_and_steps() -> None:
 def test_pass_over_a_layer_is_shared_by_its_units() -> None:
     known = organism(MODEL)
     work = arithmetic("responses", MODEL, "stem", LENSES_DRAFT) * known.layer("stem").units
-    assert work == pytest.approx(flops(known.build(), "stem", known.input_size))
+    pictures = len(picture_set("default"))
+    assert work == pytest.approx(pictures / 2 * flops(known.build(), "stem", known.input_size))
 
 
-def test_digest_without_a_rate_is_left_out_and_said() -> None:
+def test_arithmetic_is_of_every_picture_at_its_own_size_and_steps() -> None:
+    known, recipe = organism(MODEL), lens(LENS).recipe("standard")
+    layer = known.layer("blocks_2")
+    px = recipe.picture_size(layer, known.input_size)
+    pictures = 4 + 4 + 2  # of fourier, its variants and transparent; and one of maco, whose steps are fewer
+    assert px < known.input_size
+    assert lens(LENS).flops(known, layer, recipe) == (pictures * 512 + 256) * known.flops("blocks_2", px)
+
+
+def test_derived_lens_without_a_rate_is_left_out_and_said() -> None:
     costs = Costs(of(FIRST, 2.0))
-    digest = UnitRange("units", MODEL, "stem", 0, 32)
-    assert costs.seconds(digest, LENSES_DRAFT) == 0.0
-    assert "left out, for want of any rate: units" in list(forecast([[FIRST], [digest]], LENSES_DRAFT, costs, 2))
+    derived = UnitRange("units", MODEL, "stem", 0, 32)
+    assert costs.seconds(derived, LENSES_DRAFT) == 0.0
+    assert "left out, for want of any rate: units" in list(forecast([[FIRST], [derived]], LENSES_DRAFT, costs, 2))
     known = Costs({**costs.rates, **of(UnitRange("units", MODEL, "head", 0, 1), 0.5)})
-    assert known.seconds(digest, LENSES_DRAFT) == 16.0
+    assert known.seconds(derived, LENSES_DRAFT) == 16.0
 
 
 def test_jobs_are_cut_so_that_none_takes_longer_than_a_worker_may_be_lost_for() -> None:

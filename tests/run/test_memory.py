@@ -152,13 +152,13 @@ def test_other_errors_are_not_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
     ("device", "batch", "next"), [("cpu", 3, 2), ("cpu", 2, None), ("cuda", 2, 1), ("cuda", 1, None)]
 )
 def test_least_batch(device: str, batch: int, next: int | None) -> None:
-    assert memory.smaller(OtherRecipe(batch=batch), torch.device(device)) == next
+    assert memory.halved_batch(OtherRecipe(batch=batch), torch.device(device)) == next
 
 
 def test_recipe_without_a_batch_is_left_as_it_is() -> None:
     recipe = WithoutBatch()
-    assert memory.at_most(recipe, 2) is recipe
-    assert memory.smaller(recipe, CPU) is None
+    assert memory.capped(recipe, 2) is recipe
+    assert memory.halved_batch(recipe, CPU) is None
 
 
 # With a real limit: sixteen pictures of 224 px do not fit into it, two do

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from microscope_atlas.atlas.units import UnitRange, content_id, missing, union
 from microscope_atlas.errors import UnknownName
-from microscope_atlas.lenses.lens import settings
+from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.run.plan import DEFAULT_UNITS, Job, differences, select
 from tests.atlases import LAYER, LENS, MODEL, RECIPE

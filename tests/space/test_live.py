@@ -23,12 +23,12 @@ from PIL import Image
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasDamaged, UnknownName, WeightsError
-from microscope_atlas.lenses.caricature import RECIPES, caricatures
+from microscope_atlas.lenses.caricature import RECIPES, Recipe, caricatures
 from microscope_atlas.lenses.frames import pixels, square
-from microscope_atlas.lenses.lens import restored
+from microscope_atlas.lenses.recipe import restored, settings
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sources import source
-from microscope_atlas.rendering.ascend import Ascent, span
+from microscope_atlas.rendering.ascend import Ascent, canvas_size
 from microscope_space import app
 from microscope_space.live import live, networks
 from tests import atlases
@@ -138,9 +138,9 @@ def test_the_result_says_how_it_can_be_made_again(atlas: Atlas) -> None:
     assert {each["weights_sha256"] for each in made} == {atlas.manifest.models[MODEL]["weights_sha256"]}
     assert {(each["atlas"], each["steps"], each["device"]) for each in made} == {(atlas.revision, STEPS, "cpu")}
     plain = made[0]["recipe"]
-    recipe = restored(RECIPES["draft"], {name: plain[name] for name in RECIPES["draft"].__dataclass_fields__})
+    recipe = restored(Recipe, {name: plain[name] for name in settings(RECIPES["draft"])})
     network = networks.network(MODEL, "pretrained", torch.device("cpu"))
-    shown = square(PHOTO, span(recipe.ascent, plain["size"])).expand(2, -1, -1, -1)
+    shown = square(PHOTO, canvas_size(recipe.ascent, plain["size"])).expand(2, -1, -1, -1)
     *_, again = caricatures(network, shown, LAYERS, [each["seed"] for each in made], recipe, plain["size"])
     for i, each in enumerate(made):
         assert np.array_equal(pixels(again.pictures[i]).numpy(), last.pictures[i])

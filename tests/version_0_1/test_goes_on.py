@@ -105,7 +105,7 @@ def _numbers_apart(one: pa.Table, other: pa.Table) -> float:
 
 
 def test_its_recipes_are_still_understood(manifest: Manifest) -> None:
-    from microscope_atlas.lenses.lens import restored, settings
+    from microscope_atlas.lenses.recipe import settings
 
     for name, plain in manifest.lenses.items():
-        assert settings(restored(LENSES[name].recipe("draft"), plain)) == json.loads(json.dumps(plain))
+        assert settings(LENSES[name].restored(plain)) == json.loads(json.dumps(plain))

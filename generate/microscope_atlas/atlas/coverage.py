@@ -43,25 +43,25 @@ def coverage(storage: Storage) -> list[Coverage]:
     for path in storage.files():
         if path not in made and (units := units_of(path, manifest)):
             made[path] = units
-    rates = _rates(storage.root, made) if isinstance(storage, Folder) else {}
-    return covered(manifest.planned, made.values(), rates)
+    rates = _rates(storage.root, manifest, made) if isinstance(storage, Folder) else {}
+    return covered(manifest, made.values(), rates)
 
 
 def covered(
-    planned: Iterable[UnitRange], made: Iterable[UnitRange], rates: Mapping[str, float] = MappingProxyType({})
+    manifest: Manifest, made: Iterable[UnitRange], rates: Mapping[str, float] = MappingProxyType({})
 ) -> list[Coverage]:
-    """The same of ranges that are planned and made; `rates` are units a second, by lens."""
+    """The same of what a manifest plans and of ranges that are made; `rates` are units a second, by lens."""
     wanted: Counter[tuple[str, str, str]] = Counter()
     present: Counter[tuple[str, str, str]] = Counter()
-    for counted, runs in ((wanted, planned), (present, made)):
+    for counted, runs in ((wanted, manifest.planned), (present, made)):
         for run in runs:
-            whole = schema.table(run.lens).level == "layer"
+            whole = manifest.table(run.lens).level == "layer"
             counted[run.model, run.layer, run.lens] += 1 if whole else run.stop - run.start
     found = []
     for where in sorted(wanted | present):
         missing, rate = wanted[where] - present[where], rates.get(where[2])
         left = missing / rate if missing > 0 and rate else None
-        of: Literal["units", "layer"] = "layer" if schema.table(where[2]).level == "layer" else "units"
+        of: Literal["units", "layer"] = "layer" if manifest.table(where[2]).level == "layer" else "units"
         found.append(Coverage(*where, of, wanted[where], present[where], left))
     return found
 
@@ -76,12 +76,12 @@ def units_of(path: str, manifest: Manifest) -> UnitRange | None:
     return units if units.path == path else None
 
 
-def _rates(root: Path, made: Mapping[str, UnitRange]) -> dict[str, float]:
+def _rates(root: Path, manifest: Manifest, made: Mapping[str, UnitRange]) -> dict[str, float]:
     """Units, or layers, a second of each lens, by the times at which its last files were finished."""
     files: dict[str, list[tuple[float, int]]] = {}
     for path, units in made.items():
         if (root / path).is_file():
-            count = 1 if schema.table(units.lens).level == "layer" else units.stop - units.start
+            count = 1 if manifest.table(units.lens).level == "layer" else units.stop - units.start
             files.setdefault(units.lens, []).append(((root / path).stat().st_mtime, count))
     return {lens: rate for lens, finished in files.items() if (rate := _rate(sorted(finished)[-LAST:]))}
 

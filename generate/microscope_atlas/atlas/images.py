@@ -31,7 +31,7 @@ def update(storage: WritableStorage, manifest: Manifest) -> None:
         own = shards_of(manifest, model)
         if own and not is_current(storage, manifest, model):
             known = _known(storage, model)
-            entries = [row for shard in own for row in known.get(shard.sha256) or _read_rows(storage, shard)]
+            entries = [row for shard in own for row in known.get(shard.sha256) or _read_rows(storage, manifest, shard)]
             manifest.indexes[model] = shards.write_index(storage, model, entries, fingerprint(own))
 
 
@@ -82,14 +82,13 @@ def slices(path: Path, images: Sequence[str]) -> Iterator[tuple[int, str, int, i
             first += about.num_rows
 
 
-def _read_rows(storage: Storage, shard: Shard) -> list[dict[str, Any]]:
+def _read_rows(storage: Storage, manifest: Manifest, shard: Shard) -> list[dict[str, Any]]:
     with storage.local_copy(shard.path) as file:
-        return rows(file, shard)
+        return rows(file, shard, manifest.table(shard.units.lens))
 
 
-def rows(path: Path, shard: Shard) -> list[dict[str, Any]]:
-    """What the index says of one shard, row by row."""
-    table = schema.table(shard.units.lens)
+def rows(path: Path, shard: Shard, table: Table) -> list[dict[str, Any]]:
+    """What the index says of one shard of a table, row by row."""
     if not table.images:
         return []
     with shards.reading(path):

@@ -1,18 +1,18 @@
 """The manifest, `atlas.json`: what an atlas holds and how it was made. A shard counts once the manifest names it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from microscope_atlas.atlas import schema
+from microscope_atlas.atlas import outside, schema
 from microscope_atlas.atlas.organisms import organisms
+from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.atlas.storage import Storage, WritableStorage
+from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import Input, UnitRange, content_id, inputs, union
 from microscope_atlas.errors import AtlasDamaged
 from microscope_atlas.keys import LAYER, MODEL
-
-T = TypeVar("T", UnitRange, "Shard", "Index")
+from microscope_atlas.structure import structure
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,15 @@ class Index:
     of: str  # names the shards that it is of
 
 
+@dataclass(frozen=True)
+class Origin:
+    """A model, as the manifest has it."""
+
+    weights_sha256: str
+    provenance: Provenance
+    layers: tuple[str, ...] = ()  # from the input on, of networks that the catalog does not know
+
+
 @dataclass
 class Manifest:
     """What an atlas holds and how it was made."""
@@ -52,6 +61,16 @@ class Manifest:
     shards: dict[str, Shard] = field(default_factory=dict)  # by path
     indexes: dict[str, Index] = field(default_factory=dict)  # by model
     cover: str | None = None  # sha256 of the card's picture
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # of lenses from outside, by name; see outside
+
+    def table(self, name: str) -> Table:
+        """The table called `name`, ours or one from outside; UnknownName with the nearest where there is none."""
+        return outside.table(name, self.tables[name]) if name in self.tables else schema.table(name)
+
+    @property
+    def every_table(self) -> dict[str, Table]:
+        """Ours and those from outside, by name."""
+        return {**schema.TABLES, **{name: self.table(name) for name in self.tables}}
 
     def expects(self, shard: Shard) -> bool:
         """Whether a shard's content is what these settings make."""
@@ -62,7 +81,8 @@ class Manifest:
 
     def inputs(self, units: UnitRange) -> tuple[Input, ...]:
         """The shards that rows about `units` are made from; none where their lens looks at the network."""
-        return inputs(units, (Input(shard.units, shard.id) for shard in self.shards.values()))
+        reads = self.table(units.lens).reads
+        return inputs(units, reads, (Input(shard.units, shard.id) for shard in self.shards.values()))
 
     def depth(self, model: str, layer: str) -> int:
         """Where a layer stands in its network, 0 next to the picture; behind all others where nobody says."""
@@ -77,6 +97,7 @@ class Manifest:
             "shards": [asdict(self.shards[path]) for path in sorted(self.shards)],
             "cover": self.cover,
             "indexes": {model: asdict(index) for model, index in self.indexes.items()},
+            **({"tables": self.tables} if self.tables else {}),
         }
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"
 
@@ -90,26 +111,26 @@ class Manifest:
                 "use the version of microscope-atlas that its rows name"
             )
         for name, model in plain["models"].items():
-            origin = model["provenance"]
-            if not all(isinstance(of, str) for of in (model["weights_sha256"], origin["source"], origin["license"])):
-                raise ValueError(f"{name} lacks its provenance")
-            if not all(isinstance(layer, str) for layer in model.get("layers", ())):
-                raise ValueError(f"the layers of {name} have no names")
+            structure(Origin, model, name)
         for name in (*plain["models"], *plain["indexes"]):
             if not MODEL.fullmatch(name):  # it becomes part of paths
                 raise ValueError(f"{name!r} is no model's name")
         for name, recipe in plain["lenses"].items():
             if not (LAYER.fullmatch(name) and isinstance(recipe, dict)):
                 raise ValueError(f"{name!r} has no recipe")
+        tables = plain.get("tables", {})
+        for name, told in tables.items():
+            outside.table(name, told)
         if not isinstance(plain["software"], str) or not isinstance(plain["cover"], str | None):
             raise TypeError("software and cover are to be text")
-        shards = [typed(Shard, {**shard, "units": typed(UnitRange, shard["units"])}) for shard in plain["shards"]]
+        shards = structure(tuple[Shard, ...], plain["shards"], "shards")
         return cls(
             **{name: plain[name] for name in ("schema", "software", "models", "lenses")},
-            planned=[typed(UnitRange, run) for run in plain["planned"]],
+            planned=list(structure(tuple[UnitRange, ...], plain["planned"], "planned")),
             shards={shard.path: shard for shard in shards},
             cover=plain["cover"],
-            indexes={model: typed(Index, index) for model, index in plain["indexes"].items()},
+            tables=tables,
+            indexes=structure(dict[str, Index], plain["indexes"], "indexes"),
         )
 
 
@@ -146,12 +167,3 @@ def read_manifest(storage: Storage) -> Manifest:
 
 def write_manifest(storage: WritableStorage, manifest: Manifest) -> None:
     storage.write(schema.MANIFEST, manifest.to_json())
-
-
-def typed(what: type[T], plain: Mapping[str, Any]) -> T:
-    """The dataclass from what JSON held; TypeError where a field is missing or of another type."""
-    made = what(**plain)
-    for known in fields(made):
-        if type(getattr(made, known.name)) is not known.type:
-            raise TypeError(f"{known.name} is {getattr(made, known.name)!r}")
-    return made

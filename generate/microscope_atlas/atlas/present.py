@@ -1,6 +1,5 @@
 """Whether an atlas holds what a key names, and what it holds instead."""
 
-from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.units import union
 from microscope_atlas.errors import UnknownName, unknown
@@ -32,7 +31,7 @@ def refuse_absent(manifest: Manifest, key: Key, lens: str | None = None) -> None
         raise UnknownName(f"{what}: {error}") from None
     if key.unit is None:
         return
-    about_units = [units for units in there if schema.table(units.lens).level == "unit"]
+    about_units = [units for units in there if manifest.table(units.lens).level == "unit"]
     if not any(units.start <= key.unit < units.stop for units in about_units):
         spans = [f"{units.start}:{units.stop}" for units in union(about_units)]
         of_lens = f"{lens} of " if lens else ""

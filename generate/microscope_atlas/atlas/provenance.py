@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from microscope_atlas.structure import PRINTABLE
+
+Words = Annotated[str, PRINTABLE]
 
 
 @dataclass(frozen=True)
 class Provenance:
     """Where weights come from."""
 
-    source: str  # the URL or package; for a file at hand its name
-    file_sha256: str  # of the file as it came; empty where no file did
-    license: str
+    source: Words  # the URL or package; for a file at hand its name
+    file_sha256: Words  # of the file as it came; empty where no file did
+    license: Words
     official: bool  # the file is the published one: its package's own, or its hash is the stated one
-    ignored: tuple[str, ...] = ()  # tensors in the file that the network has no use for
+    ignored: tuple[Words, ...] = ()  # tensors in the file that the network has no use for
 
 
 UNTRAINED = Provenance("random", file_sha256="", license="none", official=False)  # nobody published these

@@ -15,6 +15,7 @@ from microscope_atlas.atlas.images import Images, is_current
 from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
 from microscope_atlas.atlas.organisms import Known, organisms
 from microscope_atlas.atlas.storage import Storage
+from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import AtlasError, unknown
 
 SHARDS = 512  # read ones that are kept, without their images: some 100 KB each
@@ -80,6 +81,11 @@ class Atlas:
         """What the catalog knows of a model; None of a library's or a user's own."""
         return organisms().get(model)
 
+    @cached_property
+    def outside(self) -> dict[str, Table]:
+        """The tables of lenses from outside, by name."""
+        return {name: self.manifest.table(name) for name in sorted(self.manifest.tables)}
+
     @lru_cache(MODELS)  # noqa: B019 - there is one atlas a process
     def layers(self, model: str) -> dict[str, int]:
         """The layers of a model that have rows, from input to logits, and how many units each has."""
@@ -105,7 +111,7 @@ class Atlas:
     def table(self, table: str, model: str, layer: str, unit: int | None = None) -> pa.Table:
         """The rows of a layer, or of one unit, in a table; for an image there stands its file name."""
         found = [self._shard(shard.path) for shard in self._shards(table, model, layer, unit)]
-        rows = pa.concat_tables(found) if found else schema.table(table).arrow.empty_table()
+        rows = pa.concat_tables(found) if found else self.manifest.table(table).arrow.empty_table()
         return rows.filter(pc.equal(rows["unit"], unit)) if unit is not None and found else rows
 
     def rows(self, table: str, model: str, layer: str, unit: int | None = None) -> list[dict[str, Any]]:
@@ -146,7 +152,7 @@ class Atlas:
 
     def _read(self, path: str) -> pa.Table:
         shard = self.manifest.shards[path]
-        return ranges.read(self.storage, path, shard.bytes, schema.table(shard.units.lens))
+        return ranges.read(self.storage, path, shard.bytes, self.manifest.table(shard.units.lens))
 
     def _some_of_units(self, model: str, columns: tuple[str, ...], layer: str | None) -> pa.Table:
         found = [

@@ -10,27 +10,29 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.units import missing
 from microscope_atlas.errors import AtlasDamaged, InvalidKey
+from microscope_atlas.structure import matching, structure
 
 REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # `owner/name`
 VERSION = re.compile(r"(20[0-9]{2})\.([1-9]|1[0-2])\.(0|[1-9][0-9]{0,8})")  # year, month, and a count within the month
+Name = Annotated[str, matching(REPO, "as owner/name")]
 
 
 @dataclass(frozen=True)
 class Release:
     """A published version."""
 
-    repo: str  # `owner/name` of the dataset on the Hub
-    version: str  # `2026.11.0`
+    repo: Name  # `owner/name` of the dataset on the Hub
+    version: Annotated[str, matching(VERSION, "as 2026.11.0")]  # `2026.11.0`
     manifest: str  # identity of the manifest that it holds
     changes: tuple[str, ...]  # since the version before, a line of Markdown each
-    space: str | None = None  # `owner/name` of the Space that shows it
+    space: Name | None = None  # `owner/name` of the Space that shows it
 
     @property
     def tag(self) -> str:
@@ -66,22 +68,11 @@ def read(storage: Storage) -> list[Release]:
     try:
         plain = json.loads(storage.read(schema.RELEASES))["releases"]
         json.dumps(plain, ensure_ascii=False).encode()  # a ValueError for half characters, which nobody could print
-        found = [Release(**{**each, "changes": tuple(each["changes"])}) for each in plain]
-        for release in found:
-            _refuse_untyped(release)
+        found = structure(tuple[Release, ...], plain, "releases")
     # RecursionError: lists in lists in lists
-    except (OSError, ValueError, KeyError, TypeError, InvalidKey, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AtlasDamaged(f"{path} is not a list of releases: {error!r}") from error
-    return found
-
-
-def _refuse_untyped(release: Release) -> None:
-    """ValueError, or InvalidKey, for a release that does not say what a release says."""
-    if not all(isinstance(text, str) for text in (release.version, release.manifest, *release.changes)):
-        raise ValueError(f"{release} does not hold text")
-    order(release.version)
-    if any(not REPO.fullmatch(name) for name in (release.repo, release.space or release.repo)):
-        raise ValueError(f"{release.repo!r} or {release.space!r} is no repository's name")
+    return list(found)
 
 
 def to_json(releases: Sequence[Release]) -> str:

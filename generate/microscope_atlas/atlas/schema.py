@@ -108,6 +108,8 @@ DEEPDREAM = Table(
     ),
     level="layer",
     count=lambda settings: len(settings["starts"]),
+    title="DeepDream",
+    shows_pictures=True,
 )
 
 CARICATURE = Table(
@@ -138,6 +140,7 @@ CARICATURE = Table(
     ),
     level="layer",
     count=lambda settings: len(settings["sources"]),
+    shows_pictures=True,
 )
 
 
@@ -415,6 +418,7 @@ DATASET_SAMPLES = Table(
         *PROVENANCE,
     ),
     reads={"responses": "layer"},
+    shows_pictures=True,
 )
 
 # in the order of the card; the first that an atlas has is what load_dataset loads unasked

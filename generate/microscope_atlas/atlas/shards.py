@@ -12,22 +12,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.atlas.manifest import Index, Manifest, Shard, typed
+from microscope_atlas.atlas.manifest import Index, Manifest, Shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged
+from microscope_atlas.structure import structure
 
 ROWS_PER_GROUP = 1000
 OWN_METADATA = b"microscope-atlas"  # key in a shard's footer
 
 
-def write_shard(storage: WritableStorage, units: UnitRange, id: str, rows: Sequence[dict[str, Any]]) -> Shard:
+def write_shard(
+    storage: WritableStorage, units: UnitRange, id: str, rows: Sequence[dict[str, Any]], table: Table | None = None
+) -> Shard:
     """Write rows as a shard: beside its place, verified, synced to disk, then renamed.
 
-    The same rows give the same bytes.
+    The same rows give the same bytes. The table is that of the units' lens, or `table`, of one from outside.
     """
-    table = schema.table(units.lens)
+    table = table or schema.table(units.lens)
     stated = json.dumps({"units": asdict(units), "id": id}, sort_keys=True)
     sha256, size = _write(storage, units.path, table, rows, {OWN_METADATA: stated.encode()})
     return Shard(units, id, sha256, size, len(rows))
@@ -73,7 +76,7 @@ def unnoted(storage: Storage, manifest: Manifest) -> Iterator[Shard]:
             try:
                 content = read_shard(file)
                 stated = json.loads(content.schema.metadata[OWN_METADATA])
-                units = typed(UnitRange, stated["units"])
+                units = structure(UnitRange, stated["units"])
             except (AtlasDamaged, KeyError, TypeError, ValueError, RecursionError):
                 continue  # nobody vouches for it: what it should hold is rendered anew
             if units.path == path:

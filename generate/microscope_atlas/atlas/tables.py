@@ -51,6 +51,12 @@ class Table:
     reads: Mapping[str, Scope] = field(default_factory=dict)  # tables that its rows are made from; else: from a network
     count: Callable[[Mapping[str, Any]], int | None] = field(default=lambda settings: None)
     # rows that a unit, or a layer, gets with a recipe's settings; None: it depends
+    title: str = ""  # a heading; its name in words where none is given
+    shows_pictures: bool = False  # whether natural pictures can be seen in its images, which are owed to somebody
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.name.replace("_", " ").capitalize())
 
     @property
     def keys(self) -> tuple[Column, ...]:
@@ -126,4 +132,4 @@ def _feature(type: pa.DataType) -> dict[str, Any]:
 
 def _dtype(type: pa.DataType) -> str:
     """`datasets`' name of a plain type."""
-    return {"float": "float32", "halffloat": "float16"}.get(str(type), str(type))
+    return {"float": "float32", "halffloat": "float16", "double": "float64"}.get(str(type), str(type))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.tables import Scope
 from microscope_atlas.keys import LAYER, MODEL
 
 MOST_UNITS = 1 << 20  # of a layer; the widest of well-known networks name 21,843 classes
@@ -58,9 +59,8 @@ def content_id(units: UnitRange, recipe: Mapping[str, Any], weights_sha256: str,
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def inputs(units: UnitRange, shards: Iterable[Input]) -> tuple[Input, ...]:
-    """Those of `shards` that the rows about `units` are made from, sorted: see Table.reads."""
-    reads = schema.table(units.lens).reads
+def inputs(units: UnitRange, reads: Mapping[str, Scope], shards: Iterable[Input]) -> tuple[Input, ...]:
+    """Those of `shards` that the rows about `units` are made from, sorted; what their table `reads`, see Table."""
     if not reads:
         return ()
 

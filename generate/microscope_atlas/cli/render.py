@@ -1,10 +1,10 @@
 """`microscope-atlas render`: what an atlas lacks is made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -74,6 +74,14 @@ def render(
         PrecisionName | None,
         typer.Option(help="Of networks while pictures are made. Default: float32; bfloat16 for standard quality."),
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="LENS.PATH=VALUE",
+            help="Any setting of a lens, again for several: deepdream.ascent.steps=256.",
+        ),
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures at once, at most, where memory is short. Default: the recipe's.")
     ] = None,
@@ -110,8 +118,6 @@ def render(
     price: Annotated[float | None, typer.Option(min=0.0, help="Of a worker for an hour, for --plan.")] = None,
 ) -> None:
     """Render what the atlas lacks. It can be stopped at any moment and run again."""
-    from dataclasses import replace
-
     import torch
 
     from microscope_atlas import console
@@ -119,8 +125,6 @@ def render(
     from microscope_atlas.atlas.manifest import manifest_or_new
     from microscope_atlas.errors import UnknownName, WrongLevel
     from microscope_atlas.keys import parse_units
-    from microscope_atlas.lenses.frames import in_precision
-    from microscope_atlas.lenses.lens import settings
     from microscope_atlas.lenses.registry import LENSES, lens
     from microscope_atlas.models import weights as trained
     from microscope_atlas.models.catalog import organism
@@ -128,24 +132,16 @@ def render(
     from microscope_atlas.run.engines.local import num_cores
     from microscope_atlas.run.forecast import forecast
     from microscope_atlas.run.plan import DEFAULT_UNITS, select, units_per_shard
+    from microscope_atlas.run.recipes import chosen
 
     if not model and (layer or units):
         raise UnknownName("--layer and --units need a --model")
     for name in lens_names or []:
         if units and lens(name).level == "layer":
             raise WrongLevel(f"{name} looks at a layer; --units {units} are units")
-    recipes = {name: _recipe(name, quality, pictures, pointers) for name in lens_names or LENSES}
-    if precision:
-        recipes = {name: in_precision(recipe, precision.value) for name, recipe in recipes.items()}
-    changes: dict[str, Any] = {}
-    if method:
-        changes["methods"] = tuple(name.value for name in MethodName if name in method)
-    if batch_pixels:
-        changes["batch_pixels"] = batch_pixels
-    if changes:
-        if "feature_visualization" not in recipes:
-            raise UnknownName("--method and --batch-pixels are feature_visualization's; --lens does not name that")
-        recipes["feature_visualization"] = replace(recipes["feature_visualization"], **changes)
+    chosen_lenses = lens_names or list(LENSES)
+    short = _spelled_out(chosen_lenses, precision, method, batch_pixels, pointers)
+    recipes = chosen(chosen_lenses, quality.value, pictures, [*short, *(changes or [])])
     ranges = parse_units(units) if units else [None]
     asked = [(name, select(organism(name), layer or [], some)) for name in model or [] for some in ranges]
     asked = asked or list(DEFAULT_UNITS.items())
@@ -157,8 +153,7 @@ def render(
         wanted = [run.Wanted(organism(name), layers) for name, layers in asked]
         manifest = manifest_or_new(storage_at(atlas))
         stages = run.stages(manifest, wanted, recipes, shard_units or units_per_shard(kind), costs)
-        lenses = {**manifest.lenses, **{name: settings(recipe) for name, recipe in recipes.items()}}
-        for line in forecast(stages, lenses, costs, workers or num_cores(), price):
+        for line in forecast(stages, run.setups(manifest, recipes), costs, workers or num_cores(), price):
             out.print(line, soft_wrap=True, highlight=False)
         return
     loaded = {name: trained.load(organism(name), weights.value) for name, _ in asked}
@@ -173,18 +168,31 @@ def render(
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
 
 
-def _recipe(name: str, quality: QualityName, pictures: str | None, pointers: bool) -> Any:
-    """A lens' settings, where it looks at natural pictures with those that are asked for."""
-    from dataclasses import fields, replace
-
+def _spelled_out(
+    lenses: Sequence[str],
+    precision: PrecisionName | None,
+    methods: Sequence[MethodName] | None,
+    batch_pixels: int | None,
+    pointers: bool,
+) -> list[str]:
+    """What options that are short for `--set` stand for."""
     from microscope_atlas.lenses.registry import lens
-    from microscope_atlas.pictures.sets import with_pictures
 
-    recipe = lens(name).recipe(quality.value)
-    known = {field.name for field in fields(recipe)}
-    if pictures and {"pictures", "revision"} <= known:
-        recipe = with_pictures(recipe, pictures)
-    return replace(recipe, crops=False) if pointers and "crops" in known else recipe
+    changes = []
+    if precision:
+        changes += [
+            f"{lens(name).name}.{ascent}.precision={precision.value}"
+            for name in lenses
+            for ascent in lens(name).recipe("draft").ascents
+        ]
+    if methods:
+        words = ",".join(name.value for name in MethodName if name in methods)
+        changes.append(f"feature_visualization.methods={words}")
+    if batch_pixels:
+        changes.append(f"feature_visualization.batch_pixels={batch_pixels}")
+    if pointers and "dataset_samples" in lenses:
+        changes.append("dataset_samples.crops=false")
+    return changes
 
 
 def _costs(rates: Path, quality: QualityName) -> "Costs":

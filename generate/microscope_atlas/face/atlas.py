@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas as Reader
 from microscope_atlas.atlas.shards import read_shard
@@ -89,7 +88,7 @@ class Atlas:
         for shard in self._reader.manifest.shards.values():
             units = shard.units
             same_layer = (units.model, units.layer) == (parsed.model, parsed.layer)
-            about_units = schema.table(units.lens).level == "unit"
+            about_units = self._reader.manifest.table(units.lens).level == "unit"
             if same_layer and about_units and units.start <= parsed.unit < units.stop:
                 return Unit(self, parsed)
         raise UnknownName(f"{key} is not in {self.name}; its layer has units 0 to {total - 1}, of which some are there")
@@ -113,7 +112,7 @@ class Atlas:
             UnknownName: no such table, column, or rows of that key.
 
         """
-        known = schema.table(name)
+        known = self._reader.manifest.table(name)
         names = [column.name for column in known.columns]
         for column in columns or ():
             if column not in names:

@@ -9,29 +9,40 @@ The picture and its caricature go through the same random view at each step, so 
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.lenses.frames import GENTLE, fill, layer_size, squares
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.lenses import recipe as recipes
+from microscope_atlas.lenses.frames import GENTLE, fill_rows, squares
+from microscope_atlas.lenses.geometry import layer_size
+from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
+from microscope_atlas.lenses.recipe import Quality, SourceName, settings
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sources import SOURCES
 from microscope_atlas.rendering import objectives
-from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, span
+from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, canvas_size
 from microscope_atlas.rendering.views import centre
+from microscope_atlas.structure import EACH_ONCE, Count, at_least, between
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of caricatures."""
 
     ascent: Ascent
-    max_size: int | None  # px on a side; None: the network's input
-    power: float = 2.0  # of the cosine; by eye: at 0 (Lucid's) inception_5b forgets the arrangement, at 4 little grows
-    sources: tuple[str, ...] = tuple(SOURCES)  # pictures that come with the package
-    batch: int = 6  # pictures at once
+    max_size: Annotated[int, between(8, 4096)] | None  # px on a side; None: the network's input
+    power: Annotated[float, at_least(0)] = 2.0
+    # of the cosine; by eye: at 0 (Lucid's) inception_5b forgets the arrangement, at 4 little grows
+    sources: Annotated[tuple[SourceName, ...], EACH_ONCE] = tuple(SOURCES)  # pictures that come with the package
+    batch: Count = 6  # pictures at once
+
+    def picture_size(self, layer: Layer, input_size: int) -> int:
+        """See Recipe."""
+        return layer_size(layer, input_size, self.max_size)
 
 
 DRAFT_SOURCES = ("astronaut", "cat", "temple", "flower", "raccoon", "coffee")
@@ -44,7 +55,7 @@ RECIPES: dict[Quality, Recipe] = {
 }
 
 
-class Caricature(Lens):
+class Caricature(Lens[Recipe]):
     """The lens."""
 
     table = schema.CARICATURE
@@ -52,6 +63,12 @@ class Caricature(Lens):
 
     def recipe(self, quality: Quality) -> Recipe:
         return RECIPES[quality]
+
+    def quick(self) -> Recipe:
+        return Recipe(Ascent(steps=2), max_size=32, sources=("cat",))
+
+    def parts(self, recipe: Recipe) -> list[Part]:
+        return [Part("sources", len(recipe.sources), recipe.ascent.steps)]
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         for at in range(0, len(recipe.sources), recipe.batch):
@@ -66,13 +83,13 @@ def caricatures(
     recipe: Recipe,
     size: int,
     every: int | None = None,
-    batch: int = 2,
+    min_batch: int = 2,
 ) -> Generator[Frame, None, None]:
-    """Caricatures of `size` px of pictures (batch, 3, span, span), RGB in [0, 1], each of its own of `layers`.
+    """Caricatures of `size` px of pictures (batch, 3, side, side), RGB in [0, 1], each of its own of `layers`.
 
     Frames come after each `every` steps, if given, and at the end; closing the generator ends the work. The network
     runs once for all, as far as the deepest of the layers. The pictures have the size of the canvas,
-    `span(recipe.ascent, size)`, and are on the network's device; see `square`.
+    `canvas_size(recipe.ascent, size)`, and are on the network's device; see `square`.
     """
     count = len(layers)
     names = list(dict.fromkeys(layers))
@@ -83,15 +100,23 @@ def caricatures(
 
     objective = objectives.Caricature(recipe.power)
     yield from ascend(
-        own, objective, seeds, recipe.ascent, size, pictures.device, batch=batch, every=every, beside=pictures
+        own,
+        objective,
+        seeds,
+        recipe.ascent,
+        size,
+        pictures.device,
+        min_batch=min_batch,
+        every=every,
+        references=pictures,
     )
 
 
 def _batch(subject: Subject, sources: Sequence[str], recipe: Recipe) -> list[Row]:
     """Rows of one batch of caricatures."""
-    size = layer_size(subject.layer, subject.organism.input_size, recipe.max_size)
-    canvas_size = span(recipe.ascent, size)
-    pictures = squares(sources, canvas_size).to(subject.device)
+    size = recipe.picture_size(subject.layer, subject.organism.input_size)
+    side = canvas_size(recipe.ascent, size)
+    pictures = squares(sources, side).to(subject.device)
     rows: list[Row] = [{"source": name, "seed": seed(subject.key(), Caricature.table.name, name)} for name in sources]
     *_, last = caricatures(
         subject.graph,
@@ -100,9 +125,9 @@ def _batch(subject: Subject, sources: Sequence[str], recipe: Recipe) -> list[Row
         [row["seed"] for row in rows],
         recipe,
         size,
-        batch=subject.least(recipe.batch),
+        min_batch=subject.least(recipe.batch),
     )
-    fill(rows, last, True, {**settings(recipe), "size": size, "canvas_size": canvas_size})
+    fill_rows(rows, last, True, {**settings(recipe), "size": size, "canvas_size": side})
     for row, cosine in zip(rows, _cosines(subject, last.pictures, centre(pictures, size)), strict=True):
         row["cosine"] = None if row["flag"] == "nan" else cosine
     return rows

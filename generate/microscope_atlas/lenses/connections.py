@@ -13,30 +13,35 @@ An influence may cancel further back, where two earlier units always fire togeth
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.lenses.feature_visualization import size
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, settings
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.lenses import recipe as recipes
+from microscope_atlas.lenses.geometry import unit_size
+from microscope_atlas.lenses.lens import Lens, Row, Subject
+from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.models.networks.expanded import composable, compose
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.linearised import differentiate
+from microscope_atlas.structure import Count, between
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of connections."""
 
-    top: int = 10  # strongest units of each neighbouring layer and sign
-    crop: int = 5  # positions on a side of a stored kernel
-    batch: int = 128  # units of the later layer whose kernels are made at once
+    top: Annotated[int, between(1, 127)] = 10  # strongest units of each neighbouring layer and sign
+    crop: Annotated[int, between(1, 31)] = 5  # positions on a side of a stored kernel
+    batch: Count = 128  # units of the later layer whose kernels are made at once
 
 
 @dataclass(frozen=True)
-class Wires:
+class ExpandedWeights:
     """What is kept of the kernels between all units of two layers; each field begins (later units, earlier units)."""
 
     kernels: Tensor  # their middle: (..., height, width), at most Recipe.crop each
@@ -46,7 +51,7 @@ class Wires:
     linearisation: str  # how they were found
 
 
-class Connections(Lens):
+class Connections(Lens[Recipe]):
     """The lens."""
 
     table = schema.CONNECTIONS
@@ -55,31 +60,35 @@ class Connections(Lens):
     def recipe(self, quality: Quality) -> Recipe:
         return Recipe()
 
+    def passes(self, layer: Layer, recipe: Recipe) -> float:
+        """A kernel for each unit."""
+        return layer.units
+
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         layer = subject.layer.name
         for earlier, later in subject.organism.edges:
             if later == layer:
-                yield _ranked(wires(subject, earlier, later, recipe), units, "input", earlier, recipe)
+                yield _ranked(expanded_weights(subject, earlier, later, recipe), units, "input", earlier, recipe)
             elif earlier == layer:
-                yield _ranked(wires(subject, earlier, later, recipe), units, "output", later, recipe)
+                yield _ranked(expanded_weights(subject, earlier, later, recipe), units, "output", later, recipe)
 
 
-def wires(subject: Subject, earlier: str, later: str, recipe: Recipe) -> Wires:
+def expanded_weights(subject: Subject, earlier: str, later: str, recipe: Recipe) -> ExpandedWeights:
     """The kernels between two layers, made anew for all units: rounding must not depend on which are asked for."""
     network, between = subject.graph, (earlier, later, list(subject.organism.layers))
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         if isinstance(network, Graph) and composable(network, *between):
             linearisation, found = "closed form", compose(network, *between, subject.organism.input_size, recipe.batch)
         else:
-            linearisation, px = "gradient", size(subject.organism.layer(later), subject.organism.input_size, None)
+            linearisation, px = "gradient", unit_size(subject.organism.layer(later), subject.organism.input_size, None)
             found = differentiate(network, *between, px, recipe.batch)
         kept = [_kept(kernels, recipe.crop) for kernels in found]
     kernels, sums, positive, negative, extents = (torch.cat(each).cpu() for each in zip(*kept, strict=True))
-    return Wires(kernels, sums, {1: positive, -1: negative}, int(extents.max()), linearisation)
+    return ExpandedWeights(kernels, sums, {1: positive, -1: negative}, int(extents.max()), linearisation)
 
 
 def _kept(kernels: Tensor, crop: int) -> tuple[Tensor, ...]:
-    """Of kernels (later units, earlier units, height, width): the fields of Wires."""
+    """Of kernels (later units, earlier units, height, width): the fields of ExpandedWeights."""
     top, left = (max(0, length // 2 - crop // 2) for length in kernels.shape[2:])
     middle = kernels[:, :, top : top + crop, left : left + crop].clone()
     parts = [part.norm(dim=(2, 3)) for part in (kernels.clamp(min=0), kernels.clamp(max=0))]
@@ -96,24 +105,26 @@ def cropped(kernels: Tensor, side: int) -> Tensor:
     return F.pad(kernels, (left, side - width - left, top, side - height - top))
 
 
-def _ranked(wires: Wires, units: Sequence[int], towards: str, other_layer: str, recipe: Recipe) -> list[Row]:
+def _ranked(
+    weights: ExpandedWeights, units: Sequence[int], towards: str, other_layer: str, recipe: Recipe
+) -> list[Row]:
     """Rows of the strongest connections of these units, each sign on its own; of equals the lower unit is first.
 
     What has no value of a sign does not connect with it and gets no row, but the first, so that none is missing.
     """
     rows: list[Row] = []
-    made = {**settings(recipe), "linearisation": wires.linearisation}
+    made = {**settings(recipe), "linearisation": weights.linearisation}
     each = torch.tensor(list(units))[:, None]
-    for sign, part in wires.parts.items():
+    for sign, part in weights.parts.items():
         seen = part if towards == "input" else part.T
         others = seen[each[:, 0]].sort(dim=1, descending=True, stable=True).indices[:, : recipe.top]
         at = (each, others) if towards == "input" else (others, each)
         columns = {
             "other_unit": others,
             "strength": part[at],
-            "weight": wires.sums[at],
-            "norm": torch.stack([part[at] for part in wires.parts.values()]).norm(dim=0),
-            "kernel": cropped(wires.kernels[at], recipe.crop),
+            "weight": weights.sums[at],
+            "norm": torch.stack([part[at] for part in weights.parts.values()]).norm(dim=0),
+            "kernel": cropped(weights.kernels[at], recipe.crop),
         }
         for unit, *values in zip(units, *(column.tolist() for column in columns.values()), strict=True):
             for rank, found in enumerate(zip(*values, strict=True)):
@@ -128,7 +139,7 @@ def _ranked(wires: Wires, units: Sequence[int], towards: str, other_layer: str, 
                         "sign": sign,
                         "rank": rank,
                         **row,
-                        "extent": wires.extent,
+                        "extent": weights.extent,
                         "flag": "dead" if row["strength"] == 0 else None if row["strength"] < torch.inf else "nan",
                         "recipe": made,
                     }

@@ -1,6 +1,6 @@
 """Dataset samples: natural pictures that excite a unit, from its best down to those that leave it cold.
 
-A digest of `responses`, which knows which pictures and where: what the unit sees there is cut out of the picture. Sets
+Derived from `responses`, which knows which pictures and where: what the unit sees there is cut out of the picture. Sets
 that may not be passed on can be pointed at instead: number of the picture and box, without the image.
 """
 
@@ -18,7 +18,8 @@ import torch
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.errors import NotRendered, PicturesFailed
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject
+from microscope_atlas.lenses.lens import Lens, Row, Subject
+from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.sets import default_revision, picture_set
 from microscope_atlas.pictures.sources import DEFAULT
@@ -29,15 +30,13 @@ KEPT = 1024  # fitted pictures in memory; 154 MB at 224 px
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Settings of dataset samples."""
+class Recipe(PicturesRecipe):
+    """Settings of dataset samples; the pictures are those that the responses are to."""
 
-    pictures: str  # name of the picture set that the responses are to
-    revision: str  # of its content
     crops: bool = True  # whether rows hold what the unit sees; otherwise they only point at it
 
 
-class DatasetSamples(Lens):
+class DatasetSamples(Lens[Recipe]):
     """The lens."""
 
     table = schema.DATASET_SAMPLES

@@ -6,41 +6,53 @@ holds the picture but the shortness of the ascent.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.lenses.frames import fill, in_precision, layer_size, squares
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
-from microscope_atlas.rendering.ascend import Ascent, ascend, span
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.lenses import recipe as recipes
+from microscope_atlas.lenses.frames import fill_rows, squares
+from microscope_atlas.lenses.geometry import layer_size
+from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
+from microscope_atlas.lenses.recipe import Quality, settings
+from microscope_atlas.pictures.sources import SOURCES
+from microscope_atlas.rendering.ascend import Ascent, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.objectives import DeepDream as MeanSquare
+from microscope_atlas.structure import EACH_ONCE, Count, between, one_of
 
 NOISE = "noise"
+Start = Annotated[str, one_of((NOISE, *SOURCES))]
 PICTURE_ASCENT = Ascent(steps=96)  # by eye: after 16 steps a picture is hardly touched, after 64 it begins to dream
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of DeepDream."""
 
     ascent: Ascent  # from noise
-    max_size: int | None  # px on a side; None: the network's input
-    starts: tuple[str, ...] = (NOISE,)  # and pictures that come with the package
+    max_size: Annotated[int, between(8, 4096)] | None  # px on a side; None: the network's input
+    starts: Annotated[tuple[Start, ...], EACH_ONCE] = (NOISE,)  # and pictures that come with the package
     picture_ascent: Ascent = PICTURE_ASCENT
-    batch: int = 4  # pictures at once
+    batch: Count = 4  # pictures at once
+
+    def picture_size(self, layer: Layer, input_size: int) -> int:
+        """See Recipe."""
+        return layer_size(layer, input_size, self.max_size)
 
 
 PICTURES = ("temple", "astronaut", "galaxies")
 
 RECIPES: dict[Quality, Recipe] = {
     "draft": Recipe(Ascent(steps=128), max_size=144),
-    "standard": in_precision(Recipe(Ascent(steps=512), None, (NOISE, *PICTURES)), "bfloat16"),
+    "standard": Recipe(Ascent(steps=512), None, (NOISE, *PICTURES)).in_precision("bfloat16"),
     "microscope": Recipe(Ascent(steps=4096), None, (NOISE, *PICTURES)),
 }
 
 
-class DeepDream(Lens):
+class DeepDream(Lens[Recipe]):
     """The lens."""
 
     table = schema.DEEPDREAM
@@ -48,6 +60,14 @@ class DeepDream(Lens):
 
     def recipe(self, quality: Quality) -> Recipe:
         return RECIPES[quality]
+
+    def quick(self) -> Recipe:
+        return replace(self.recipe("draft"), ascent=Ascent(steps=2), max_size=32)
+
+    def parts(self, recipe: Recipe) -> list[Part]:
+        pictures = [start for start in recipe.starts if start != NOISE]
+        found = [Part("noise", 1, recipe.ascent.steps)] if NOISE in recipe.starts else []
+        return [*found, *([Part("pictures", len(pictures), recipe.picture_ascent.steps)] if pictures else [])]
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         if NOISE in recipe.starts:
@@ -61,9 +81,9 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
     """Rows of one batch of pictures: from noise, or from these pictures."""
     from_noise = starts[0] == NOISE
     ascent = recipe.ascent if from_noise else recipe.picture_ascent
-    size = layer_size(subject.layer, subject.organism.input_size, recipe.max_size)
-    canvas_size = span(ascent, size)
-    begin = None if from_noise else squares(starts, canvas_size)
+    size = recipe.picture_size(subject.layer, subject.organism.input_size)
+    side = canvas_size(ascent, size)
+    begin = None if from_noise else squares(starts, side)
     rows: list[Row] = [{"start": start, "seed": seed(subject.key(), DeepDream.table.name, start)} for start in starts]
     *_, last = ascend(
         subject.activations(subject.layer.name),
@@ -72,8 +92,8 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
         ascent,
         size,
         subject.device,
-        batch=subject.least(recipe.batch),
-        stretch=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin),
+        min_batch=subject.least(recipe.batch),
+        make_canvas=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin),
     )
-    fill(rows, last, True, {**settings(recipe), "size": size, "canvas_size": canvas_size})
+    fill_rows(rows, last, True, {**settings(recipe), "size": size, "canvas_size": side})
     return rows

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -24,14 +25,19 @@ from torch import Tensor
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.schema import METHODS
-from microscope_atlas.lenses.frames import fill, pixels, squares
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
-from microscope_atlas.models.networks.network import Network
+from microscope_atlas.lenses import recipe as recipes
+from microscope_atlas.lenses.frames import fill_rows, pixels, squares
+from microscope_atlas.lenses.geometry import shift, unit_size
+from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
+from microscope_atlas.lenses.recipe import Quality, SourceName, settings
 from microscope_atlas.rendering.ascend import Ascent, ascend
-from microscope_atlas.rendering.canvas import Stretch
+from microscope_atlas.rendering.canvas import CanvasMaker
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
 from microscope_atlas.rendering.transparent import Transparent
+from microscope_atlas.structure import EACH_ONCE, Count, above, at_least, between, one_of
+
+Method = Annotated[str, one_of(METHODS)]
 
 OBJECTIVES: dict[str, Callable[[Tensor], Objective]] = {"channel": Channel, "neuron": Neuron}
 
@@ -40,28 +46,35 @@ OBJECTIVES: dict[str, Callable[[Tensor], Objective]] = {"channel": Channel, "neu
 class Maco:
     """Settings of MACO."""
 
-    steps: int = 128
-    learning_rate: float = 0.5  # Adam's
+    steps: Count = 128
+    learning_rate: Annotated[float, above(0)] = 0.5  # Adam's
     crops: Crops = field(default_factory=Crops)
-    pictures: tuple[str, ...] = (  # that amplitudes are taken from; of generate/pictures, those taken on the ground
+    pictures: Annotated[tuple[SourceName, ...], EACH_ONCE] = (
+        # that amplitudes are taken from; of those that come with the package, the ones taken on the ground
         *("admiral", "astronaut", "bricks", "cat", "coffee"),
         *("flower", "grass", "raccoon", "rocket", "temple"),
     )
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of feature visualization."""
 
     ascent: Ascent  # of `fourier` and `transparent`
-    max_size: int | None  # px on a side; None: up to the network's input
-    variants: int  # pictures in the diversity set of `fourier`; 0: none
-    diversity_weight: float = 1.0  # of likeness to the other variants, a share of the score; see Diverse
-    batch: int = 64  # pictures at once, at most
-    batch_pixels: int = 16 * 224**2  # of all pictures at once; benchmarks/batch.py
-    methods: tuple[str, ...] = ("fourier",)  # of METHODS
+    max_size: Annotated[int, between(8, 4096)] | None  # px on a side; None: up to the network's input
+    variants: Annotated[int, between(0, 127)]  # pictures in the diversity set of `fourier`; 0: none
+    diversity_weight: Annotated[float, at_least(0)] = 1.0
+    # of likeness to the other variants, a share of the score; see Diverse
+    batch: Count = 64  # pictures at once, at most
+    batch_pixels: Count = 16 * 224**2  # of all pictures at once; benchmarks/batch.py
+    methods: Annotated[tuple[Method, ...], EACH_ONCE] = ("fourier",)
     maco: Maco = field(default_factory=Maco)
-    background_std: float = 0.5  # of the spectra behind transparent pictures; Lucid's collapse_alpha_random
+    background_std: Annotated[float, at_least(0)] = 0.5
+    # of the spectra behind transparent pictures; Lucid's collapse_alpha_random
+
+    def picture_size(self, layer: Layer, input_size: int) -> int:
+        """See Recipe."""
+        return unit_size(layer, input_size, self.max_size)
 
 
 RECIPES: dict[Quality, Recipe] = {
@@ -73,7 +86,7 @@ RECIPES: dict[Quality, Recipe] = {
 }
 
 
-class FeatureVisualization(Lens):
+class FeatureVisualization(Lens[Recipe]):
     """The lens."""
 
     table = schema.FEATURE_VISUALIZATION
@@ -82,8 +95,18 @@ class FeatureVisualization(Lens):
     def recipe(self, quality: Quality) -> Recipe:
         return RECIPES[quality]
 
+    def quick(self) -> Recipe:
+        return Recipe(Ascent(steps=2), max_size=32, variants=0, batch=16)
+
+    def parts(self, recipe: Recipe) -> list[Part]:
+        steps = {"maco": recipe.maco.steps}
+        found = [Part(name, len(METHODS[name]), steps.get(name, recipe.ascent.steps)) for name in recipe.methods]
+        if recipe.variants and "fourier" in recipe.methods:
+            found.append(Part("variants", recipe.variants, recipe.ascent.steps))
+        return found
+
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
-        px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+        px = recipe.picture_size(subject.layer, subject.organism.input_size)
         recipe = replace(recipe, batch=at_once(recipe, px))
         for method in recipe.methods:
             for objective, direction in METHODS[method]:
@@ -94,33 +117,9 @@ class FeatureVisualization(Lens):
                 yield _batch(subject, some, "fourier", "channel", 1, range(1, recipe.variants + 1), recipe)
 
 
-def size(layer: Layer, input_size: int, max_size: int | None) -> int:
-    """Pixels on a side of a layer's pictures: its receptive field and 16 px more, never above the network's input.
-
-    A unit that sees 7 px shows all it has on 48; more canvas would only repeat it. Dense layers get the whole input.
-    """
-    if layer.receptive_field is None:
-        return input_size
-    wanted = -(-(layer.receptive_field + 16) // 16) * 16
-    return min(max(wanted, 48), max_size or input_size, input_size)
-
-
 def at_once(recipe: Recipe, px: int) -> int:
     """How many pictures of `px` on a side make a batch."""
     return max(1, min(recipe.batch, recipe.batch_pixels // px**2))
-
-
-def shift(layer: Layer, most: float) -> float:
-    """Pixels that views of a layer are shifted by at most: a quarter of its receptive field, never more than `most`.
-
-    The centre neuron of an early layer would otherwise be shown a place that is not its own.
-    """
-    return most if layer.receptive_field is None else min(most, layer.receptive_field / 4)
-
-
-def target(network: Network, layer: str, direction: int) -> str:
-    """The node whose activations are optimised; see the head of this file."""
-    return layer if network.rectified(layer) and direction > 0 else network.preactivation(layer)
 
 
 @lru_cache(maxsize=2)
@@ -152,8 +151,8 @@ def _batch(
         for unit in units
         for variant in variants
     ]
-    node = target(subject.graph, subject.layer.name, direction)
-    px = size(subject.layer, subject.organism.input_size, recipe.max_size)
+    node = subject.graph.objective_node(subject.layer.name, direction)
+    px = recipe.picture_size(subject.layer, subject.organism.input_size)
     most = shift(subject.layer, recipe.ascent.views.shift)
     each = torch.tensor([row["unit"] for row in rows], device=subject.device)
 
@@ -161,7 +160,7 @@ def _batch(
         return Direction(OBJECTIVES[objective](each), direction)
 
     ascent = replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most))
-    ascent, stretch, views = _approach(method, px, ascent, recipe)
+    ascent, make_canvas, views = _approach(method, px, ascent, recipe)
     ascended = asked(each.repeat_interleave(views))
     if len(variants) > 1:
         ascended = Diverse(ascended, len(variants), recipe.diversity_weight)
@@ -173,13 +172,13 @@ def _batch(
         px,
         subject.device,
         score=asked(each),
-        batch=subject.least(recipe.batch),
-        stretch=stretch,
+        min_batch=subject.least(recipe.batch),
+        make_canvas=make_canvas,
     )
     made = {**settings(recipe), "size": px, "shift": most, "target": node}
     silent = node == subject.layer.name and direction > 0  # behind a rectifier nothing is below zero
     agreement = _agreement(subject.activations(node), last.pictures, len(variants))
-    fill(rows, last, silent, made)
+    fill_rows(rows, last, silent, made)
     opacities = [None] * len(rows) if last.opacity is None else last.opacity
     for row, alike, opacity in zip(rows, agreement, opacities, strict=True):
         row["agreement"] = alike
@@ -187,12 +186,12 @@ def _batch(
     return rows
 
 
-def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe) -> tuple[Ascent, Stretch | None, int]:
+def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe) -> tuple[Ascent, CanvasMaker | None, int]:
     """How a method goes about it: the loop's settings, the canvas, and how many views of a picture make a step."""
     if method == "maco":
         maco = recipe.maco
-        stretch = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px), crops=maco.crops)
-        return replace(ascent, steps=maco.steps, learning_rate=maco.learning_rate), stretch, maco.crops.count
+        make_canvas = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px), crops=maco.crops)
+        return replace(ascent, steps=maco.steps, learning_rate=maco.learning_rate), make_canvas, maco.crops.count
     if method == "transparent":
         behind = recipe.background_std
         return ascent, partial(Transparent, std=ascent.spectrum_std, views=ascent.views, background_std=behind), 1

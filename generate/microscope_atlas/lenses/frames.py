@@ -1,7 +1,6 @@
 """What lenses that render pictures share: a picture in, and bytes and flags out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses.lens import Row
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.sources import source
-from microscope_atlas.rendering.ascend import Ascent, Frame, Precision
+from microscope_atlas.rendering.ascend import Frame
 from microscope_atlas.rendering.views import Views
 
 FLAT = 2 / 255  # standard deviation of all values, below which a picture is flat
@@ -32,18 +30,7 @@ def squares(names: Sequence[str], size: int) -> Tensor:
     return torch.stack([square(source(name), size) for name in names])
 
 
-def layer_size(layer: Layer, input_size: int, max_size: int | None) -> int:
-    """Pixels on a side of pictures of a whole layer: the network's input, or `max_size` where the layer takes less."""
-    return input_size if layer.receptive_field is None else min(max_size or input_size, input_size)
-
-
-def in_precision(recipe: Any, precision: Precision) -> Any:
-    """The recipe with all its ascents in this precision; one that has none as it is."""
-    ascents = {f.name: getattr(recipe, f.name) for f in fields(recipe) if isinstance(getattr(recipe, f.name), Ascent)}
-    return replace(recipe, **{name: replace(ascent, precision=precision) for name, ascent in ascents.items()})
-
-
-def fill(rows: Sequence[Row], frame: Frame, zero_is_dead: bool, recipe: Mapping[str, Any]) -> None:
+def fill_rows(rows: Sequence[Row], frame: Frame, zero_is_dead: bool, recipe: Mapping[str, Any]) -> None:
     """Put into each row how its picture was made, what is wrong with it and, where it is finite, it and its score."""
     found = flags(frame, zero_is_dead)
     for row, flag, picture, score in zip(rows, found, frame.pictures, frame.scores.tolist(), strict=True):

@@ -1,16 +1,15 @@
 """What a lens is: a technique that makes rows about a layer, or about each of its units.
 
-Some lenses look at the network. Others are digests: they look at rows that other lenses have made, and name them in
+Some lenses look at the network. Others are derived: they look at rows that other lenses have made, and name them in
 `reads`; an atlas makes those anew whenever what they were made from has changed.
 """
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Generic, Protocol
 
 import pyarrow as pa
 import torch
@@ -20,13 +19,11 @@ from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.tables import Level, Scope, Table
 from microscope_atlas.errors import WrongLevel
 from microscope_atlas.keys import Key
+from microscope_atlas.lenses.recipe import Quality, R, restored
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
 
 Row = dict[str, Any]
-
-Quality = Literal["draft", "standard", "microscope"]
-QUALITIES: tuple[Quality, ...] = ("draft", "standard", "microscope")
 
 
 class Read(Protocol):
@@ -55,7 +52,7 @@ class Subject:
 
     @cached_property
     def graph(self) -> Network:
-        """The network; loaded when it is first asked for, which digests never do."""
+        """The network; loaded when it is first asked for, which derived lenses never do."""
         return self.load()
 
     def activations(self, node: str) -> Callable[[Tensor], Tensor]:
@@ -75,7 +72,16 @@ class Subject:
         return str(Key(self.organism.name, self.layer.name, unit))
 
 
-class Lens(ABC):
+@dataclass(frozen=True)
+class Part:
+    """What a lens does alike for all layers: pictures that ascend, or a pass over a layer."""
+
+    name: str
+    pictures: int  # of a unit, or of a layer where all its units are seen at once; of a pass 1
+    steps: int  # of each, through the network and back; of a pass 0
+
+
+class Lens(ABC, Generic[R]):
     """A technique, which fills one table."""
 
     table: ClassVar[Table]  # says its name, what a row is about, and what it reads
@@ -96,20 +102,46 @@ class Lens(ABC):
         return self.table.reads
 
     @abstractmethod
-    def recipe(self, quality: Quality) -> Any:
-        """Its settings at a quality, a frozen dataclass of plain values; they become part of every row."""
+    def recipe(self, quality: Quality) -> R:
+        """Its settings at a quality; they become part of every row."""
+
+    def restored(self, settings: Mapping[str, Any]) -> R:
+        """Its recipe from plain values; ValueError where they are none of its. See recipe.restored."""
+        return restored(type(self.recipe("draft")), settings)
 
     def count(self, settings: Mapping[str, Any]) -> int | None:
         """How many rows a unit, or a layer, gets with these settings; None: it depends."""
         return self.table.count(settings)
 
+    def quick(self) -> R:
+        """Its settings for tests: as few steps and as small pictures as show that it works."""
+        return self.recipe("draft")
+
+    def parts(self, recipe: R) -> Sequence[Part]:
+        """What it does with these settings."""
+        return [Part("pass", 1, 0)]
+
+    def flops(self, organism: Organism, layer: Layer, recipe: R) -> float:
+        """Floating-point operations for a unit, at the size of the layer's pictures and with its steps.
+
+        Of a lens that looks at layers, or at all units in one pass, a unit's share. Of what is no picture that ascends,
+        a lens says itself how much of one it is: see `passes`.
+        """
+        picture = organism.flops(layer.name, recipe.picture_size(layer, organism.input_size))
+        shared = self.level == "layer" or not self.divisible
+        return picture * self.passes(layer, recipe) / (layer.units if shared else 1)
+
+    def passes(self, layer: Layer, recipe: R) -> float:
+        """How often a picture goes through the network and back, for a unit or for all units of a layer at once."""
+        return sum(part.pictures * max(1, part.steps) for part in self.parts(recipe))
+
     @abstractmethod
-    def rows(self, subject: Subject, units: Sequence[int], recipe: Any) -> Iterator[list[Row]]:
+    def rows(self, subject: Subject, units: Sequence[int], recipe: R) -> Iterator[list[Row]]:
         """Rows about these units, or about the layer, some at a time, in any order.
 
-        Images are bytes, (height, width, 3), with opacity (height, width, 4) or gray (height, width), or files. Left
-        out are the columns that the shard adds: model, layer, weights_sha256, software, device; and `recipe`, where the
-        row has nothing to add to the lens' settings.
+        A row gives every column of the table, None where there is nothing, but for those that the shard adds: model,
+        layer, weights_sha256, software, device; and `recipe`, where the row has nothing to add to the lens' settings.
+        Images are bytes, (height, width, 3), with opacity (height, width, 4) or gray (height, width), or files.
         """
 
 
@@ -119,34 +151,7 @@ def seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def settings(recipe: Any) -> dict[str, Any]:
-    """A recipe as the plain values that JSON gives back: lists, no tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return plain
-
-
-def restored(like: Any, settings: Mapping[str, Any]) -> Any:
-    """A recipe such as `like` from its plain values.
-
-    ValueError for settings that it does not have or lacks, or whose values are of another kind.
-    """
-    if not isinstance(settings, Mapping) or set(settings) != {field.name for field in fields(like)}:
-        raise ValueError(f"settings {settings!r} are not those of {type(like).__name__}")
-    return replace(like, **{name: _typed(name, getattr(like, name), value) for name, value in settings.items()})
-
-
-def _typed(name: str, like: Any, value: Any) -> Any:
-    if is_dataclass(like):
-        return restored(like, value)
-    if isinstance(like, tuple) and isinstance(value, list | tuple):
-        return tuple(_typed(name, like[0] if like else None, each) for each in value)
-    kinds = (int, float) if isinstance(like, float) else (type(like),)
-    if like is not None and value is not None and type(value) not in kinds:
-        raise ValueError(f"{name} is {value!r}, expected {type(like).__name__}")
-    return value
-
-
-def refuse_level(lens: Lens, key: Key) -> None:
+def refuse_level(lens: Lens[Any], key: Key) -> None:
     """WrongLevel where a lens is pointed at something it does not look at."""
     level = "model" if key.layer is None else "layer" if key.unit is None else "unit"
     if level != lens.level:

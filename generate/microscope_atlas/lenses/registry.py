@@ -1,8 +1,13 @@
 """The lenses, by name. A new one is a new file and one line here, below the lenses that it reads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
 
+from microscope_atlas.atlas.schema import TABLES
+from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import unknown
+from microscope_atlas.lenses import own
 from microscope_atlas.lenses.caricature import Caricature
 from microscope_atlas.lenses.connections import Connections
 from microscope_atlas.lenses.dataset_samples import DatasetSamples
@@ -14,7 +19,7 @@ from microscope_atlas.lenses.sheets import Sheets
 from microscope_atlas.lenses.synthetic_tuning import SyntheticTuning
 from microscope_atlas.lenses.units import Units
 
-LENSES: dict[str, Lens] = {
+LENSES: dict[str, Lens[Any]] = {
     "feature_visualization": FeatureVisualization(),
     "responses": Responses(),
     "synthetic_tuning": SyntheticTuning(),
@@ -27,21 +32,32 @@ LENSES: dict[str, Lens] = {
 }
 
 
-def lens(name: str) -> Lens:
-    """The lens called `name`; UnknownName with the nearest names where there is none."""
+def lens(name: str) -> Lens[Any]:
+    """The lens called `name`; UnknownName with the nearest names where there is none.
+
+    Beside ours, a class or an instance of one's own, `own:PACKAGE.MODULE.LENS`: see own.
+    """
+    if name.startswith(own.PREFIX):
+        return _own(name)
     if name not in LENSES:
         raise unknown("lens", name, "the lenses", LENSES)
     return LENSES[name]
 
 
-def rounds(names: Iterable[str]) -> list[list[str]]:
-    """The digests among `names`, in rounds: each reads what the network's lenses and earlier rounds have made."""
+@cache
+def _own(name: str) -> Lens[Any]:
+    """A lens from outside, once a process."""
+    return own.imported(name)
+
+
+def rounds(names: Iterable[str], tables: Mapping[str, Table] = TABLES) -> list[list[str]]:
+    """The derived lenses among `names`, in rounds: each reads what the network's and earlier rounds' have made."""
+
+    def depth(name: str) -> int:
+        return max((1 + depth(read) for read in tables[name].reads if read in tables), default=0)
+
     found: dict[int, list[str]] = {}
     for name in names:
-        if lens(name).reads:
-            found.setdefault(_depth(name), []).append(name)
+        if tables[name].reads:
+            found.setdefault(depth(name), []).append(name)
     return [found[depth] for depth in sorted(found)]
-
-
-def _depth(name: str) -> int:
-    return max((1 + _depth(read) for read in lens(name).reads), default=0)

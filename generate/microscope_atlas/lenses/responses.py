@@ -7,17 +7,20 @@ some evenly spaced pictures, which quantiles, buckets and the random samples are
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.lenses.feature_visualization import target
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
+from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
 from microscope_atlas.pictures.sets import default_revision, picture_set
 from microscope_atlas.pictures.sources import DEFAULT
+from microscope_atlas.structure import Count, between
 
 PROBABILITIES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)  # of the column `quantiles`
 BUCKETS = ((0.9, 0.99), (0.75, 0.9), (0.5, 0.75), (0.25, 0.5), (0.0, 0.25))  # quantiles that samples are taken between
@@ -26,18 +29,16 @@ SCORES = (("channel", 1), ("channel", -1), ("neuron", 1), ("neuron", -1))  # of 
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(PicturesRecipe):
     """Settings of responses."""
 
-    pictures: str  # name of a picture set
-    revision: str  # of its content
-    batch: int = 16  # pictures at once
-    top: int = 16  # best pictures of a unit that are kept
-    per_bucket: int = 4  # samples from each bucket, and random ones
-    max_responses: int = 2048  # pictures, evenly spaced in the set, that each unit's response is kept of
+    batch: Count = 16  # pictures at once
+    top: Annotated[int, between(1, 4096)] = 16  # best pictures of a unit that are kept
+    per_bucket: Annotated[int, between(1, 4096)] = 4  # samples from each bucket, and random ones
+    max_responses: Count = 2048  # pictures, evenly spaced in the set, that each unit's response is kept of
 
 
-class Responses(Lens):
+class Responses(Lens[Recipe]):
     """The lens."""
 
     table = schema.RESPONSES
@@ -46,12 +47,21 @@ class Responses(Lens):
     def recipe(self, quality: Quality) -> Recipe:
         return Recipe(DEFAULT, default_revision())
 
+    def passes(self, layer: Layer, recipe: Recipe) -> float:
+        """The whole set, there and not back."""
+        return _length(recipe.pictures, recipe.revision) / 2
+
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         yield _rows(subject, units, recipe)
 
 
+@cache
+def _length(pictures: str, revision: str) -> int:
+    return len(picture_set(pictures, revision))
+
+
 @dataclass
-class Best:
+class TopK:
     """The best pictures of every unit so far, best first; of equally good ones the earlier."""
 
     most: int
@@ -68,12 +78,12 @@ class Best:
 
 
 @dataclass
-class Seen:
+class ResponseStatistics:
     """What a pass has gathered so far about all units of a layer, so that none depends on which are asked for."""
 
     wanted: frozenset[int]  # numbers of the pictures whose responses are kept
-    top: Best
-    scores: dict[tuple[str, int], Best]
+    top: TopK
+    scores: dict[tuple[str, int], TopK]
     num_pictures: int = 0
     num_positions: int = 0  # of a picture
     width: int | None = None  # positions in a row of the map; None: there is no map
@@ -105,7 +115,7 @@ class Seen:
 
 
 def _rows(subject: Subject, units: Sequence[int], recipe: Recipe) -> list[Row]:
-    seen = _look(subject, recipe)
+    seen = _accumulate(subject, recipe)
     maxima, places = (torch.cat(parts).numpy() for parts in (seen.maxima, seen.places))
     quantiles = np.quantile(maxima, PROBABILITIES, axis=0).astype(np.float32)
     top, found = seen.top.values[0].cpu().numpy(), seen.top.found[0].cpu().numpy()
@@ -173,14 +183,14 @@ def spaced(length: int, most: int) -> range | list[int]:
     return range(length) if length <= most else [at * length // most for at in range(most)]
 
 
-def _look(subject: Subject, recipe: Recipe) -> Seen:
+def _accumulate(subject: Subject, recipe: Recipe) -> ResponseStatistics:
     """Pass the set through the network, cut behind the layer."""
     pictures = picture_set(recipe.pictures, recipe.revision)
     layer, graph = subject.layer.name, subject.graph
-    targets = {direction: target(graph, layer, direction) for direction in (1, -1)}
+    targets = {direction: graph.objective_node(layer, direction) for direction in (1, -1)}
     nodes = list(dict.fromkeys([layer, *targets.values()]))
     wanted = frozenset(spaced(len(pictures), recipe.max_responses))
-    seen = Seen(wanted, Best(recipe.top), {score: Best(recipe.top) for score in SCORES})
+    seen = ResponseStatistics(wanted, TopK(recipe.top), {score: TopK(recipe.top) for score in SCORES})
     for batch in pictures.batches(subject.organism.input_size, recipe.batch, subject.device):
         # a lone picture is paired with itself: alone it would be rounded in another way
         given = batch if len(batch) > 1 else batch.expand(2, -1, -1, -1)

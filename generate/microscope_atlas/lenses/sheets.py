@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,19 +16,24 @@ from PIL import Image, ImageDraw
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.errors import NotRendered
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject
+from microscope_atlas.lenses import recipe as recipes
+from microscope_atlas.lenses.lens import Lens, Row, Subject
+from microscope_atlas.lenses.recipe import Quality
 from microscope_atlas.lenses.tile import jpeg, tile
+from microscope_atlas.structure import between
 
 PAGE, PAPER, LINES = "#ffffff", "#f4f4f4", "#e2e2e2"  # behind all; of a tile without a picture
 STRIPES = 4  # of a tile without a picture
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of a sheet."""
 
-    tile: int = 64  # px on a side; a multiple of JPEG's blocks of 16 px, so that neighbours share none
-    quality: int = 55  # of the JPEG: 0.94 KB a tile of inception_4c, 1.9 MB a layer of 2048 units; at 85 twice that
+    tile: Annotated[int, between(8, 1024)] = 64
+    # px on a side; a multiple of JPEG's blocks of 16 px, so that neighbours share none
+    quality: Annotated[int, between(1, 95)] = 55
+    # of the JPEG: 0.94 KB a tile of inception_4c, 1.9 MB a layer of 2048 units; at 85 twice that
 
 
 class View(NamedTuple):
@@ -59,7 +64,7 @@ SHOWN = {
 }
 
 
-class Sheets(Lens):
+class Sheets(Lens[Recipe]):
     """The lens."""
 
     table = schema.SHEETS

@@ -16,6 +16,7 @@ which would make all strong answers the same.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -23,11 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.lenses.feature_visualization import size, target
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, settings
-from microscope_atlas.lenses.receptive_field import field_centre
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.lenses import recipe as recipes
+from microscope_atlas.lenses.geometry import field_centre, unit_size
+from microscope_atlas.lenses.lens import Lens, Part, Row, Subject
+from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.rendering.objectives import at_centre
 from microscope_atlas.rendering.stimuli import Stage, blank, colour, curve, grating
+from microscope_atlas.structure import Count, above, at_least, between
 
 COARSE = 0.1  # cycles a pixel: the coarsest grating, where one cycle does not fit the field
 NYQUIST = 0.5  # cycles a pixel: the finest grating that pixels can show
@@ -36,23 +40,27 @@ Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(recipes.Recipe):
     """Settings of synthetic tuning. "Field" is the receptive field in px, at most the picture."""
 
-    max_size: int | None  # of the picture, px on a side; None: up to the network's input
-    orientations: int  # of gratings, over 180 degrees
-    frequencies: int  # from one cycle a field, or COARSE, to NYQUIST, geometric
-    phases: int  # over 360 degrees
-    directions: int  # of curves, over 360 degrees
-    curvatures: int  # from straight lines to the tightest curve, linear
-    offsets: int  # of curves in their direction, from -offset to offset
-    hues: int  # over 360 degrees
-    lightnesses: int  # from black to white
-    contrast: float = 1.0  # of gratings, and of curves to either side
-    tightest: float = 1 / 6  # radius, of the field; never below a stroke's width
-    stroke: float = 1 / 16  # width, of the field; never below 1.5 px
-    offset: float = 1 / 8  # most, of the field
-    batch: int = 32  # pictures at once
+    max_size: Annotated[int, between(8, 4096)] | None  # of the picture, px on a side; None: up to the network's input
+    orientations: Count  # of gratings, over 180 degrees
+    frequencies: Count  # from one cycle a field, or COARSE, to NYQUIST, geometric
+    phases: Count  # over 360 degrees
+    directions: Count  # of curves, over 360 degrees
+    curvatures: Count  # from straight lines to the tightest curve, linear
+    offsets: Count  # of curves in their direction, from -offset to offset
+    hues: Count  # over 360 degrees
+    lightnesses: Count  # from black to white
+    contrast: Annotated[float, between(0, 1)] = 1.0  # of gratings, and of curves to either side
+    tightest: Annotated[float, above(0)] = 1 / 6  # radius, of the field; never below a stroke's width
+    stroke: Annotated[float, above(0)] = 1 / 16  # width, of the field; never below 1.5 px
+    offset: Annotated[float, at_least(0)] = 1 / 8  # most, of the field
+    batch: Count = 32  # pictures at once
+
+    def picture_size(self, layer: Layer, input_size: int) -> int:
+        """See Recipe."""
+        return unit_size(layer, input_size, self.max_size)
 
 
 RECIPES: dict[Quality, Recipe] = {
@@ -87,7 +95,7 @@ class Family:
         return [(x, y, *rest) for y, x, *rest in product(*(axis.values for axis in (self.y, self.x, *self.nested)))]
 
 
-class SyntheticTuning(Lens):
+class SyntheticTuning(Lens[Recipe]):
     """The lens."""
 
     table = schema.SYNTHETIC_TUNING
@@ -96,9 +104,20 @@ class SyntheticTuning(Lens):
     def recipe(self, quality: Quality) -> Recipe:
         return RECIPES[quality]
 
+    def quick(self) -> Recipe:
+        return Recipe(32, 2, 2, 2, directions=2, curvatures=2, offsets=2, hues=2, lightnesses=2)
+
+    def parts(self, recipe: Recipe) -> list[Part]:
+        """Its stimuli, batch by batch."""
+        return [Part("stimuli", 1, -(-stimuli(recipe) // recipe.batch))]
+
+    def passes(self, layer: Layer, recipe: Recipe) -> float:
+        """All stimuli, there and not back."""
+        return stimuli(recipe) / 2
+
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
-        px = size(subject.layer, subject.organism.input_size, recipe.max_size)
-        node = target(subject.graph, subject.layer.name, direction=1)
+        px = recipe.picture_size(subject.layer, subject.organism.input_size)
+        node = subject.graph.objective_node(subject.layer.name, direction=1)
         see = subject.activations(node)
         stage = Stage(px, field_centre(see, subject.layer, px, subject.device), subject.device)
         field = min(subject.layer.receptive_field or px, px)
@@ -109,6 +128,13 @@ class SyntheticTuning(Lens):
             pictures = (family.draw(*stimulus) for stimulus in family.stimuli)
             answers = _answers(see, pictures, batch, least)
             yield [{"recipe": made, **_row(unit, family, answers[:, unit], float(grey[unit]))} for unit in units]
+
+
+def stimuli(recipe: Recipe) -> int:
+    """How many pictures a layer is shown."""
+    gratings = recipe.orientations * recipe.frequencies * recipe.phases
+    curves = recipe.directions * recipe.curvatures * 2 * recipe.offsets
+    return gratings + curves + recipe.hues * recipe.lightnesses
 
 
 def families(recipe: Recipe, stage: Stage, field: float) -> tuple[Family, ...]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pyarrow.compute as pc
 import torch
@@ -19,10 +19,13 @@ from microscope_atlas.atlas.links import link
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.tables import Scope
 from microscope_atlas.errors import NotRendered
+from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.correlation import Nearest, standardized, varying
-from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject
+from microscope_atlas.lenses.lens import Lens, Row, Subject
+from microscope_atlas.lenses.recipe import Quality
 from microscope_atlas.lenses.tile import jpeg, tile
 from microscope_atlas.models.organism import Organism
+from microscope_atlas.structure import between
 
 RESPONSES, VISUALIZATION = "responses", "feature_visualization"
 KEY = ("model", "layer", "unit")
@@ -32,15 +35,15 @@ THUMBNAIL = {"method": "fourier", "objective": "channel", "direction": 1, "varia
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Settings of the digest."""
+class Recipe(recipes.Recipe):
+    """Settings of units."""
 
-    thumbnail: int = 64  # px on a side
-    quality: int = 75  # of the thumbnail's JPEG
-    nearest: int = 10  # units that respond most alike, within the model and elsewhere
+    thumbnail: Annotated[int, between(8, 1024)] = 64  # px on a side
+    quality: Annotated[int, between(1, 95)] = 75  # of the thumbnail's JPEG
+    nearest: Annotated[int, between(1, 1000)] = 10  # units that respond most alike, within the model and elsewhere
 
 
-class Units(Lens):
+class Units(Lens[Recipe]):
     """The lens."""
 
     table = schema.UNITS

@@ -7,10 +7,8 @@ of a file, so the same weights have one identity in whatever container they came
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +19,7 @@ from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
+from microscope_atlas.structure import structure
 
 
 @dataclass(frozen=True)
@@ -30,15 +29,6 @@ class Weights:
     tensors: dict[str, Tensor]
     sha256: str  # of names, shapes and bytes of all tensors
     provenance: Provenance
-
-
-def _provenance(plain: Mapping[str, Any]) -> Provenance:
-    """From what JSON held; TypeError where it is no provenance, or not all of it are words to print."""
-    made = Provenance(**{**plain, "ignored": tuple(plain["ignored"])})
-    words = [made.source, made.file_sha256, made.license, *made.ignored]
-    if type(made.official) is not bool or not all(isinstance(word, str) and word.isprintable() for word in words):
-        raise TypeError(f"{dict(plain)} is no provenance")
-    return made
 
 
 def expected(network: Network) -> dict[str, Tensor]:
@@ -105,8 +95,8 @@ def read(path: Path) -> Weights:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        stated, provenance = header["sha256"], json.loads(header["provenance"])
-        origin = _provenance(provenance)
+        stated = header["sha256"]
+        origin = structure(Provenance, json.loads(header["provenance"]), "provenance")
     # RuntimeError: numbers of another type; RecursionError: JSON within JSON within JSON
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged: {error!r}") from error

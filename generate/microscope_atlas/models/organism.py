@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from microscope_atlas.atlas.organisms import Layer, Part
 from microscope_atlas.errors import unknown
+from microscope_atlas.models.networks.flops import flops
 from microscope_atlas.models.networks.graph import edges
 from microscope_atlas.models.networks.network import Network
 
@@ -77,8 +78,24 @@ class Organism:
         with torch.device("meta"):
             return self.build()
 
+    def flops(self, node: str, size: int) -> int:
+        """Floating-point operations of one picture of `size` px as far as `node`, and back: see flops."""
+        return _flops(self.name, self.build, node, size)
+
     def layer(self, name: str) -> Layer:
         """Layer `name`; UnknownName with the nearest names where there is none."""
         if name not in self.layers:
             raise unknown("layer", name, self.name, self.layers)
         return self.layers[name]
+
+
+@cache
+def _flops(name: str, build: Callable[[], Network], node: str, size: int) -> int:
+    return flops(_blank(name, build), node, size)
+
+
+@cache
+def _blank(name: str, build: Callable[[], Network]) -> Network:
+    """The network without values; one for all layers, because to trace some takes seconds."""
+    with torch.device("meta"):
+        return build()

@@ -18,7 +18,7 @@ from microscope_atlas.atlas.coverage import Coverage, covered
 from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.releases import Release, current
-from microscope_atlas.atlas.tables import feature
+from microscope_atlas.atlas.tables import described, feature
 from microscope_atlas.keys import Key
 from microscope_atlas.pictures.sources import LICENSES, SOURCES
 from microscope_atlas.publish.cite import bibtex, dataset_url
@@ -48,6 +48,7 @@ def render_card(manifest: Manifest, releases: Sequence[Release] = ()) -> str:
         "coverage": _coverage(manifest),
         "recipes": _recipes(manifest),
         "sources": _sources(manifest),
+        "tables": _tables(manifest),
         "pictures": _pictures(),
         "software": manifest.software,
         "schema": manifest.schema,
@@ -93,16 +94,17 @@ def _head(manifest: Manifest, release: Release | None) -> str:
         splits[schema.INDEX.name] = set(manifest.indexes)
         hashes[schema.INDEX.name] = [index.sha256 for _, index in sorted(manifest.indexes.items())]
     configs, infos = [], []
-    names = sorted(splits, key=lambda name: list(schema.TABLES).index(schema.table(name).name))
+    order = {name: at for at, name in enumerate([*schema.TABLES, *sorted(manifest.tables)])}
+    names = sorted(splits, key=lambda name: order[manifest.table(name).name])
     for name in names:
         files = [{"split": schema.split(m), "path": schema.shard_pattern(name, m)} for m in sorted(splits[name])]
         default = {"default": True} if name == names[0] else {}
         # `datasets` caches a folder by its last name and this YAML, so this has to change with the rows: else whoever
         # loads an atlas again after it has grown, or another of the same name, gets the rows that were there before
         content = hashlib.sha256("\n".join(hashes[name]).encode()).hexdigest()[:16]
-        about = {"description": f"{schema.table(name).about}; content {content}"}
+        about = {"description": f"{manifest.table(name).about}; content {content}"}
         configs.append({"config_name": name, **default, **about, "data_files": files})
-        columns = schema.table(name).columns
+        columns = manifest.table(name).columns
         infos.append({"config_name": name, "features": [{"name": c.name, **feature(c.type)} for c in columns]})
     head: dict[str, Any] = {
         "pretty_name": "Microscope Atlas",
@@ -124,7 +126,7 @@ def _key(manifest: Manifest) -> str:
 
 def _coverage(manifest: Manifest) -> str:
     """A table: of each model, layer by layer, how many units are there."""
-    there = covered(manifest.planned, (shard.units for shard in manifest.shards.values()))
+    there = covered(manifest, (shard.units for shard in manifest.shards.values()))
     lines = ["| model | layer | table | units |", "|---|---|---|---|"]
     lines += [f"| `{c.model}` | `{c.layer}` | `{c.lens}` | {_count(c)} |" for c in there if c.present]
     return "\n".join(lines)
@@ -132,6 +134,18 @@ def _coverage(manifest: Manifest) -> str:
 
 def _count(layer: Coverage) -> str:
     return "the layer" if layer.of == "layer" else f"{layer.present:,}"
+
+
+def _tables(manifest: Manifest) -> str:
+    """Sections for the tables of lenses from outside, with their columns."""
+    lines = []
+    for name in sorted(manifest.tables):
+        table = manifest.table(name)
+        lines += [f"### `{name}`", "", f"{table.about.capitalize()}; by `{manifest.tables[name]['lens']}`.", ""]
+        lines += ["| column | type | meaning |", "|---|---|---|"]
+        lines += [f"| `{c.name}` | {described(c.type)} | {c.meaning.replace('|', '/')} |" for c in table.columns]
+        lines.append("")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _recipes(manifest: Manifest) -> str:

@@ -83,7 +83,7 @@ def _model(
             with storage.local_copy(shard.path) as file:
                 problems = list(_shard(file, manifest, shard))
                 if not problems:
-                    entries[shard.path] = images.rows(file, shard)
+                    entries[shard.path] = images.rows(file, shard, manifest.table(shard.units.lens))
         whole = whole and not problems
         for problem in problems:
             yield f"{shard.path}: {problem}"
@@ -119,7 +119,7 @@ def _shard(path: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
         yield "its id is not that of the settings in the manifest"
         return
     units = shard.units
-    table = schema.table(units.lens)
+    table = manifest.table(units.lens)
     try:
         content = shards.read_shard(path)
     except AtlasDamaged as error:
@@ -133,7 +133,7 @@ def _shard(path: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
     rows = content.to_pylist()
     if not _sorted(rows, table):
         yield "its rows are not sorted by their keys, each once"
-    yield from _rows(rows, units, manifest.lenses[units.lens], manifest.models[units.model])
+    yield from _rows(rows, table, units, manifest.lenses[units.lens], manifest.models[units.model])
 
 
 def _sorted(rows: list[dict[str, Any]], table: Table) -> bool:
@@ -148,8 +148,9 @@ def _by_0_1(row: dict[str, Any]) -> bool:
     return str(row["software"]).startswith("microscope-atlas 0.1.")
 
 
-def _rows(rows: list[dict[str, Any]], units: UnitRange, recipe: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:
-    table = schema.table(units.lens)
+def _rows(
+    rows: list[dict[str, Any]], table: Table, units: UnitRange, recipe: dict[str, Any], model: dict[str, Any]
+) -> Iterator[str]:
     about = range(units.start, units.stop) if table.level == "unit" else [None]
     found = Counter(row.get("unit") for row in rows)
     each = table.count(recipe)
@@ -201,7 +202,14 @@ def _made_with(text: str, recipe: dict[str, Any]) -> bool:
         return False
     if "batch" in recipe and made.get("batch") in range(1, recipe["batch"]):
         recipe = {**recipe, "batch": made["batch"]}
-    return {**made, **recipe} == made
+    return _says(made, recipe)
+
+
+def _says(made: Any, recipe: Any) -> bool:
+    """Whether settings are among others, those within settings too."""
+    if isinstance(made, dict) and isinstance(recipe, dict):
+        return all(name in made and _says(made[name], value) for name, value in recipe.items())
+    return bool(made == recipe)
 
 
 def _image(image: dict[str, Any], may_be_flat: bool) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import json
 from urllib.parse import urlencode
 
-from microscope_atlas.atlas import releases
+from microscope_atlas.atlas import releases, schema
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.present import refuse_absent
 from microscope_atlas.atlas.releases import Release, current, identity
@@ -14,7 +14,6 @@ from microscope_atlas.pictures.sources import DEFAULT, SOURCES, Picture
 
 AUTHOR = "The Microscope Atlas contributors"
 TITLE = "Microscope Atlas: every unit of the vision networks that interpretability research studies"
-SHOWING = ("dataset_samples", "deepdream", "caricature")  # lenses whose images natural pictures can be seen in
 LICENSE = "CC BY 4.0"  # of what was rendered
 
 
@@ -72,7 +71,9 @@ def citation(name: str, manifest: Manifest, release: Release | None, commit: str
 
 def _pictures(manifest: Manifest) -> dict[str, Picture]:
     """The pictures of the package that rows show, whole, in parts or as caricatures."""
-    recipes = json.dumps([recipe for name, recipe in manifest.lenses.items() if name in SHOWING])
+    known = {*schema.TABLES, *manifest.tables}
+    showing = [name for name in manifest.lenses if name in known and manifest.table(name).shows_pictures]
+    recipes = json.dumps([manifest.lenses[name] for name in showing])
     whole_set = f'"pictures": "{DEFAULT}"' in recipes
     return {name: picture for name, picture in SOURCES.items() if whole_set or f'"{name}"' in recipes}
 

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from microscope_atlas.rendering.canvas import Fourier, Stretch
+from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
 from microscope_atlas.rendering.relu import RedirectedReLU
 from microscope_atlas.rendering.replay import Replay
 from microscope_atlas.rendering.views import Views, centre, margin
+from microscope_atlas.structure import Count, above, at_least
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -25,10 +26,11 @@ Precision = Literal["float32", "bfloat16"]
 class Ascent:
     """Settings of the loop."""
 
-    steps: int
-    learning_rate: float = 0.05  # Adam's; Lucid's recipes
-    spectrum_std: float = 0.01  # of the spectra to start from; Lucid's param/spatial.py
-    redirect_steps: int = 16  # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
+    steps: Count
+    learning_rate: Annotated[float, above(0)] = 0.05  # Adam's; Lucid's recipes
+    spectrum_std: Annotated[float, above(0)] = 0.01  # of the spectra to start from; Lucid's param/spatial.py
+    redirect_steps: Annotated[int, at_least(0)] = 16
+    # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
     views: Views = field(default_factory=Views)
     precision: Precision = "float32"  # of the network's matrix products, while pictures are made
 
@@ -51,10 +53,10 @@ def ascend(
     size: int,
     device: torch.device,
     score: Callable[..., Tensor] | None = None,
-    batch: int = 2,
+    min_batch: int = 2,
     every: int | None = None,
-    stretch: Stretch | None = None,
-    beside: Tensor | None = None,
+    make_canvas: CanvasMaker | None = None,
+    references: Tensor | None = None,
 ) -> Iterator[Frame]:
     """Pictures of `size` px on a side that score high, one for each seed.
 
@@ -62,20 +64,21 @@ def ascend(
     views of each picture, those of one picture in a row. Yields a frame after each `every` steps, if given, and always
     the last one; asking for frames changes nothing else. A frame's scores are `score`'s, which is the objective unless
     another is given, and the network's in float32, whatever the precision of the ascent. The canvas is Fourier unless
-    `stretch` makes another.
+    `make_canvas` makes another.
 
-    `beside` are pictures to compare with, the size of the canvas, (batch, 3, span, span): see `span`. At each step they
-    are shown in the views of the canvases, and what the network makes of them is the objective's second argument; no
-    gradient flows there. With them, `activations` may also give a list with a tensor of its own shape for each picture.
+    `references` are pictures to compare with, as large as the canvas, (batch, 3, side, side): see `canvas_size`. At
+    each step they are shown in the views of the canvases, and what the network makes of them is the objective's second
+    argument; no gradient flows there. With them, `activations` may also give a list with a tensor of its own shape for
+    each picture.
 
-    Fewer than `batch` pictures are joined by copies that nobody looks at: with a batch of one, convolutions take
+    Fewer than `min_batch` pictures are joined by copies that nobody looks at: with a batch of one, convolutions take
     another kernel, which rounds differently, and on accelerators any other size may.
     """
     count = len(seeds)
-    streams = [torch.Generator().manual_seed(seeds[i % count]) for i in range(max(count, batch))]
-    stretch = stretch or partial(Fourier, std=settings.spectrum_std, views=settings.views)
-    canvas = stretch(streams, settings.steps, size, device)
-    others = () if beside is None else (beside[torch.arange(len(streams)) % count].to(device),)
+    streams = [torch.Generator().manual_seed(seeds[i % count]) for i in range(max(count, min_batch))]
+    make_canvas = make_canvas or partial(Fourier, std=settings.spectrum_std, views=settings.views)
+    canvas = make_canvas(streams, settings.steps, size, device)
+    others = () if references is None else (references[torch.arange(len(streams)) % count].to(device),)
     on_cuda = device.type == "cuda"
     adam = torch.optim.Adam(
         [canvas.parameters], lr=settings.learning_rate, fused=device.type != "mps", capturable=on_cuda
@@ -95,9 +98,9 @@ def ascend(
 
     def climb() -> None:
         adam.zero_grad()
-        shown, price = canvas.views(step)
-        scores = judged(objective, settings.precision, shown, *(canvas.through(other, step) for other in others))
-        loss = -(scores - price[: len(scores)] * scores.clamp(min=0)).sum()
+        shown, penalty = canvas.views(step)
+        scores = judged(objective, settings.precision, shown, *(canvas.apply_views(other, step) for other in others))
+        loss = -(scores - penalty[: len(scores)] * scores.clamp(min=0)).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
         step.add_(1)
@@ -113,6 +116,6 @@ def ascend(
             yield Frame(done, pictures[:count], scores, None if opacity is None else opacity[:count])
 
 
-def span(settings: Ascent, size: int) -> int:
+def canvas_size(settings: Ascent, size: int) -> int:
     """Pixels on a side of the Fourier canvas behind pictures of `size` px: with the margin that views reach into."""
     return size + 2 * margin(settings.views, size)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.rendering.colour import from_rgb, to_rgb
-from microscope_atlas.rendering.views import Views, at, centre, draw, look, margin
+from microscope_atlas.rendering.views import Views, at_step, centre, draw_views, margin, sample_views
 
 CONTRAST = 4.0  # Lucid's divisor: at standard deviation 0.01 the first picture is nearly grey
 
@@ -24,13 +24,13 @@ class Canvas(Protocol):
     streams: Sequence[torch.Generator]  # on the device, of what is drawn anew at every step; empty: nothing is
 
     def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network is shown at a step, whose number is on the device, and its price.
+        """What the network is shown at a step, whose number is on the device, and its penalty.
 
-        Views are (batch * n, 3, size, size), RGB, n of each picture in a row. The price is the share of a score that
+        Views are (batch * n, 3, size, size), RGB, n of each picture in a row. The penalty is the share of a score that
         they cost, (batch * n,); scores below zero pay nothing.
         """
 
-    def through(self, pictures: Tensor, step: Tensor) -> Tensor:
+    def apply_views(self, pictures: Tensor, step: Tensor) -> Tensor:
         """Other pictures, as large as the canvas, in the views of a step."""
 
     def pictures(self) -> Tensor:
@@ -41,7 +41,7 @@ class Canvas(Protocol):
 
 
 # random streams, steps, size in px, device -> a canvas with a picture for each stream
-Stretch = Callable[[Sequence[torch.Generator], int, int, torch.device], Canvas]
+CanvasMaker = Callable[[Sequence[torch.Generator], int, int, torch.device], Canvas]
 
 
 class Fourier:
@@ -60,20 +60,20 @@ class Fourier:
         self._size = size
         self.streams: Sequence[torch.Generator] = ()  # views are drawn beforehand
         if begin is None:
-            spectra = start(streams, size + 2 * margin(views, size), std)
+            spectra = random_spectra(streams, size + 2 * margin(views, size), std)
         else:
             spectra = from_pictures(begin)[torch.arange(len(streams)) % len(begin)]
         self.parameters = spectra.to(device).requires_grad_(True)
-        self._views = draw(streams, steps, views).to(device)
+        self._views = draw_views(streams, steps, views).to(device)
         self._free = torch.zeros(len(streams), device=device)
 
     def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """See Canvas."""
-        return self.through(pictures(self.parameters), step), self._free
+        return self.apply_views(pictures(self.parameters), step), self._free
 
-    def through(self, pictures: Tensor, step: Tensor) -> Tensor:
+    def apply_views(self, pictures: Tensor, step: Tensor) -> Tensor:
         """See Canvas."""
-        return look(pictures, at(self._views, step), self._size)
+        return sample_views(pictures, at_step(self._views, step), self._size)
 
     def pictures(self) -> Tensor:
         """See Canvas."""
@@ -83,7 +83,7 @@ class Fourier:
         """See Canvas."""
 
 
-def start(streams: Sequence[torch.Generator], size: int, std: float, channels: int = 3) -> Tensor:
+def random_spectra(streams: Sequence[torch.Generator], size: int, std: float, channels: int = 3) -> Tensor:
     """Spectra to start from, each drawn from its own stream: (batch, channels, size, size // 2 + 1, 2), normal."""
     shape = (channels, size, size // 2 + 1, 2)
     return torch.stack([torch.randn(shape, generator=stream, device=stream.device) * std for stream in streams])
@@ -100,7 +100,7 @@ def planes(spectra: Tensor) -> Tensor:
     Each coefficient is scaled by 1 / max(f, 1 / size), f in cycles a pixel: the amplitudes of natural pictures.
     """
     size = spectra.shape[2]
-    scaled = torch.view_as_complex(spectra) * falloff(size, spectra.device)
+    scaled = torch.view_as_complex(spectra) * inverse_frequency(size, spectra.device)
     spatial: Tensor = torch.fft.irfft2(scaled, s=(size, size), norm="ortho") / CONTRAST
     return spatial
 
@@ -109,18 +109,18 @@ def from_pictures(pictures: Tensor) -> Tensor:
     """Spectra whose `pictures` are the given ones, (batch, 3, size, size), RGB kept off 0 and 1: see `from_rgb`."""
     decorrelated = from_rgb(pictures) * CONTRAST
     scaled = torch.fft.rfft2(decorrelated, norm="ortho")
-    return torch.view_as_real(scaled / falloff(pictures.shape[-1], pictures.device))
+    return torch.view_as_real(scaled / inverse_frequency(pictures.shape[-1], pictures.device))
 
 
 @lru_cache(maxsize=4)
-def falloff(size: int, device: torch.device) -> Tensor:
+def inverse_frequency(size: int, device: torch.device) -> Tensor:
     """1 / max(f, 1 / size) for the frequencies of a real 2-D transform, (size, size // 2 + 1)."""
     vertical = torch.fft.fftfreq(size, device=device)[:, None]
     horizontal = torch.fft.rfftfreq(size, device=device)[None, :]
     return 1.0 / torch.hypot(vertical, horizontal).clamp(min=1.0 / size)
 
 
-def continued(streams: Sequence[torch.Generator], device: torch.device) -> list[torch.Generator]:
+def device_generators(streams: Sequence[torch.Generator], device: torch.device) -> list[torch.Generator]:
     """A stream on `device` for each of `streams`, seeded from it: for what is drawn anew at every step."""
     seeds = [int(torch.randint(2**63 - 1, (), generator=stream)) for stream in streams]
     return [torch.Generator(device).manual_seed(seed) for seed in seeds]

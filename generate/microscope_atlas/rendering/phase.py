@@ -8,13 +8,15 @@ https://arxiv.org/abs/2306.06805.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from microscope_atlas.rendering.canvas import continued, start
+from microscope_atlas.rendering.canvas import device_generators, random_spectra
 from microscope_atlas.rendering.colour import from_rgb, to_rgb
-from microscope_atlas.rendering.views import at, look
+from microscope_atlas.rendering.views import at_step, sample_views
+from microscope_atlas.structure import at_least, between
 
 CENTRES = 0.15  # standard deviation of the crops' centres about the middle, a share of the picture's side; Xplique's
 OPAQUE = 0.9  # quantile of a gradient from which on a place is wholly opaque; Horama plots with 0.8
@@ -24,10 +26,10 @@ OPAQUE = 0.9  # quantile of a gradient from which on a place is wholly opaque; H
 class Crops:
     """Views of a picture: square parts of it, enlarged to its own size, with noise."""
 
-    count: int = 1  # at a step
-    largest: float = 1.0  # side at the first step, a share of the picture's
-    smallest: float = 0.4  # side at the last
-    noise: float = 0.05  # standard deviation, RGB in 0..1
+    count: Annotated[int, between(1, 256)] = 1  # at a step
+    largest: Annotated[float, between(0.01, 1)] = 1.0  # side at the first step, a share of the picture's
+    smallest: Annotated[float, between(0.01, 1)] = 0.4  # side at the last
+    noise: Annotated[float, at_least(0)] = 0.05  # standard deviation, RGB in 0..1
 
 
 class Phase:
@@ -43,10 +45,10 @@ class Phase:
         crops: Crops,
     ):
         self._size, self._crops = size, crops
-        self.parameters = start(streams, size, std=1.0).to(device).requires_grad_(True)
+        self.parameters = random_spectra(streams, size, std=1.0).to(device).requires_grad_(True)
         self._amplitudes = amplitudes.to(device)
         self._boxes = draw_boxes(streams, steps, crops, size).to(device)
-        self.streams: Sequence[torch.Generator] = continued(streams, device)
+        self.streams: Sequence[torch.Generator] = device_generators(streams, device)
         self._free = torch.zeros(len(streams) * crops.count, device=device)
         self._gradient = torch.zeros(len(streams), size, size, device=device)
 
@@ -54,15 +56,15 @@ class Phase:
         """See Canvas."""
         shown = self.pictures()
         shown.register_hook(self._gather)  # type: ignore[no-untyped-call]
-        seen = self.through(shown, step)
+        seen = self.apply_views(shown, step)
         shape = (self._crops.count, *seen.shape[1:])
         noise = torch.cat([torch.randn(shape, generator=s, device=s.device) for s in self.streams])
         return seen + self._crops.noise * noise, self._free
 
-    def through(self, pictures: Tensor, step: Tensor) -> Tensor:
+    def apply_views(self, pictures: Tensor, step: Tensor) -> Tensor:
         """See Canvas."""
         each = pictures[:, None].expand(-1, self._crops.count, -1, -1, -1).flatten(0, 1)
-        return look(each, at(self._boxes, step).flatten(0, 1), self._size)
+        return sample_views(each, at_step(self._boxes, step).flatten(0, 1), self._size)
 
     def pictures(self) -> Tensor:
         """See Canvas."""
@@ -104,7 +106,7 @@ def amplitudes(pictures: Tensor) -> Tensor:
 
 
 def draw_boxes(streams: Sequence[torch.Generator], steps: int, crops: Crops, size: int) -> Tensor:
-    """Crops for all steps of all pictures, each picture's from its own stream, as views of `look`.
+    """Crops for all steps of all pictures, each picture's from its own stream, as views of `sample_views`.
 
     Sides shrink linearly, centres are normal about the middle; (steps, batch, count, 4).
     """

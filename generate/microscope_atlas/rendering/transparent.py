@@ -12,11 +12,11 @@ from torch import Tensor
 
 from microscope_atlas.rendering import canvas
 from microscope_atlas.rendering.colour import to_rgb
-from microscope_atlas.rendering.views import Views, at, centre, draw, look, margin
+from microscope_atlas.rendering.views import Views, at_step, centre, draw_views, margin, sample_views
 
 
 class Transparent:
-    """A canvas of four channels over random backgrounds; the price is its mean opacity."""
+    """A canvas of four channels over random backgrounds; the penalty is its mean opacity."""
 
     def __init__(
         self,
@@ -29,21 +29,21 @@ class Transparent:
         background_std: float,  # of the spectra of the backgrounds
     ):
         self._size, self._background_std = size, background_std
-        spectra = canvas.start(streams, size + 2 * margin(views, size), std, channels=4)
+        spectra = canvas.random_spectra(streams, size + 2 * margin(views, size), std, channels=4)
         self.parameters = spectra.to(device).requires_grad_(True)
-        self._views = draw(streams, steps, views).to(device)
-        self.streams: Sequence[torch.Generator] = canvas.continued(streams, device)
+        self._views = draw_views(streams, steps, views).to(device)
+        self.streams: Sequence[torch.Generator] = canvas.device_generators(streams, device)
 
     def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """See Canvas."""
-        seen = self.through(self._painted(), step)
+        seen = self.apply_views(self._painted(), step)
         colours, opacity = seen[:, :3], seen[:, 3:]
-        behind = canvas.pictures(canvas.start(self.streams, self._size, self._background_std))
+        behind = canvas.pictures(canvas.random_spectra(self.streams, self._size, self._background_std))
         return behind + opacity * (colours - behind), opacity.flatten(1).mean(1)
 
-    def through(self, pictures: Tensor, step: Tensor) -> Tensor:
+    def apply_views(self, pictures: Tensor, step: Tensor) -> Tensor:
         """See Canvas."""
-        return look(pictures, at(self._views, step), self._size)
+        return sample_views(pictures, at_step(self._views, step), self._size)
 
     def pictures(self) -> Tensor:
         """See Canvas."""

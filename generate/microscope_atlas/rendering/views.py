@@ -8,19 +8,22 @@ transforms; one affine sample does the same in one pass over the pixels.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from microscope_atlas.structure import between
 
 
 @dataclass(frozen=True)
 class Views:
     """How far views differ."""
 
-    rotate_degrees: float = 10.0  # uniform to either side
-    scale: float = 0.1  # uniform in 1 - scale .. 1 + scale
-    shift: float = 12.0  # px, uniform to either side, in both axes
+    rotate_degrees: Annotated[float, between(0, 180)] = 10.0  # uniform to either side
+    scale: Annotated[float, between(0, 0.9)] = 0.1  # uniform in 1 - scale .. 1 + scale
+    shift: Annotated[float, between(0, 256)] = 12.0  # px, uniform to either side, in both axes
 
 
 def margin(views: Views, size: int) -> int:
@@ -32,7 +35,7 @@ def margin(views: Views, size: int) -> int:
     return 2 * math.ceil(beyond / 2)
 
 
-def draw(streams: Sequence[torch.Generator], steps: int, views: Views) -> Tensor:
+def draw_views(streams: Sequence[torch.Generator], steps: int, views: Views) -> Tensor:
     """Views for all steps of all canvases, each canvas from its own stream.
 
     Returns (steps, batch, 4): cosine and sine of the rotation over the scale, horizontal and vertical shift in px.
@@ -43,12 +46,12 @@ def draw(streams: Sequence[torch.Generator], steps: int, views: Views) -> Tensor
     return torch.stack([angle.cos() / scale, angle.sin() / scale, *(uniform[..., 2:] * views.shift).unbind(-1)], -1)
 
 
-def at(views: Tensor, step: Tensor) -> Tensor:
+def at_step(views: Tensor, step: Tensor) -> Tensor:
     """Of what was drawn for all steps, (steps, ...), that of one; `step` is on the device, and is not waited for."""
     return views.index_select(0, step.reshape(1))[0]
 
 
-def look(canvas: Tensor, view: Tensor, size: int) -> Tensor:
+def sample_views(canvas: Tensor, view: Tensor, size: int) -> Tensor:
     """Views (batch, 4) of canvases (batch, 3, h, w): (batch, 3, size, size), bilinear, mirrored past the border.
 
     Each canvas meets only its own view. The grid is written out by element: a matrix product would round differently

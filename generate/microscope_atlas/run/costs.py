@@ -13,26 +13,35 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
-
-import torch
+from typing import Any, NamedTuple, TypeVar
 
 from microscope_atlas.atlas.units import UnitRange, missing
 from microscope_atlas.errors import UnknownName
+from microscope_atlas.lenses.lens import Lens
+from microscope_atlas.lenses.recipe import Recipe
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models.catalog import organism
-from microscope_atlas.models.networks.flops import flops
-from microscope_atlas.models.networks.network import Network
 
 SHARD_SECONDS = 180.0  # that a job may take: so much is lost with a worker, and so long may be the tail
 
 
 J = TypeVar("J")
 
-Lenses = Mapping[str, Mapping[str, Any]]  # settings by lens, as a manifest has them
+
+class Setup(NamedTuple):
+    """A lens with its settings."""
+
+    maker: str  # what the registry knows it by
+    recipe: Recipe
+
+    @property
+    def lens(self) -> Lens[Any]:
+        return lens(self.maker)
+
+
+Lenses = Mapping[str, Setup]  # by name
 
 
 @dataclass(frozen=True)
@@ -67,9 +76,9 @@ class Costs:
     def _ratio(self, name: str, lenses: Lenses) -> float:
         """Seconds for an operation of a lens: the median of what is known of it, else of all that look at a network.
 
-        0 for a digest of which no rate is known, while others are.
+        0 for a derived lens of which no rate is known, while others are.
         """
-        alike = {name} if lens(name).reads or any(of == name for of, _, _ in self.rates) else _looking(lenses)
+        alike = {name} if lenses[name].lens.reads or any(of == name for of, _, _ in self.rates) else _looking(lenses)
         known = [
             seconds / work
             for (of, model, layer), seconds in self.rates.items()
@@ -79,20 +88,13 @@ class Costs:
 
 
 def _looking(lenses: Lenses) -> set[str]:
-    return {name for name in lenses if not lens(name).reads}
+    return {name for name, setup in lenses.items() if not setup.lens.reads}
 
 
 def arithmetic(name: str, model: str, layer: str, lenses: Lenses) -> float:
-    """Operations for a unit of a layer: those of a picture, times the rows and steps that the settings ask for.
-
-    Of a lens that looks at layers, or at all units in one pass, a unit's share. Digests look at no network: all alike.
-    """
-    if lens(name).reads:
-        return 1.0
-    settings = lenses[name]
-    work = _flops(model, layer) * (lens(name).count(settings) or 1) * settings.get("ascent", {}).get("steps", 1)
-    shared = lens(name).level == "layer" or not lens(name).divisible
-    return float(work) / (organism(model).layer(layer).units if shared else 1)
+    """Floating-point operations for a unit of a layer: see Lens.flops. Derived lenses look at no network: all alike."""
+    one, known = lenses[name].lens, organism(model)
+    return 1.0 if one.reads else one.flops(known, known.layer(layer), lenses[name].recipe)
 
 
 def load(path: Path) -> Costs:
@@ -124,17 +126,5 @@ def cut(
     return [
         part
         for run in missing(wanted, present)
-        for part in missing([run], [], costs.most(run, lenses, limit) if lens(run.lens).divisible else None)
+        for part in missing([run], [], costs.most(run, lenses, limit) if lenses[run.lens].lens.divisible else None)
     ]
-
-
-@cache
-def _flops(model: str, layer: str) -> int:
-    known = organism(model)
-    return flops(_blank(model), layer, known.input_size)
-
-
-@cache
-def _blank(model: str) -> Network:
-    with torch.device("meta"):
-        return organism(model).build()

@@ -3,10 +3,10 @@
 import ctypes
 import gc
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any
 
 import torch
+
+from microscope_atlas.lenses.recipe import R, Recipe
 
 # In the words of a RuntimeError, which is all that allocators without an exception of their own raise
 ALLOCATORS = (
@@ -26,23 +26,23 @@ def ran_out(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATORS)
 
 
-def at_most(recipe: Any, batch: int | None) -> Any:
-    """A recipe with no more than `batch` pictures at once; as it is where it has no batch, or None is given."""
-    own = getattr(recipe, "batch", None)
-    return recipe if own is None or batch is None else replace(recipe, batch=min(own, batch))
+def capped(recipe: R, batch: int | None) -> R:
+    """The recipe with no more than `batch` pictures at once; as it is where it has no batch, or None is given."""
+    own = recipe.max_batch
+    return recipe if own is None or batch is None else recipe.with_batch(min(own, batch))
 
 
-def smaller(recipe: Any, device: torch.device) -> int | None:
+def halved_batch(recipe: Recipe, device: torch.device) -> int | None:
     """Half a recipe's batch; None where there is nothing to halve.
 
     On a CPU the least is two: one picture is joined by its copy, see Subject.least.
     """
     least = 2 if device.type == "cpu" else 1
-    own: int = getattr(recipe, "batch", least)
+    own = recipe.max_batch or least
     return max(least, own // 2) if own > least else None
 
 
-def release(device: torch.device) -> None:
+def free_cached_memory(device: torch.device) -> None:
     """Give back what is held for nobody, so that another attempt has all the memory there is."""
     gc.collect()
     if device.type == "cpu":

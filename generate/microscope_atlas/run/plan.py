@@ -1,12 +1,15 @@
 """From what is asked for to shards: models x lenses x layers x units. Pure: looks at nothing but its arguments."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from microscope_atlas.atlas.units import Input, UnitRange, content_id
 from microscope_atlas.errors import UnknownName
-from microscope_atlas.lenses.lens import settings
+from microscope_atlas.lenses.lens import Lens
+from microscope_atlas.lenses.recipe import Recipe, settings
+from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.weights import WeightsKind
 
@@ -31,16 +34,24 @@ class Job:
     """One shard to make."""
 
     units: UnitRange
-    recipe: Any  # the lens' settings, a frozen dataclass
+    recipe: Recipe
     weights: WeightsKind
     weights_sha256: str
     inputs: tuple[Input, ...] = ()  # of a lens that reads what others have made
     batch: int | None = None  # most at once, where memory is too short for the recipe's; rows say so, the id does not
+    maker: str | None = None  # what the registry knows its lens by; None: its name
+    stated: str | None = None  # the settings as the atlas has them, as JSON; None: they are the recipe's, word for word
+
+    @property
+    def lens(self) -> Lens[Any]:
+        """What makes its rows."""
+        return lens(self.maker or self.units.lens)
 
     @property
     def id(self) -> str:
         """Of the shard's content."""
-        return content_id(self.units, settings(self.recipe), self.weights_sha256, self.inputs)
+        stated = settings(self.recipe) if self.stated is None else json.loads(self.stated)
+        return content_id(self.units, stated, self.weights_sha256, self.inputs)
 
 
 def select(organism: Organism, layers: Sequence[str], units: range | None) -> dict[str, range]:

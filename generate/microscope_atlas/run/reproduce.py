@@ -7,7 +7,7 @@ So rows are judged by score and likeness, within tolerances stated here.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged
 from microscope_atlas.keys import Key
-from microscope_atlas.lenses.lens import Lens, refuse_level, restored
+from microscope_atlas.lenses.lens import Lens, refuse_level
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.decoder import decoded
@@ -75,11 +75,13 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     WeightsError where the weights to be had here are not the row's.
     """
     known, manifest = lens(name), read_manifest(storage)
+    maker = name if name != known.name else None
     refuse_level(known, key)
-    refuse_absent(manifest, key, name)
+    refuse_absent(manifest, key, known.name)
     units = _units(manifest, known, key)
-    there = _rows(storage, units, key)
+    there = _rows(storage, units, known.table, key)
     job = _job(manifest, known, units if key.unit is None else _alone(units, key.unit), there[0])
+    job = replace(job, maker=maker)
     here = {"software": shard.software(), "device": shard.device_name(device)}
     notes = [
         f"{column} was {value}, here it is {here[column]}"
@@ -89,7 +91,7 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     return notes, _compared(there, job, storage, device)
 
 
-def _units(manifest: Manifest, known: Lens, key: Key) -> UnitRange:
+def _units(manifest: Manifest, known: Lens[Any], key: Key) -> UnitRange:
     """Of the shard that holds the rows."""
     return next(
         made.units
@@ -103,10 +105,10 @@ def _alone(units: UnitRange, unit: int) -> UnitRange:
     return UnitRange(units.lens, units.model, units.layer, unit, unit + 1)
 
 
-def _rows(storage: Storage, units: UnitRange, key: Key) -> list[dict[str, Any]]:
+def _rows(storage: Storage, units: UnitRange, table: Table, key: Key) -> list[dict[str, Any]]:
     with storage.local_copy(units.path) as file:
         content = read_shard(file)
-    if not content.schema.equals(schema.table(units.lens).arrow):
+    if not content.schema.equals(table.arrow):
         raise AtlasDamaged(f"{storage.name}: {units.path} has other columns than schema {schema.SCHEMA_VERSION}")
     rows = [row for row in content.to_pylist() if key.unit is None or row["unit"] == key.unit]
     if not rows:
@@ -116,22 +118,21 @@ def _rows(storage: Storage, units: UnitRange, key: Key) -> list[dict[str, Any]]:
     return rows
 
 
-def _job(manifest: Manifest, known: Lens, units: UnitRange, row: Mapping[str, Any]) -> Job:
-    """What made a row, from what the row says; of a digest, from what the atlas holds."""
-    like = known.recipe("draft")
+def _job(manifest: Manifest, known: Lens[Any], units: UnitRange, row: Mapping[str, Any]) -> Job:
+    """What made a row, from what the row says; of a derived lens, from what the atlas holds."""
     try:
-        made = json.loads(row["recipe"])
-        recipe = restored(like, {field: made[field] for field in like.__dataclass_fields__})
+        made, stated = json.loads(row["recipe"]), manifest.lenses[known.name]
+        recipe = known.restored({name: made[name] for name in stated})  # a row says more, such as its size
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AtlasDamaged(
-            f"the recipe of {units} is none of {known.name}: {error!r}; it cannot be made again"
+            f"the recipe of {units} is none of {known.name}: {error}; it cannot be made again"
         ) from error
     kind: WeightsKind = "random" if is_untrained(manifest.models[units.model]["provenance"]) else "pretrained"
     return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units))
 
 
 def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: torch.device) -> Iterator[Remade]:
-    table = schema.table(job.units.lens)
+    table = job.lens.table
     made = pa.Table.from_pylist([row for some in shard.rows(job, storage, device) for row in some], schema=table.arrow)
     again = {table.sort_key(row): row for row in made.to_pylist()}
     for row in there:

@@ -1,29 +1,30 @@
 """Render what an atlas lacks of a plan: the run around an engine. It can be stopped at any moment and run again."""
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from microscope_atlas.atlas import images, releases, schema
+from microscope_atlas.atlas import images, outside, releases, schema
 from microscope_atlas.atlas.manifest import Manifest, manifest_or_new, write_manifest
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.shards import parquet_files, unnoted
 from microscope_atlas.atlas.storage import WritableStorage
-from microscope_atlas.atlas.tables import Level
+from microscope_atlas.atlas.tables import Level, Table
 from microscope_atlas.atlas.units import UnitRange, missing
-from microscope_atlas.errors import AtlasUnwritable, RenderFailed, SettingsDiffer
-from microscope_atlas.lenses.lens import restored, settings
+from microscope_atlas.errors import AtlasUnwritable, LensFailed, RenderFailed, SettingsDiffer
+from microscope_atlas.lenses.recipe import Recipe, settings
 from microscope_atlas.lenses.registry import LENSES, lens, rounds
 from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.cover import render_cover
-from microscope_atlas.run.costs import Costs, cut, longest_first
+from microscope_atlas.run.costs import Costs, Lenses, Setup, cut, longest_first
 from microscope_atlas.run.engines.engine import Engine, Failed
 from microscope_atlas.run.plan import Job, differences
 from microscope_atlas.run.shard import Finished, Lowered, Made, software
@@ -78,7 +79,7 @@ Listen = Callable[[Progress], None]
 def render(
     storage: WritableStorage,
     requests: Sequence[Request],
-    recipes: Mapping[str, Any],
+    recipes: Mapping[str, Recipe],
     engine: Engine,
     units_per_shard: int,
     listen: Listen,
@@ -87,12 +88,13 @@ def render(
 ) -> Outcome:
     """Render what is missing of `requests`, through the lenses and recipes in `recipes`, into the atlas at `storage`.
 
-    Digests that the atlas holds and that read what was made are made anew. `listen` is called with what there is to do
-    for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where it is given:
-    the recipe in the atlas stays, and the rows say what they were made with. Jobs that `costs` takes for long begin
-    first, and have fewer than `units_per_shard` units where those would take too long. Raises SettingsDiffer, before
-    anything is written, where the atlas has other recipes or weights; AtlasBusy where another run writes to it;
-    AtlasUnwritable at once where its disk refuses; RenderFailed at the end where a shard failed.
+    Rows of derived lenses that the atlas holds are made anew where what they read was. `listen` is called with what
+    there is to do for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where
+    it is given: the recipe in the atlas stays, and the rows say what they were made with. Jobs that `costs` takes for
+    long begin first, and have fewer than `units_per_shard` units where those would take too long. Raises SettingsDiffer
+    or LensFailed, before anything is written, where the atlas has other recipes or weights, or needs one from outside
+    that is not named; AtlasBusy where another run writes to it; AtlasUnwritable at once where its disk refuses;
+    RenderFailed at the end where a shard failed.
     """
     manifest = manifest_or_new(storage)
     _refuse_other_settings(storage, manifest, requests, recipes)
@@ -104,11 +106,14 @@ def render(
         _note_finished(storage, manifest)
         _save(storage, manifest)
         present = sum(shard.rows for shard in manifest.shards.values())
-        jobs = _jobs(manifest, requests, recipes, units_per_shard, batch, costs)
+        lenses = setups(manifest, recipes)
+        jobs = _jobs(manifest, requests, lenses, recipes, units_per_shard, batch, costs)
         failures = _make(jobs, storage, manifest, engine, listen)
-        for names in rounds(manifest.lenses):
+        for names in rounds(manifest.lenses, manifest.every_table):
+            _refuse_unreadable(manifest, names)
             present -= _forget_outdated(storage, manifest, names)
-            failures += _make(_digests(manifest, names, units_per_shard, costs), storage, manifest, engine, listen)
+            jobs = _derived(manifest, names, lenses, units_per_shard, costs)
+            failures += _make(jobs, storage, manifest, engine, listen)
         images.update(storage, manifest)
         _cover(storage, manifest)
         _save(storage, manifest)
@@ -136,11 +141,12 @@ def _make(
     jobs: Sequence[Job], storage: WritableStorage, manifest: Manifest, engine: Engine, listen: Listen
 ) -> list[str]:
     """Have the engine do the jobs, note each shard as it is finished, and return what failed and why."""
+    asked = {job.units.lens for job in jobs}
     progress = {
-        name: Progress(name, lens(name).level, 0) for name in LENSES if any(job.units.lens == name for job in jobs)
+        name: Progress(name, manifest.table(name).level, 0) for name in (*LENSES, *manifest.tables) if name in asked
     }
     for job in jobs:
-        progress[job.units.lens].todo += _amount(job.units)
+        progress[job.units.lens].todo += _amount(manifest, job.units)
     for lens_progress in progress.values():
         listen(lens_progress)
     failures, saved = [], time.monotonic()
@@ -153,7 +159,7 @@ def _make(
                         _save(storage, manifest)
                         saved = time.monotonic()
                     if _rows_each(manifest, shard.units.lens) is None:
-                        progress[shard.units.lens].done += _amount(shard.units)
+                        progress[shard.units.lens].done += _amount(manifest, shard.units)
                         listen(progress[shard.units.lens])
                 case Failed(job, reason):
                     failures.append(f"\n  {job.units}: {reason}")
@@ -170,9 +176,9 @@ def _make(
     return failures
 
 
-def _amount(units: UnitRange) -> int:
+def _amount(manifest: Manifest, units: UnitRange) -> int:
     """What a shard adds to a lens' progress: its units, or the one layer it is about."""
-    return 1 if lens(units.lens).level == "layer" else units.stop - units.start
+    return 1 if manifest.table(units.lens).level == "layer" else units.stop - units.start
 
 
 def _share(manifest: Manifest, name: str, rows: int) -> Fraction:
@@ -182,16 +188,29 @@ def _share(manifest: Manifest, name: str, rows: int) -> Fraction:
 
 
 def _rows_each(manifest: Manifest, name: str) -> int | None:
-    return lens(name).count(manifest.lenses[name])
+    return manifest.table(name).count(manifest.lenses[name])
 
 
 def _refuse_other_settings(
-    storage: WritableStorage, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]
+    storage: WritableStorage, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Recipe]
 ) -> None:
     found = []
-    for name, recipe in recipes.items():
+    given = {lens(maker).name for maker in recipes}
+    for name, told in manifest.tables.items():
+        if manifest.table(name).reads and name not in given:
+            raise LensFailed(
+                f"{storage} holds {name}, which follows other rows and is made by {told['lens']}; "
+                f"name that lens too: --lens {told['lens']}"
+            )
+    for maker, recipe in recipes.items():
+        name = lens(maker).name
         if name in manifest.lenses:
-            found += [f"{name}: {d}" for d in differences(settings(recipe), manifest.lenses[name])]
+            there = manifest.lenses[name]
+            with suppress(ValueError):  # what this version cannot read is compared as it is
+                there = settings(lens(maker).restored(there))
+            if name in manifest.tables and not _same_columns(lens(maker).table, manifest.table(name)):
+                found.append(f"{name}: its table has other columns in the atlas than {maker}'s")
+            found += [f"{name}: {d}" for d in differences(settings(recipe), there)]
     for request in requests:
         name = request.organism.name
         if name in manifest.models:
@@ -204,11 +223,25 @@ def _refuse_other_settings(
         )
 
 
-def _enter(manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Any]) -> None:
-    """Put down what the atlas is going to hold."""
+def _same_columns(a: Table, b: Table) -> bool:
+    return (a.level, a.arrow, [c.name for c in a.keys]) == (b.level, b.arrow, [c.name for c in b.keys])
+
+
+def _refuse_unreadable(manifest: Manifest, names: Sequence[str]) -> None:
+    """SettingsDiffer for derived lenses whose settings this version cannot read, before any of their rows go."""
+    for name in names:
+        if name in LENSES:
+            try:
+                lens(name).restored(manifest.lenses[name])
+            except ValueError as error:
+                raise SettingsDiffer(f"{name} was made by another version, which its rows name: {error}") from error
+
+
+def _enter(manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Recipe]) -> None:
+    """Put down what the atlas is going to hold; settings that are there stay as they are, for they make content ids."""
     manifest.software = software()
-    manifest.planned += [run for name in recipes for request in requests for run in _wanted(name, request)]
-    manifest.lenses.update({name: settings(recipe) for name, recipe in recipes.items()})
+    manifest.planned += [run for maker in recipes for request in requests for run in _wanted(maker, request)]
+    _enter_lenses(manifest, recipes)
     for request in requests:
         provenance = asdict(request.weights.provenance)
         made_of: dict[str, Any] = {"weights_sha256": request.weights.sha256, "provenance": provenance}
@@ -217,13 +250,21 @@ def _enter(manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str
         manifest.models[request.organism.name] = made_of
 
 
-def _wanted(name: str, request: Request | Wanted) -> list[UnitRange]:
+def _enter_lenses(manifest: Manifest, recipes: Mapping[str, Recipe]) -> None:
+    for maker, recipe in recipes.items():
+        name, plain = lens(maker).name, settings(recipe)
+        manifest.lenses.setdefault(name, plain)
+        if maker != name:
+            manifest.tables.setdefault(name, outside.described(lens(maker).table, maker, plain))
+
+
+def _wanted(maker: str, request: Request | Wanted) -> list[UnitRange]:
     """What is asked for of one model through one lens."""
     runs = []
     for layer, units in request.units.items():
         whole = range(request.organism.layer(layer).units)
-        seen = whole if lens(name).level == "layer" else units
-        runs.append(UnitRange(name, request.organism.name, layer, seen.start, seen.stop))
+        seen = whole if lens(maker).level == "layer" else units
+        runs.append(UnitRange(lens(maker).name, request.organism.name, layer, seen.start, seen.stop))
     return runs
 
 
@@ -249,7 +290,7 @@ def _note_finished(storage: WritableStorage, manifest: Manifest) -> None:
 
 
 def _forget_outdated(storage: WritableStorage, manifest: Manifest, names: Sequence[str]) -> int:
-    """Remove what these digests made from other shards than are there now; returns how many rows went."""
+    """Remove what these derived lenses made from other shards than are there now; returns how many rows went."""
     made = [shard for shard in manifest.shards.values() if shard.units.lens in names]
     outdated = [shard for shard in made if not manifest.expects(shard)]
     for shard in outdated:
@@ -258,30 +299,42 @@ def _forget_outdated(storage: WritableStorage, manifest: Manifest, names: Sequen
     return sum(shard.rows for shard in outdated)
 
 
+def setups(manifest: Manifest, recipes: Mapping[str, Recipe]) -> Lenses:
+    """Lenses with their settings, by name: those asked for, and ours in the atlas whose settings can be read."""
+    makers = {name: name for name in manifest.lenses if name in LENSES} | {lens(maker).name: maker for maker in recipes}
+    found = {}
+    for name, maker in makers.items():
+        with suppress(ValueError):  # of another version: who needs it says so
+            found[name] = Setup(maker, recipes.get(maker) or lens(maker).restored(manifest.lenses[name]))
+    return found
+
+
 def stages(
-    manifest: Manifest, requests: Sequence[Wanted], recipes: Mapping[str, Any], units_per_shard: int, costs: Costs
+    manifest: Manifest, requests: Sequence[Wanted], recipes: Mapping[str, Recipe], units_per_shard: int, costs: Costs
 ) -> list[list[UnitRange]]:
     """What render would do, without doing it: the jobs of each round, in the order in which they begin."""
-    ahead = replace(manifest, lenses={**manifest.lenses, **{name: settings(of) for name, of in recipes.items()}})
-    ahead.planned = manifest.planned + [run for name in recipes for asked in requests for run in _wanted(name, asked)]
+    ahead = replace(manifest, lenses=dict(manifest.lenses), tables=dict(manifest.tables))
+    _enter_lenses(ahead, recipes)
+    lenses = setups(ahead, recipes)
+    planned = manifest.planned + [run for maker in recipes for asked in requests for run in _wanted(maker, asked)]
     present = [shard.units for shard in manifest.shards.values()]
-    digests = rounds(ahead.lenses)
-    looking = [name for name in recipes if not lens(name).reads]
+    looking = [lens(maker).name for maker in recipes if not lens(maker).reads]
     return [
         longest_first(
-            cut((run for run in ahead.planned if run.lens in names), present, ahead.lenses, costs, units_per_shard),
+            cut((run for run in planned if run.lens in names), present, lenses, costs, units_per_shard),
             lambda units: units,
-            ahead.lenses,
+            lenses,
             costs,
         )
-        for names in (looking, *digests)
+        for names in (looking, *rounds(ahead.lenses, ahead.every_table))
     ]
 
 
 def _jobs(
     manifest: Manifest,
     requests: Sequence[Request],
-    recipes: Mapping[str, Any],
+    lenses: Lenses,
+    recipes: Mapping[str, Recipe],
     units_per_shard: int,
     batch: int | None,
     costs: Costs,
@@ -289,30 +342,35 @@ def _jobs(
     """What is missing of the lenses that look at the network."""
     present = [shard.units for shard in manifest.shards.values()]
     jobs = [
-        Job(run, recipe, request.kind, request.weights.sha256, batch=batch)
-        for name, recipe in recipes.items()
+        replace(_job(manifest, lenses, run), weights=request.kind, batch=batch)
+        for maker in recipes
         for request in requests
-        if not lens(name).reads
-        for run in cut(_wanted(name, request), present, manifest.lenses, costs, units_per_shard)
+        if not lens(maker).reads
+        for run in cut(_wanted(maker, request), present, lenses, costs, units_per_shard)
     ]
-    return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
+    return longest_first(jobs, lambda job: job.units, lenses, costs)
 
 
-def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int, costs: Costs) -> list[Job]:
-    """What is missing of these digests: of all that are planned, because each may read what another request made."""
+def _derived(manifest: Manifest, names: Sequence[str], lenses: Lenses, units_per_shard: int, costs: Costs) -> list[Job]:
+    """What is missing of derived lenses: of all that are planned, because each may read what another request made."""
     present = [shard.units for shard in manifest.shards.values()]
-    jobs = []
-    for name in names:
-        try:
-            recipe = restored(lens(name).recipe("draft"), manifest.lenses[name])
-        except (ValueError, TypeError) as error:
-            raise SettingsDiffer(f"{name} was made by another version, which its rows name: {error}") from error
-        planned = [run for run in manifest.planned if run.lens == name]
-        for run in cut(planned, present, manifest.lenses, costs, units_per_shard):
-            # a digest never looks at the network, so any kind of weights will do
-            sha256 = manifest.models[run.model]["weights_sha256"]
-            jobs.append(Job(run, recipe, "pretrained", sha256, manifest.inputs(run)))
-    return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
+    planned = [run for name in names for run in manifest.planned if run.lens == name]
+    jobs = [_job(manifest, lenses, run) for run in cut(planned, present, lenses, costs, units_per_shard)]
+    return longest_first(jobs, lambda job: job.units, lenses, costs)
+
+
+def _job(manifest: Manifest, lenses: Lenses, run: UnitRange) -> Job:
+    """A shard to make, on trained weights; a derived lens never looks at the network, so any kind will do."""
+    maker, recipe = lenses[run.lens]
+    return Job(
+        run,
+        recipe,
+        "pretrained",
+        manifest.models[run.model]["weights_sha256"],
+        manifest.inputs(run),
+        maker=maker,
+        stated=json.dumps(manifest.lenses[run.lens]),
+    )
 
 
 def _cover(storage: WritableStorage, manifest: Manifest) -> None:

@@ -15,18 +15,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.manifest import Shard
 from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Scope, Table
-from microscope_atlas.errors import OutOfMemory, WeightsError
-from microscope_atlas.lenses.lens import Row, Subject, settings
-from microscope_atlas.lenses.registry import lens
+from microscope_atlas.errors import LensFailed, OutOfMemory, WeightsError, nearest
+from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.network import Network
-from microscope_atlas.run.memory import at_most, ran_out, release, smaller
+from microscope_atlas.run.memory import capped, free_cached_memory, halved_batch, ran_out
 from microscope_atlas.run.plan import Job
 
 
@@ -70,19 +69,19 @@ def render_shard(job: Job, storage: WritableStorage, device: torch.device) -> It
             if not ran_out(error):
                 raise
             job = _lowered(job, device, error)
-        release(device)  # here, because the error holds on to all that was in use when it was raised
+        free_cached_memory(device)  # here, because the error holds on to all that was in use when it was raised
         assert job.batch is not None
         yield Lowered(job.units.lens, len(made), job.batch)
         made = []
-    yield Finished(write_shard(storage, job.units, job.id, made))
+    yield Finished(write_shard(storage, job.units, job.id, made, job.lens.table))
 
 
 def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
     """The job with half the batch; OutOfMemory, because of `error`, where that is the least already."""
-    recipe = at_most(job.recipe, job.batch)
-    batch = smaller(recipe, device)
+    recipe = capped(job.recipe, job.batch)
+    batch = halved_batch(recipe, device)
     if batch is None:
-        least = f"a batch of {recipe.batch}, below which --batch does not help" if hasattr(recipe, "batch") else "it"
+        least = f"a batch of {recipe.max_batch}, below which --batch does not help" if recipe.max_batch else "it"
         raise OutOfMemory(
             f"no memory left on {device_name(device)} for {least}: fewer --workers leave more to each ({error})"
         ) from error
@@ -91,8 +90,8 @@ def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
 
 def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]]:
     """A job's rows as they are stored, some at a time; what they are made from is read from the atlas at `storage`."""
-    recipe = at_most(job.recipe, job.batch)
-    subject, table = _subject(job, storage, device), schema.table(job.units.lens)
+    recipe = capped(job.recipe, job.batch)
+    subject, table = _subject(job, storage, device), job.lens.table
     made_by = {
         "model": job.units.model,
         "layer": job.units.layer,
@@ -102,7 +101,7 @@ def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]
         "recipe": settings(recipe),
     }
     with _one_thread():
-        made = lens(table.name).rows(subject, range(job.units.start, job.units.stop), recipe)
+        made = job.lens.rows(subject, range(job.units.start, job.units.stop), recipe)
         yield from _beside(lambda some: [_finished({**made_by, **row}, table) for row in some], made)
 
 
@@ -157,10 +156,23 @@ def encode(pixels: Tensor) -> bytes:
 
 
 def _finished(row: Row, table: Table) -> dict[str, Any]:
-    """A row as it is stored: its images encoded and named, its recipe as JSON."""
+    """A row as it is stored: its images encoded and named, its recipe as JSON.
+
+    LensFailed for a row that does not give just the columns of its table, or has null in one that may not be.
+    """
+    _refuse_unfit(row, table)
     named = "-".join(str(row[column.name]) for column in table.keys)
-    images = {name: _file(row.get(name), named) for name in table.images}
+    images = {name: _file(row[name], named) for name in table.images}
     return {**row, **images, "recipe": json.dumps(row["recipe"], sort_keys=True)}
+
+
+def _refuse_unfit(row: Row, table: Table) -> None:
+    columns = {column.name: column for column in table.columns}
+    wrong = [f"{name!r}, which is no column (nearest: {nearest(name, columns)})" for name in row if name not in columns]
+    wrong += [f"no {name!r}; where there is nothing it is to say None" for name in columns if name not in row]
+    wrong += [f"None as {name!r}" for name in columns if not columns[name].optional and row.get(name, "") is None]
+    if wrong:
+        raise LensFailed(f"a row of {table.name} has {'; and '.join(wrong)}")
 
 
 def _file(image: Tensor | bytes | None, named: str) -> dict[str, Any] | None:

@@ -1,5 +1,7 @@
 """What the pages say: titles, explanations, warnings and their sources."""
 
+from microscope_atlas.atlas import schema
+
 TITLE = "Microscope Atlas"
 LEAD = (
     "What does a neuron see? Every unit of the vision networks that interpretability research studies, through every "
@@ -90,22 +92,10 @@ AXES = {
     "curvature_per_px": "curvature, per px",
 }
 
-LENSES = {
-    "feature_visualization": ("Feature visualization", "one picture made to excite, or to silence, a unit"),
-    "dataset_samples": ("Dataset samples", "natural pictures from the whole range of a unit's responses"),
-    "synthetic_tuning": ("Synthetic tuning", "responses to gratings, curves and colours"),
-    "connections": ("Connections", "the units before and after that a unit is wired to, with signed kernels"),
-    "responses": ("Responses", "what natural pictures do to a unit, in numbers"),
-    "deepdream": ("DeepDream", "one picture that excites all units of a layer"),
-    "caricature": ("Caricature", "what a layer keeps of a real picture, exaggerated"),
-    "units": ("Units", "one row a unit, the table to filter and join on"),
-    "sheets": ("Sheets", "all units of a layer in one picture"),
-}
-
 
 def not_rendered(lens: str, where: str) -> str:
     """What a section says where the atlas has no rows for it."""
-    return f"This atlas has no {LENSES[lens][0].lower()} of {where}."
+    return f"This atlas has no {schema.table(lens).title.lower()} of {where}."
 
 
 ABOUT = (

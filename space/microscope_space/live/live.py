@@ -30,14 +30,16 @@ from microscope_atlas.errors import UnknownName, unknown
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses import caricature
 from microscope_atlas.lenses.caricature import RECIPES, Recipe
-from microscope_atlas.lenses.frames import flags, layer_size, pixels, square
-from microscope_atlas.lenses.lens import Quality, seed, settings
+from microscope_atlas.lenses.frames import flags, pixels, square
+from microscope_atlas.lenses.geometry import layer_size
+from microscope_atlas.lenses.lens import seed
+from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.sources import source
 from microscope_atlas.rendering import objectives
 from microscope_atlas.rendering.ascend import Frame as Canvases
-from microscope_atlas.rendering.ascend import span
+from microscope_atlas.rendering.ascend import canvas_size
 from microscope_atlas.rendering.views import centre
 from microscope_atlas.run.shard import device_name, software
 from microscope_space.live import networks
@@ -140,7 +142,9 @@ def _job(
     recipe = replace(RECIPES[known[0]], sources=(), batch=len(layers))
     # one size for all: where a layer has no size of its own, its network's input is the size for them all
     size = max(layer_size(organism.layer(layer), organism.input_size, recipe.max_size) for layer in layers)
-    canvas = pixels(square(source(picture) if isinstance(picture, str) else picture, span(recipe.ascent, size))).numpy()
+    canvas = pixels(
+        square(source(picture) if isinstance(picture, str) else picture, canvas_size(recipe.ascent, size))
+    ).numpy()
     about = {"source": picture} if isinstance(picture, str) else {"picture_sha256": _sha256(canvas)}
     # of the package's pictures, the atlas' own seeds
     seeds = tuple(seed(Key(model, layer), caricature.Caricature.table.name, *about.values()) for layer in layers)
@@ -161,7 +165,9 @@ def _render(job: Job) -> Generator[Frame, None, None]:
     started = time.monotonic()
     first: tuple[int, float] | None = None
     # alone where it is alone: the copy that keeps an atlas' rows from depending on one another would double the time
-    begun = partial(caricature.caricatures, network, pictures, job.layers, job.seeds, job.recipe, job.size, batch=count)
+    begun = partial(
+        caricature.caricatures, network, pictures, job.layers, job.seeds, job.recipe, job.size, min_batch=count
+    )
     every = min(MOST_STEPS, max(1, steps // FRAMES))
     for canvases in _soon(begun, every):
         seconds = time.monotonic() - started

@@ -2,6 +2,7 @@
 
 from html import escape
 
+from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.publish.cite import citation, dataset_url
 from microscope_space.html import markup, text
@@ -11,9 +12,10 @@ from microscope_space.pages import frame as page
 def about(atlas: Atlas) -> str:
     """Lenses, limits, license, revision, citation, API."""
     lenses = "".join(
-        f"<dt>{title}</dt><dd>{escape(what.capitalize())}."
+        f"<dt>{escape(table.title)}</dt><dd>{escape(table.about.capitalize())}."
         f"{'' if name in atlas.manifest.lenses else ' <em>Not in this atlas.</em>'}</dd>"
-        for name, (title, what) in text.LENSES.items()
+        for name, table in atlas.manifest.every_table.items()
+        if name != schema.INDEX.name
     )
     limits = "".join(
         f"<li>{each}</li>"

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import unknown
 from microscope_atlas.keys import Key
 from microscope_space.html import links, markup, text
 from microscope_space.pages import frame as page
+from microscope_space.pages.table import sections
 
 SORTS = {
     "unit": "index",
@@ -213,9 +215,10 @@ def _whole(atlas: Atlas, model: str, layer: str) -> str:
     """What all units together see: deepdreams and caricatures."""
     parts = ""
     for lens, column in (("deepdream", "start"), ("caricature", "source")):
+        table = schema.table(lens)
         figures = "".join(
             markup.figure(
-                markup.picture(links.image(lens, model, row["image"]), f"{text.LENSES[lens][0]}: {row[column]}", 176),
+                markup.picture(links.image(lens, model, row["image"]), f"{table.title}: {row[column]}", 176),
                 row[column] if row[column] != "noise" else "from noise",
                 f"score {markup.number(row['score'])}",
             )
@@ -227,5 +230,5 @@ def _whole(atlas: Atlas, model: str, layer: str) -> str:
             if figures
             else markup.absent(text.not_rendered(lens, f"{model}/{layer}"))
         )
-        parts += markup.section(lens, text.LENSES[lens][0], content, escape(text.LENSES[lens][1].capitalize()) + ".")
-    return parts
+        parts += markup.section(lens, table.title, content, f"{escape(table.about.capitalize())}.")
+    return parts + sections(atlas, Key(model, layer))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import unknown
 from microscope_atlas.keys import Key
@@ -29,6 +30,7 @@ def model(atlas: Atlas, name: str, lens: str = "deepdream", source: str | None =
     if lens not in ("deepdream", "caricature"):
         raise unknown("lens", lens, "this page", ["deepdream", "caricature"])
     column = "start" if lens == "deepdream" else "source"
+    told = f"{escape(schema.table(lens).about.capitalize())}. {text.GRAPH if known else text.NO_GRAPH}"
     shown = {layer: {row[column]: row for row in atlas.rows(lens, name, layer)} for layer in layers}
     sources = sorted({each for rows in shown.values() for each in rows})
     if source is not None and source not in sources:
@@ -39,7 +41,10 @@ def model(atlas: Atlas, name: str, lens: str = "deepdream", source: str | None =
         f'<h1 tabindex="-1">{escape(title)}</h1>{_about(atlas, name)}'
         + markup.switch(
             "Lens",
-            ((links.href(name, lens=each), text.LENSES[each][0], each == lens) for each in ("deepdream", "caricature")),
+            (
+                (links.href(name, lens=each), schema.table(each).title, each == lens)
+                for each in ("deepdream", "caricature")
+            ),
         )
         + (
             markup.switch(
@@ -48,7 +53,7 @@ def model(atlas: Atlas, name: str, lens: str = "deepdream", source: str | None =
             if len(sources) > 1 or lens == "caricature"
             else ""
         )
-        + f'<p class="about">{escape(text.LENSES[lens][1].capitalize())}. {text.GRAPH if known else text.NO_GRAPH}</p>'
+        + f'<p class="about">{told}</p>'
         + ("" if sources else markup.absent(text.not_rendered(lens, name)))
         + _graph(atlas, name, lens, {layer: rows.get(source) for layer, rows in shown.items()}, source)
     )

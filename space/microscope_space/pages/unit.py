@@ -13,6 +13,7 @@ from microscope_atlas.keys import Key
 from microscope_atlas.publish.cite import citation, dataset_url, space_url
 from microscope_space.html import links, markup, plots, text
 from microscope_space.pages import frame as page
+from microscope_space.pages.table import sections
 
 Row = Mapping[str, Any]
 PER_UNIT = ("feature_visualization", "dataset_samples", "synthetic_tuning", "connections", "responses", "units")
@@ -23,7 +24,7 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> str:
     total = atlas.num_units(model, layer)
     if number >= total:
         raise UnknownName(f"unit {number} is not in {model}/{layer}; it has 0 to {total - 1}, nearest: {total - 1}")
-    rows = {table: atlas.rows(table, model, layer, number) for table in PER_UNIT}
+    rows = {table: atlas.rows(table, model, layer, number) for table in per_unit(atlas)}
     key = Key(model, layer, number)
     about = next(iter(rows["units"]), None)
     body = (
@@ -34,10 +35,16 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> str:
         + _connections(atlas, key, rows["connections"])
         + _nearest(atlas, key, about)
         + _statistics(key, rows["responses"])
-        + _made(rows)
+        + sections(atlas, key)
+        + _made(atlas, rows)
         + _use(atlas, key, rows)
     )
     return page.frame(atlas, str(key), body, key)
+
+
+def per_unit(atlas: Atlas) -> list[str]:
+    """The tables that are about units, ours and those from outside."""
+    return [*PER_UNIT, *(name for name, table in atlas.outside.items() if table.level == "unit")]
 
 
 def main_image(rows: Sequence[Row]) -> Row | None:
@@ -232,7 +239,7 @@ def _statistics(key: Key, rows: Sequence[Row]) -> str:
     return markup.section("statistics", "Statistics", body + markup.flagged(row["flag"]), text.STATISTICS)
 
 
-def _made(rows: Mapping[str, Sequence[Row]]) -> str:
+def _made(atlas: Atlas, rows: Mapping[str, Sequence[Row]]) -> str:
     """Recipe, weights, software and device of the rows, table by table."""
     parts = ""
     for table, own in rows.items():
@@ -245,7 +252,7 @@ def _made(rows: Mapping[str, Sequence[Row]]) -> str:
             told += [("seeds", seeds)] if seeds else []
             settings = escape(json.dumps(json.loads(recipe), indent=1))
             parts += (
-                f"<details><summary>{text.LENSES[table][0]}{which}</summary>"
+                f"<details><summary>{escape(atlas.manifest.table(table).title)}{which}</summary>"
                 f"{markup.facts((name, escape(value)) for name, value in told)}"
                 f'<pre tabindex="0">{settings}</pre></details>'
             )

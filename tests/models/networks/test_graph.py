@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from microscope_atlas.errors import UnknownName
+from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm, receptive_fields
 from microscope_atlas.models.networks.network import Field
 from microscope_atlas.models.networks.ops import Add, Concat, GlobalAveragePool, SameConv2d
@@ -142,3 +143,12 @@ def test_batch_norm_is_left_where_something_else_reads_the_convolution() -> None
     g.add("both", Concat(), "conv", "norm")
     fold_batch_norm(g.eval())
     assert isinstance(g.get_submodule("norm"), nn.BatchNorm2d)
+
+
+def test_excited_behind_the_rectifier_and_silenced_before_it() -> None:
+    graph = toy.network()
+    assert graph.objective_node("mixed", 1) == "mixed"
+    assert graph.objective_node("mixed", -1) == "mixed_pre"
+    assert graph.objective_node("logits", -1) == "logits"
+    lite = CATALOG["efficientnet_lite0"].build()
+    assert lite.objective_node("head", 1) == lite.objective_node("head", -1) == "head/bn"

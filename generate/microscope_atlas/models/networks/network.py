@@ -38,6 +38,14 @@ class Network(nn.Module, ABC):
     def rectified(self, name: str) -> bool:
         """Whether layer `name` ends with a ReLU, which hides what is below zero and nothing else."""
 
+    def objective_node(self, layer: str, direction: int) -> str:
+        """The node whose activations are maximised, direction +1, or minimised, -1, to show what units of a layer see.
+
+        +1 is taken behind a ReLU, as papers do. What lies below zero it hides, so -1 is taken before it; a ReLU6 hides
+        what lies above six too, so there both are.
+        """
+        return layer if self.rectified(layer) and direction > 0 else self.preactivation(layer)
+
     @abstractmethod
     def wiring(self) -> Mapping[str, tuple[str, ...]]:
         """The nodes that each node reads, in order of computation; nodes that no layer needs may be left out."""

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from microscope_atlas.lenses.receptive_field import field_centre
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.lenses.geometry import field_centre, shift, unit_size
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
@@ -9,6 +10,20 @@ from tests import toy
 
 CPU = torch.device("cpu")
 TOY = Organism("toy", "", "", 2026, "", 32, toy.network_to_be_initialised, {"conv1": None, "mixed": None}, ())
+
+
+def layer(field: int | None) -> Layer:
+    return Layer("l", "conv", 1, field, 1, {}, None)
+
+
+def test_views_shift_no_further_than_a_quarter_of_the_field() -> None:
+    assert [shift(layer(field), 12.0) for field in (4, 20, 100, None)] == [1.0, 5.0, 12.0, 12.0]
+
+
+def test_canvas_is_as_large_as_the_layer_needs() -> None:
+    assert [unit_size(layer(field), 224, 112) for field in (3, 32, 33, 91, 700)] == [48, 48, 64, 112, 112]
+    assert [unit_size(layer(field), 224, None) for field in (3, 91, 700)] == [48, 112, 224]
+    assert unit_size(layer(None), 224, 112) == 224
 
 
 def centre(organism: Organism, network: Network, layer: str, size: int) -> float:

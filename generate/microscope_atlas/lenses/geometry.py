@@ -1,4 +1,4 @@
-"""Where in the picture a layer's centre neuron looks."""
+"""How large a layer's pictures are, how far their views are shifted, and where in one its centre neuron looks."""
 
 import math
 from collections.abc import Callable
@@ -8,6 +8,30 @@ from torch import Tensor
 
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.rendering.objectives import at_centre
+
+
+def unit_size(layer: Layer, input_size: int, max_size: int | None) -> int:
+    """Pixels on a side of pictures of a layer's units: its receptive field and 16 px more, never above `input_size`.
+
+    A unit that sees 7 px shows all it has on 48; more canvas would only repeat it. Dense layers get the whole input.
+    """
+    if layer.receptive_field is None:
+        return input_size
+    wanted = -(-(layer.receptive_field + 16) // 16) * 16
+    return min(max(wanted, 48), max_size or input_size, input_size)
+
+
+def layer_size(layer: Layer, input_size: int, max_size: int | None) -> int:
+    """Pixels on a side of pictures of a whole layer: the network's input, or `max_size` where the layer takes less."""
+    return input_size if layer.receptive_field is None else min(max_size or input_size, input_size)
+
+
+def shift(layer: Layer, most: float) -> float:
+    """Pixels that views of a layer are shifted by at most: a quarter of its receptive field, never more than `most`.
+
+    The centre neuron of an early layer would otherwise be shown a place that is not its own.
+    """
+    return most if layer.receptive_field is None else min(most, layer.receptive_field / 4)
 
 
 def field_centre(activations: Callable[[Tensor], Tensor], layer: Layer, size: int, device: torch.device) -> float:

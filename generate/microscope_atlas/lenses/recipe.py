@@ -1,0 +1,111 @@
+"""Recipes: the settings of lenses, what the run asks of them, and how they become plain values and come back.
+
+A recipe is a frozen dataclass of plain values, tuples, and dataclasses of such. Its annotations say which values there
+may be: see structure. As plain values it is part of every row, and of what a shard's content id is made from, so a new
+setting must have a default; `Absent` says what it is in recipes that are older, where that is another one.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.errors import InvalidSetting
+from microscope_atlas.pictures.sets import with_pictures
+from microscope_atlas.pictures.sources import SOURCES
+from microscope_atlas.rendering.ascend import Ascent, Precision
+from microscope_atlas.structure import from_text, hint, one_of, structure
+
+Quality = Literal["draft", "standard", "microscope"]
+QUALITIES: tuple[Quality, ...] = ("draft", "standard", "microscope")
+
+SourceName = Annotated[str, one_of(SOURCES)]  # a picture that comes with the package
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a lens."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """Its setting `batch`, how many pictures are made at once at most; None where it has none."""
+        batch: int | None = vars(self).get("batch")
+        return batch
+
+    def with_batch(self, batch: int) -> Self:
+        """The same with another `batch`."""
+        return replace(self, batch=batch)  # type: ignore[call-arg]  # of recipes that have one
+
+    @property
+    def ascents(self) -> dict[str, Ascent]:
+        """Its settings of gradient ascent, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Ascent)}
+
+    def in_precision(self, precision: Precision) -> Self:
+        """The same with all ascents in this precision."""
+        return replace(self, **{name: replace(each, precision=precision) for name, each in self.ascents.items()})
+
+    def picture_size(self, layer: Layer, input_size: int) -> int:
+        """Pixels on a side of what the network is shown of a layer: its input's size unless a recipe says otherwise."""
+        return input_size
+
+    def with_pictures(self, name: str) -> Self:
+        """The same on another set of natural pictures, where it has to do with any; see pictures.sets."""
+        return self
+
+
+@dataclass(frozen=True)
+class PicturesRecipe(Recipe):
+    """Settings of a lens that has to do with a set of natural pictures."""
+
+    pictures: str  # name of the set
+    revision: str  # of its content
+
+    def with_pictures(self, name: str) -> Self:
+        """See Recipe."""
+        return with_pictures(self, name)
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as the plain values that JSON gives back: lists, no tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return plain
+
+
+def restored(kind: type[R], settings: Mapping[str, Any]) -> R:
+    """A recipe from its plain values, those that came later at what they are where nothing is said.
+
+    ValueError for settings that it does not have, or values that they cannot have.
+    """
+    return structure(kind, settings)
+
+
+def changed(recipe: R, changes: Mapping[str, Any]) -> R:
+    """A recipe with other settings, each named by its path: `{"ascent.steps": 64}`.
+
+    InvalidSetting, with the nearest, where there is none of that name, and with what may be where it has a wrong value.
+    """
+    plain = settings(recipe)
+    try:
+        for path, value in changes.items():
+            hint(type(recipe), path)
+            *above, name = path.split(".")
+            inner = plain
+            for each in above:
+                inner = inner[each]
+            inner[name] = value
+        return restored(type(recipe), plain)
+    except ValueError as error:
+        raise InvalidSetting(str(error)) from error
+
+
+def read(recipe: Recipe, path: str, text: str) -> Any:
+    """What the words of a command line mean for the setting at a path; InvalidSetting where there is none there."""
+    try:
+        return from_text(hint(type(recipe), path), text)
+    except ValueError as error:
+        raise InvalidSetting(str(error)) from error
