@@ -20,18 +20,28 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from microscope_atlas.errors import PicturesFailed
-from microscope_atlas.pictures.decoder import DAMAGED, fitted
+from microscope_atlas.pictures.decoder import BOMBS, DAMAGED, fitted, picture, plain
 from microscope_atlas.pictures.sources import DEFAULT, SOURCES, source
 
 SHARES = (1.0, 0.7, 0.45)  # sides of the default set's squares, of the shorter side of the picture
 STEP = 0.5  # between neighbouring squares at most, of their side
 
-FILES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # what counts as an image file
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of which they are, whatever their ending
+FILES = {
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+}  # what counts as an image file
 MAX_PIXELS = 150_000_000  # of a picture, 450 MB decoded; the largest sensors have 150 million
 THREADS = 4  # that read pictures ahead
 
@@ -56,8 +66,8 @@ class PictureSet:
         if not 0 <= number < self.length:
             raise IndexError(f"{self.name} has pictures 0 to {self.length - 1}, not {number}")
         try:
-            return ImageOps.exif_transpose(self.read(number)).convert("RGB")
-        except (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            return self.read(number)
+        except (*DAMAGED, *BOMBS) as error:
             raise PicturesFailed(
                 f"{self.describe(number)} cannot be read as a picture: {error}; mend it or take it out of {self.name}"
             ) from error
@@ -143,12 +153,8 @@ def _folder(folder: Path) -> PictureSet:
     files = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths]
 
     def read(number: int) -> Image.Image:
-        # what is tried is what file endings say: some of Pillow's decoders start another program
-        with Image.open(paths[number], formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are read")
-            image.load()
-            return image
+        with paths[number].open("rb") as file:
+            return picture(file, MAX_PIXELS)
 
     return PictureSet(str(folder), _sha256(files), len(paths), read, lambda number: str(paths[number]))
 
@@ -176,7 +182,7 @@ def _dataset(name: str) -> PictureSet:
         name,
         _commit(files) or data._fingerprint,
         len(images),
-        lambda number: images[number][columns[0]],
+        lambda number: plain(images[number][columns[0]]),
         lambda number: f"picture {number} of dataset {name}",
     )
 
