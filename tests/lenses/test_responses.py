@@ -12,7 +12,8 @@ from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.responses import PROBABILITIES, Best, Recipe, Responses, buckets, spaced
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
-from microscope_atlas.pictures.sets import default_revision, picture_set, with_pictures
+from microscope_atlas.pictures.own import default_revision
+from microscope_atlas.pictures.sets import picture_set, with_pictures
 from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.rendering.objectives import Channel, Neuron
 from tests import toy
@@ -219,8 +220,8 @@ def test_recipe_names_the_set_and_its_revision() -> None:
     assert LENS.recipe("draft") == LENS.recipe("microscope") == Recipe(DEFAULT, default_revision())
 
 
-def test_other_pictures_than_the_recipes_are_refused(recipe: Recipe) -> None:
-    next(iter(Path(recipe.pictures).iterdir())).unlink()
+def test_other_pictures_than_the_recipes_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    next(iter((tmp_path / "pixels").iterdir())).unlink()
     with pytest.raises(PicturesFailed, match="is expected"):
         rows(range(1), recipe)
 

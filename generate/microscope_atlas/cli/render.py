@@ -1,6 +1,6 @@
 """`microscope-atlas render`: what an atlas lacks is made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -62,9 +62,13 @@ def render(
     pictures: Annotated[
         str | None,
         typer.Option(
-            metavar="SET", help="Natural pictures: a folder, or a dataset as OWNER/NAME#SPLIT. Default: a few."
+            metavar="SET",
+            help="Natural pictures: a folder, or a dataset as OWNER/NAME#SPLIT. Default: the atlas' own, or ours.",
         ),
     ] = None,
+    skip_bad_pictures: Annotated[
+        bool, typer.Option("--skip-bad-pictures", help="Leave out what cannot be read of the folder; rows say so.")
+    ] = False,
     pointers: Annotated[bool, typer.Option("--pointers", help="Point at natural pictures, do not copy them.")] = False,
     method: Annotated[
         list[MethodName] | None,
@@ -131,10 +135,16 @@ def render(
 
     if not model and (layer or units):
         raise UnknownName("--layer and --units need a --model")
+    if skip_bad_pictures and not pictures:
+        raise UnknownName("--skip-bad-pictures needs --pictures FOLDER")
     for name in lens_names or []:
         if units and lens(name).level == "layer":
             raise WrongLevel(f"{name} looks at a layer; --units {units} are units")
-    recipes = {name: _recipe(name, quality, pictures, pointers) for name in lens_names or LENSES}
+    where = storage_at(atlas)
+    made_with = manifest_or_new(where).lenses
+    recipes = {
+        name: _recipe(name, quality, made_with, pictures, skip_bad_pictures, pointers) for name in lens_names or LENSES
+    }
     if precision:
         recipes = {name: in_precision(recipe, precision.value) for name, recipe in recipes.items()}
     changes: dict[str, Any] = {}
@@ -155,7 +165,7 @@ def render(
             raise UnknownName("--plan needs --rates FILE, as python -m benchmarks.atlas_cost writes it")
         kind = costs.device if device is None else torch.device(device).type
         wanted = [run.Wanted(organism(name), layers) for name, layers in asked]
-        manifest = manifest_or_new(storage_at(atlas))
+        manifest = manifest_or_new(where)
         stages = run.stages(manifest, wanted, recipes, shard_units or units_per_shard(kind), costs)
         lenses = {**manifest.lenses, **{name: settings(recipe) for name, recipe in recipes.items()}}
         for line in forecast(stages, lenses, costs, workers or num_cores(), price):
@@ -163,7 +173,6 @@ def render(
         return
     loaded = {name: trained.load(organism(name), weights.value) for name, _ in asked}
     requests = [run.Request(organism(name), loaded[name], weights.value, layers) for name, layers in asked]
-    where = storage_at(atlas)
     with (
         _engine(engine, device, workers, address, cpus_per_task, gpus_per_task) as rendering,
         console.rendering(err) as listen,
@@ -173,8 +182,15 @@ def render(
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
 
 
-def _recipe(name: str, quality: QualityName, pictures: str | None, pointers: bool) -> Any:
-    """A lens' settings, where it looks at natural pictures with those that are asked for."""
+def _recipe(
+    name: str,
+    quality: QualityName,
+    made_with: Mapping[str, Mapping[str, Any]],
+    pictures: str | None,
+    skip_bad: bool,
+    pointers: bool,
+) -> Any:
+    """A lens' settings; where it looks at natural pictures with those asked for, or else with the atlas' own."""
     from dataclasses import fields, replace
 
     from microscope_atlas.lenses.registry import lens
@@ -182,8 +198,11 @@ def _recipe(name: str, quality: QualityName, pictures: str | None, pointers: boo
 
     recipe = lens(name).recipe(quality.value)
     known = {field.name for field in fields(recipe)}
-    if pictures and {"pictures", "revision"} <= known:
-        recipe = with_pictures(recipe, pictures)
+    if {"pictures", "revision"} <= known:
+        if pictures:
+            recipe = with_pictures(recipe, pictures, skip_bad)
+        elif looking := next((made for made in made_with.values() if {"pictures", "revision"} <= made.keys()), None):
+            recipe = replace(recipe, pictures=looking["pictures"], revision=looking["revision"])
     return replace(recipe, crops=False) if pointers and "crops" in known else recipe
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from microscope_atlas.atlas import schema
 from microscope_atlas.lenses.feature_visualization import target
 from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed
-from microscope_atlas.pictures.sets import default_revision, picture_set
+from microscope_atlas.pictures.own import default_revision
+from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
 
 PROBABILITIES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)  # of the column `quantiles`

@@ -36,6 +36,7 @@ class Job:
     weights_sha256: str
     inputs: tuple[Input, ...] = ()  # of a lens that reads what others have made
     batch: int | None = None  # most at once, where memory is too short for the recipe's; rows say so, the id does not
+    pictures: str | None = None  # where the recipe's set of pictures lies; neither rows nor the id say so
 
     @property
     def id(self) -> str:

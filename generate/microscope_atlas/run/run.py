@@ -21,6 +21,7 @@ from microscope_atlas.lenses.registry import LENSES, lens, rounds
 from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.weights import WeightsKind
+from microscope_atlas.pictures.sets import place_of
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.cover import render_cover
 from microscope_atlas.run.costs import Costs, cut, longest_first
@@ -289,7 +290,7 @@ def _jobs(
     """What is missing of the lenses that look at the network."""
     present = [shard.units for shard in manifest.shards.values()]
     jobs = [
-        Job(run, recipe, request.kind, request.weights.sha256, batch=batch)
+        Job(run, recipe, request.kind, request.weights.sha256, batch=batch, pictures=place_of(recipe))
         for name, recipe in recipes.items()
         for request in requests
         if not lens(name).reads
@@ -311,7 +312,7 @@ def _digests(manifest: Manifest, names: Sequence[str], units_per_shard: int, cos
         for run in cut(planned, present, manifest.lenses, costs, units_per_shard):
             # a digest never looks at the network, so any kind of weights will do
             sha256 = manifest.models[run.model]["weights_sha256"]
-            jobs.append(Job(run, recipe, "pretrained", sha256, manifest.inputs(run)))
+            jobs.append(Job(run, recipe, "pretrained", sha256, manifest.inputs(run), pictures=place_of(recipe)))
     return longest_first(jobs, lambda job: job.units, manifest.lenses, costs)
 
 
