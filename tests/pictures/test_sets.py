@@ -1,6 +1,6 @@
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from microscope_atlas.errors import PicturesFailed
-from microscope_atlas.pictures import own, places
+from microscope_atlas.pictures import cuts, places
+from microscope_atlas.pictures.cuts import squares
 from microscope_atlas.pictures.dataset import _commit
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.folder import pictures_in
-from microscope_atlas.pictures.own import squares
-from microscope_atlas.pictures.picture_set import PictureSet, sha256
+from microscope_atlas.pictures.picture_set import PictureSet
+from microscope_atlas.pictures.revisions import revision_of
 from microscope_atlas.pictures.sets import at_place, note_place, picture_set, place_of, with_pictures
 from microscope_atlas.pictures.sources import DEFAULT, SOURCES, source
 
@@ -53,23 +54,28 @@ def levels(pictures: PictureSet) -> list[int]:
     return [int(np.asarray(pictures[number])[0, 0, 0]) for number in range(len(pictures))]
 
 
-def test_default_set_is_some_hundreds_of_squares_of_every_source() -> None:
+def test_default_set_is_squares_of_every_source_as_high_as_it_is() -> None:
     found = picture_set(DEFAULT)
-    assert 250 <= len(found) <= 400
-    assert found.revision == own.default_revision()
-    assert {found.describe(number).split()[0] for number in range(len(found))} == set(SOURCES)
-    assert all(found[number].width == found[number].height >= 128 for number in range(0, len(found), 7))
+    assert found.revision == cuts.default_revision()
+    assert found.photos is not None and set(found.photos) == set(SOURCES)
+    for number in range(0, len(found), 7):
+        photo = source(found.photos[number])
+        assert found[number].size == (min(photo.size), min(photo.size))
+    assert np.array_equal(np.asarray(found[0]), np.asarray(source(found.photos[0]).crop((0, 0, *found[0].size))))
 
 
-def test_default_set_is_cut_from_its_sources() -> None:
-    found = picture_set(DEFAULT)
-    first = source(next(iter(SOURCES)))
-    box = squares(*first.size)[3]
-    assert np.array_equal(np.asarray(found[3]), np.asarray(first.crop(box)))
+def test_set_of_0_1_is_kept_as_it_was() -> None:
+    revision = "017f393f9d4446d2acced7475c8b9cc923c86c8021dbd2d21cbc02501cd96dc3"
+    found = picture_set(DEFAULT, revision)
+    assert (found.revision, len(found), found.photos) == (revision, 339, None)
+    first = source("astronaut")
+    assert np.array_equal(np.asarray(found[3]), np.asarray(first.crop(squares(*first.size, (1.0, 0.7, 0.45), 0.5)[3])))
+    with pytest.raises(PicturesFailed, match=r"default has revision .* here, 1 is expected"):
+        picture_set(DEFAULT, "1")
 
 
 def test_squares_cover_the_picture_and_overlap() -> None:
-    boxes = squares(600, 400)
+    boxes = squares(600, 400, (1.0, 0.7, 0.45), 0.5)
     assert all(right - left == bottom - top for left, top, right, bottom in boxes)
     smallest = sorted(box for box in boxes if box[2] - box[0] == 180)
     assert (smallest[0][:2], smallest[-1][2:]) == ((0, 0), (600, 400))
@@ -78,14 +84,10 @@ def test_squares_cover_the_picture_and_overlap() -> None:
     assert len(boxes) == len(set(boxes))
 
 
-def test_revision_changes_with_the_pictures_and_the_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = own.default_revision()
-    monkeypatch.setattr(own, "STEP", 0.25)
-    assert own.default_revision() != before
-    monkeypatch.undo()
-    # not deleted from the dictionary itself: put back, it would be the last
-    monkeypatch.setattr(own, "SOURCES", {name: known for name, known in SOURCES.items() if name != "cat"})
-    assert own.default_revision() != before
+def test_revision_changes_with_the_photos_and_the_cuts() -> None:
+    now = cuts.NOW
+    others = [now, replace(now, step=0.5), replace(now, shares=(0.5,)), replace(now, photos=("cat",))]
+    assert len({cut.revision for cut in others}) == len(others)
 
 
 def test_folder_is_read_recursively_in_the_order_of_its_paths(folder: Path) -> None:
@@ -169,7 +171,7 @@ def test_another_machine_is_told_where_the_set_is(
     recipe = Recipe(first.name, first.revision)
     where = place_of(recipe)
     assert where == str(folder)
-    assert place_of(Recipe(DEFAULT, own.default_revision())) is None
+    assert place_of(Recipe(DEFAULT, cuts.default_revision())) is None
     monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path / "of another machine"))
     at_place(recipe, where)
     assert levels(picture_set(first.name, first.revision)) == levels(first)
@@ -234,7 +236,7 @@ def test_bad_files_are_left_out_where_that_is_asked_and_rows_say_so(folder: Path
 
 def test_folders_of_0_1_are_known_by_path_names_and_sizes(folder: Path) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".png")
-    revision = sha256([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths])
+    revision = revision_of([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths])
     assert levels(picture_set(str(folder), revision)) == [0, 50, 100, 150, 200]
     with pytest.raises(PicturesFailed, match="is expected"):
         picture_set(str(folder), "0" * 64)

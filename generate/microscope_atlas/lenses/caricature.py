@@ -17,7 +17,7 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.lenses.frames import GENTLE, fill, layer_size, squares
 from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
 from microscope_atlas.models.networks.network import Network
-from microscope_atlas.pictures.sources import SOURCES
+from microscope_atlas.pictures.sources import FIRST
 from microscope_atlas.rendering import objectives
 from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, span
 from microscope_atlas.rendering.views import centre
@@ -30,7 +30,7 @@ class Recipe:
     ascent: Ascent
     max_size: int | None  # px on a side; None: the network's input
     power: float = 2.0  # of the cosine; by eye: at 0 (Lucid's) inception_5b forgets the arrangement, at 4 little grows
-    sources: tuple[str, ...] = tuple(SOURCES)  # pictures that come with the package
+    sources: tuple[str, ...] = FIRST  # pictures that come with the package
     batch: int = 6  # pictures at once
 
 

@@ -19,8 +19,8 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.errors import NotRendered, PicturesFailed
 from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject
+from microscope_atlas.pictures.cuts import default_revision
 from microscope_atlas.pictures.decoder import fitted
-from microscope_atlas.pictures.own import default_revision
 from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
 

@@ -6,7 +6,6 @@ set's name is then `folder#SPLIT`, because where the folder is says nothing of w
 
 import hashlib
 import io
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,8 +17,9 @@ from microscope_atlas.errors import PicturesFailed
 from microscope_atlas.pictures import places
 from microscope_atlas.pictures.decoder import picture
 from microscope_atlas.pictures.folder import WHOLE
-from microscope_atlas.pictures.picture_set import MAX_PIXELS, THREADS, PictureSet, ahead, sha256
+from microscope_atlas.pictures.picture_set import MAX_PIXELS, THREADS, PictureSet, ahead
 from microscope_atlas.pictures.places import Place
+from microscope_atlas.pictures.revisions import revision_of
 from microscope_atlas.pictures.terms import Terms, of_card
 
 if TYPE_CHECKING:
@@ -45,8 +45,10 @@ def dataset_set(name: str) -> PictureSet:
     if commit is not None or not local.is_dir():
         revision, terms = commit or data._fingerprint, _of_hub(match["path"], commit)
     else:
-        known = Place(f"{Path(os.path.abspath(local))}{name.removeprefix(match['path'])}", _fingerprint(files, split))
-        revision = places.revision(known) or sha256(list(ahead(_hash(images, column), range(len(images)), 2 * THREADS)))
+        known = Place(f"{local.resolve()}{name.removeprefix(match['path'])}", _fingerprint(files, split))
+        revision = places.revision(known) or revision_of(
+            list(ahead(_hash(images, column), range(len(images)), 2 * THREADS))
+        )
         places.note(revision, known)
         name = f"{WHOLE}{':' + match['config'] if match['config'] else ''}#{split}"
         terms = of_card(local / "README.md")
@@ -105,7 +107,7 @@ def _hash(images: "Dataset", column: str) -> Callable[[int], str]:
 def _fingerprint(files: Sequence[str], split: str) -> str:
     """Of the files that a split is made of: their names, sizes and times."""
     stats = [(file, Path(file).stat()) for file in files]
-    return sha256([split, *([file, stat.st_size, stat.st_mtime_ns] for file, stat in stats)])
+    return revision_of([split, *([file, stat.st_size, stat.st_mtime_ns] for file, stat in stats)])
 
 
 def _commit(files: Sequence[str]) -> str | None:

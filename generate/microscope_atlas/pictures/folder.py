@@ -19,8 +19,9 @@ from PIL import Image
 from microscope_atlas.errors import PicturesFailed
 from microscope_atlas.pictures import places
 from microscope_atlas.pictures.decoder import BOMBS, DAMAGED, picture
-from microscope_atlas.pictures.picture_set import MAX_PIXELS, THREADS, PictureSet, ahead, sha256
+from microscope_atlas.pictures.picture_set import MAX_PIXELS, THREADS, PictureSet, ahead
 from microscope_atlas.pictures.places import Place
+from microscope_atlas.pictures.revisions import revision_of
 from microscope_atlas.pictures.terms import beside
 
 WHOLE = "folder"  # the set's name in rows
@@ -36,7 +37,7 @@ def folder_set(folder: Path, skip_bad: bool = False) -> PictureSet:
 
     With `skip_bad` those are left out, and the set has another name.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = folder.resolve()
     paths = pictures_in(folder)
     place = Place(str(folder), _fingerprint(folder, paths))
     revision = places.revision(place)
@@ -45,7 +46,7 @@ def folder_set(folder: Path, skip_bad: bool = False) -> PictureSet:
         hashes, bad = _read(paths)
         if bad and not skip_bad:
             raise _all(folder, bad)
-        revision = sha256([hashes[path] for path in paths if path in hashes])
+        revision = revision_of([hashes[path] for path in paths if path in hashes])
         known = replace(place, left_out=tuple(path.relative_to(folder).as_posix() for path in bad))
         places.note(revision, known)
     paths = [path for path in paths if path.relative_to(folder).as_posix() not in known.left_out]
@@ -61,7 +62,7 @@ def folder_set(folder: Path, skip_bad: bool = False) -> PictureSet:
 def folder_set_of_0_1(folder: Path, revision: str) -> PictureSet | None:
     """The same as version 0.1 knew it, by names and sizes alone; None where that had another revision."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILES and path.is_file())
-    if sha256([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths]) != revision:
+    if revision_of([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths]) != revision:
         return None
 
     def read(number: int) -> Image.Image:
@@ -80,9 +81,7 @@ def pictures_in(folder: Path) -> list[Path]:
             inner.clear()
             continue
         seen.add(real)
-        found += [
-            Path(at, name) for name in names if not name.startswith(".") and os.path.splitext(name)[1].lower() in FILES
-        ]
+        found += [Path(at, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in FILES]
     return sorted(found, key=lambda path: _order(path.relative_to(folder)))
 
 
@@ -121,6 +120,6 @@ def _all(folder: Path, bad: dict[Path, str]) -> PicturesFailed:
 def _fingerprint(folder: Path, paths: Sequence[Path]) -> str:
     """Of the files' names, sizes and times."""
     stats = [(path, path.stat() if path.exists() else None) for path in paths]
-    return sha256(
+    return revision_of(
         [[path.relative_to(folder).as_posix(), *((at.st_size, at.st_mtime_ns) if at else ())] for path, at in stats]
     )

@@ -1,7 +1,5 @@
 """A set of pictures: many, by number, read from disk when they are asked for."""
 
-import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,11 +57,6 @@ class PictureSet:
             read = torch.from_numpy(np.stack(some))
             read = read.pin_memory() if on_cuda else read
             yield read.to(device, non_blocking=on_cuda).permute(0, 3, 1, 2) / 255
-
-
-def sha256(content: Any) -> str:
-    """Of plain values, by their JSON."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def ahead(work: Callable[[Any], Any], items: Iterable[Any], most: int) -> Iterator[Any]:
