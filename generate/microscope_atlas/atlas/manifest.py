@@ -40,6 +40,9 @@ class Index:
     of: str  # names the shards that it is of
 
 
+STATED = {"name", "license", "credit"}  # of a set of pictures
+
+
 @dataclass
 class Manifest:
     """What an atlas holds and how it was made."""
@@ -52,6 +55,9 @@ class Manifest:
     shards: dict[str, Shard] = field(default_factory=dict)  # by path
     indexes: dict[str, Index] = field(default_factory=dict)  # by model
     cover: str | None = None  # sha256 of the card's picture
+    # what their makers state of sets of natural pictures, by revision: name, license and credit. No part of any content
+    # id: a statement may come later, or be mended
+    pictures: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     def expects(self, shard: Shard) -> bool:
         """Whether a shard's content is what these settings make."""
@@ -77,6 +83,7 @@ class Manifest:
             "shards": [asdict(self.shards[path]) for path in sorted(self.shards)],
             "cover": self.cover,
             "indexes": {model: asdict(index) for model, index in self.indexes.items()},
+            **({"pictures": self.pictures} if self.pictures else {}),  # an atlas of before states none
         }
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"
 
@@ -101,6 +108,9 @@ class Manifest:
         for name, recipe in plain["lenses"].items():
             if not (LAYER.fullmatch(name) and isinstance(recipe, dict)):
                 raise ValueError(f"{name!r} has no recipe")
+        for stated in plain.get("pictures", {}).values():
+            if not (set(stated) == STATED and all(isinstance(text, str | None) for text in stated.values())):
+                raise ValueError(f"{stated!r} is nothing that is stated of pictures")
         if not isinstance(plain["software"], str) or not isinstance(plain["cover"], str | None):
             raise TypeError("software and cover are to be text")
         shards = [typed(Shard, {**shard, "units": typed(UnitRange, shard["units"])}) for shard in plain["shards"]]
@@ -110,6 +120,7 @@ class Manifest:
             shards={shard.path: shard for shard in shards},
             cover=plain["cover"],
             indexes={model: typed(Index, index) for model, index in plain["indexes"].items()},
+            pictures=plain.get("pictures", {}),
         )
 
 

@@ -11,6 +11,7 @@ import typer
 from microscope_atlas.cli.app import app, device_called, err, out, stopping
 
 if TYPE_CHECKING:
+    from microscope_atlas.pictures.terms import Terms
     from microscope_atlas.run.costs import Costs
     from microscope_atlas.run.engines.local import LocalEngine
     from microscope_atlas.run.engines.ray import RayEngine
@@ -69,6 +70,12 @@ def render(
     skip_bad_pictures: Annotated[
         bool, typer.Option("--skip-bad-pictures", help="Leave out what cannot be read of the folder; rows say so.")
     ] = False,
+    pictures_license: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Of the pictures, and whom they are owed to. Default: what is stated of them."
+        ),
+    ] = None,
     pointers: Annotated[bool, typer.Option("--pointers", help="Point at natural pictures, do not copy them.")] = False,
     method: Annotated[
         list[MethodName] | None,
@@ -178,7 +185,8 @@ def render(
         console.rendering(err) as listen,
     ):
         per_shard = shard_units or units_per_shard(rendering.device.type)
-        outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch, costs)
+        terms = _terms(pictures, skip_bad_pictures, pictures_license)
+        outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch, costs, terms)
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
 
 
@@ -204,6 +212,15 @@ def _recipe(
         elif looking := next((made for made in made_with.values() if {"pictures", "revision"} <= made.keys()), None):
             recipe = replace(recipe, pictures=looking["pictures"], revision=looking["revision"])
     return replace(recipe, crops=False) if pointers and "crops" in known else recipe
+
+
+def _terms(pictures: str | None, skip_bad: bool, license: str | None) -> "Terms | None":
+    """Those of the natural pictures: as typed, or as stated beside them."""
+    from microscope_atlas.pictures.sets import picture_set
+    from microscope_atlas.pictures.terms import stated
+
+    found = picture_set(pictures, skip_bad=skip_bad).terms if pictures else None
+    return stated(license, found.credit if found else None) if license else found
 
 
 def _costs(rates: Path, quality: QualityName) -> "Costs":

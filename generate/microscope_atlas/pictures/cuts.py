@@ -1,8 +1,8 @@
 """How the package's own photos are cut into the squares of the set `default`.
 
 Of each photo as many as its length holds, as high as it is: with smaller ones beside them, late layers get fragments
-and early ones blur. Version 0.1 cut twelve photos into many squares that overlap, and eleven of a unit's sixteen best could
-be one coffee cup; its rows name that set by its revision, so it is kept as it was.
+and early ones blur. Version 0.1 cut twelve photos into many squares that overlap, and eleven of a unit's sixteen best
+could be one coffee cup; its rows name that set by its revision, so it is kept as it was.
 """
 
 from collections.abc import Sequence
