@@ -95,9 +95,38 @@ def test_render_points_at_the_pictures_it_is_given(commands: Commands, tmp_path:
     assert ended.status == 0, ended.err
     made = {path.parts[-3]: read_shard(path).to_pylist() for path in shards(tmp_path / "atlas")}
     assert [len(row["responses"]) for row in made["responses"]] == [2, 2]
-    assert {row["set"] for row in made["dataset_samples"]} == {str(tmp_path / "photos")}
+    assert {row["set"] for row in made["dataset_samples"]} == {"folder"}
     assert {row["image"] for row in made["dataset_samples"]} == {None}
     assert {row["picture"] for row in made["dataset_samples"]} == {0, 1}
+
+
+def test_no_path_of_the_maker_stands_in_an_atlas_and_its_pictures_are_found(commands: Commands, tmp_path: Path) -> None:
+    """Rendered, moved, gone on with and made again, with a damaged picture that is named, and then left out."""
+    photos, atlas_ = tmp_path / "secret place" / "photos", tmp_path / "atlas"
+    photos.mkdir(parents=True)
+    for shade in (50, 200):
+        Image.new("RGB", (300, 250), (shade, 0, 0)).save(photos / f"{shade}.png")
+    (photos / "page.jpg").write_text("not found")
+    lenses = ["--lens", "responses", "--lens", "dataset_samples"]
+    one = ["--model", MODEL, "--layer", LAYER, *lenses, "--device", "cpu", "--workers", "1"]
+    ended = commands("render", atlas_, *one, "--units", "0:1", "--pictures", photos)
+    assert (ended.status, atlas_.exists()) == (1, False)
+    assert "1 files in" in ended.err and "page.jpg: " in ended.err and "--skip-bad-pictures" in ended.err
+    assert commands("render", atlas_, *one, "--skip-bad-pictures").status == 2
+    ended = commands("render", atlas_, *one, "--units", "0:1", "--pictures", photos, "--skip-bad-pictures")
+    assert ended.status == 0, ended.err
+    assert not [name for name, file in content(atlas_).items() if b"secret place" in file]
+    moved = photos.rename(tmp_path / "moved")
+    more = commands("render", atlas_, *one, "--units", "0:2")  # the set that it began with
+    assert more.status == 1 and "is gone; say with --pictures where it is now" in more.err
+    again = commands("reproduce", atlas_, f"{MODEL}/{LAYER}/0", "--lens", "responses", "--pictures", moved)
+    assert again.status == 0, again.err
+    more = commands("render", atlas_, *one, "--units", "0:2")
+    assert more.status == 0, more.err
+    samples = [path for path in shards(atlas_) if path.parts[-3] == "dataset_samples"]
+    sets = {row["set"] for path in samples for row in read_shard(path).to_pylist()}
+    assert sets == {"folder#readable"}
+    assert commands("check", atlas_).status == 0
 
 
 def test_render_says_what_it_made(commands: Commands, tmp_path: Path) -> None:

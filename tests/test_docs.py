@@ -111,7 +111,9 @@ def test_commands_of_the_card_run(folder: Path, commands: Commands) -> None:
 def test_rows_of_the_cards_tables_are_as_wide_as_their_heads(folder: Path) -> None:
     lines = (folder / "microscope-atlas" / schema.CARD).read_text().splitlines()
     tables = [list(block) for is_row, block in groupby(lines, lambda line: line.startswith("|")) if is_row]
-    assert len(tables) == len(schema.TABLES) + 3  # columns, coverage, and sources of weights and pictures
+    assert (
+        len(tables) == len(schema.TABLES) + 4
+    )  # columns, coverage, sources of weights and photos, and a set of pictures
     for table in tables:
         assert len({line.count("|") for line in table}) == 1, table[0]
 

@@ -15,15 +15,16 @@ ATLAS = Path(__file__).parent / "version_0_1" / "atlas"
 # wing -> the wings that it may import, beside itself; modules at the root are wings of their own
 ALLOWED = {
     "errors": set(),
+    "cache": set(),
     "stopping": set(),
     "rectifiers": set(),
     "structure": {"errors"},
     "keys": {"errors"},
     "hub": {"errors"},
-    "pictures": {"errors"},
+    "pictures": {"cache", "errors"},
     "rendering": {"rectifiers", "structure"},
     "atlas": {"errors", "keys", "hub", "pictures", "structure"},
-    "models": {"errors", "keys", "hub", "atlas", "pictures", "rectifiers", "structure"},
+    "models": {"cache", "errors", "keys", "hub", "atlas", "pictures", "rectifiers", "structure"},
     "publish": {"errors", "keys", "hub", "atlas", "pictures"},
     "lenses": {"errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers", "structure"},
     "run": {"errors", "keys", "stopping", "hub", "atlas", "pictures", "models", "lenses", "publish"},
@@ -40,6 +41,7 @@ TORCHLESS = (
     "structure",
     "pictures.decoder",
     "pictures.sources",
+    "pictures.terms",
 )
 
 

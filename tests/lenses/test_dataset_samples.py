@@ -142,7 +142,7 @@ def test_dead_unit_is_flagged(folder: Path) -> None:
 
 
 def test_responses_to_other_pictures_are_refused(folder: Path) -> None:
-    with pytest.raises(PicturesFailed, match=r"has responses to .*photos at .*, not to default at"):
+    with pytest.raises(PicturesFailed, match=r"has responses to folder at .*, not to default at"):
         list(LENS.rows(subject("conv1", responses(folder, "conv1")), range(3), LENS.recipe("draft")))
 
 

@@ -12,7 +12,8 @@ from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.responses import PROBABILITIES, Recipe, Responses, TopK, buckets, spaced
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
-from microscope_atlas.pictures.sets import default_revision, picture_set, with_pictures
+from microscope_atlas.pictures.cuts import default_revision
+from microscope_atlas.pictures.sets import picture_set, with_pictures
 from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.rendering.objectives import Channel, Neuron
 from tests import toy
@@ -138,8 +139,8 @@ def test_row_does_not_depend_on_which_units_are_asked_for(layer: str) -> None:
 
 @pytest.mark.parametrize("layer", ["mixed", "logits"])
 def test_batch_size_does_not_change_a_row_on_a_cpu(layer: str) -> None:
-    small, large = (toy_rows(layer, range(10), replace(LENS.recipe("draft"), batch=batch)) for batch in (13, 32))
-    assert 339 % 13 == 1  # the last batch is a single picture
+    small, large = (toy_rows(layer, range(10), replace(LENS.recipe("draft"), batch=batch)) for batch in (12, 32))
+    assert len(picture_set(DEFAULT)) % 12 == 1  # the last batch is a single picture
     for unit, row in small.items():
         assert equal(row, large[unit])
 
@@ -219,8 +220,8 @@ def test_recipe_names_the_set_and_its_revision() -> None:
     assert LENS.recipe("draft") == LENS.recipe("microscope") == Recipe(DEFAULT, default_revision())
 
 
-def test_other_pictures_than_the_recipes_are_refused(recipe: Recipe) -> None:
-    next(iter(Path(recipe.pictures).iterdir())).unlink()
+def test_other_pictures_than_the_recipes_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    next(iter((tmp_path / "pixels").iterdir())).unlink()
     with pytest.raises(PicturesFailed, match="is expected"):
         rows(range(1), recipe)
 
@@ -237,3 +238,33 @@ def test_network_is_cut_behind_the_layer(recipe: Recipe) -> None:
     graph.__class__ = Noting
     rows(range(1), recipe, graph=graph)
     assert set(ran) == {"input", "conv1_pre", "conv1"}
+
+
+def crops(folder: Path, photos: str, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A set of red pixels, the strongest first, each a crop of the photo named by a letter."""
+    levels = range(255, 255 - 10 * len(photos), -10)
+    drawn_ = picture_set(str(draw(folder, tuple((level, 4, 4) for level in levels))))
+    cut = replace(drawn_, photos=tuple(photos))
+    monkeypatch.setattr("microscope_atlas.lenses.responses.picture_set", lambda *_: cut)
+    return replace(LENS.recipe("draft"), pictures=cut.name, revision=cut.revision, batch=3, top=6, per_bucket=3)
+
+
+def test_at_most_two_crops_of_a_photo_are_among_the_best_and_in_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = "aaaaabacbaccadbbbe"
+    (row,) = rows(range(RED, RED + 1), crops(tmp_path / "crops", photos, monkeypatch))
+    top = [sample["picture"] for sample in row["samples"] if sample["bucket"] == "top"]
+    assert top == [0, 1, 5, 7, 8, 10]  # the strongest a, a, b, c, b, c
+    found: dict[str, list[int]] = {}
+    for sample in row["samples"]:
+        found.setdefault(sample["bucket"], []).append(sample["picture"])
+    for bucket, pictures in found.items():
+        shown = [photos[picture] for picture in pictures]
+        assert max(map(shown.count, shown)) <= 2, bucket
+        assert len(set(pictures)) == len(pictures)
+
+
+def test_few_photos_leave_places_of_the_best_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = rows(range(RED, RED + 1), crops(tmp_path / "crops", "aaaaaaaaab", monkeypatch))
+    assert [sample["picture"] for sample in row["samples"] if sample["bucket"] == "top"] == [0, 1, 9]

@@ -6,7 +6,7 @@ from microscope_atlas.errors import AtlasDamaged, UnknownName
 from microscope_atlas.pictures import sources
 from microscope_atlas.pictures.sources import LICENSES, SOURCES, Picture, source
 
-FOLDER = Path(sources.__file__).parent
+FOLDER = Path(sources.__file__).parent / "photos"
 
 
 def test_every_file_is_in_the_table_and_every_entry_has_its_file() -> None:
@@ -14,16 +14,24 @@ def test_every_file_is_in_the_table_and_every_entry_has_its_file() -> None:
 
 
 def test_pictures_are_the_files_of_the_table_and_small() -> None:
-    for name, picture in sources.sources().items():
+    for name in SOURCES:
+        picture = source(name)
         assert picture.mode == "RGB"
-        assert 300 <= min(picture.size) <= max(picture.size) <= 640, name
-    assert sum(path.stat().st_size for path in FOLDER.glob("*.jpg")) < 1.5e6
+        assert 224 <= min(picture.size) <= max(picture.size) <= 640, name
+    assert sum(path.stat().st_size for path in FOLDER.glob("*.jpg")) < 6e6
+
+
+def test_there_are_many_and_none_twice() -> None:
+    assert len(SOURCES) >= 80
+    for of in (lambda known: known.sha256, lambda known: known.title):
+        assert len(set(map(of, SOURCES.values()))) == len(SOURCES)
 
 
 def test_every_picture_says_whom_it_is_owed_to() -> None:
     for known in SOURCES.values():
         assert known.title and known.author
         assert known.license in LICENSES
+        assert not any(word in known.license for word in ("GPL", "GFDL", "NC", "ND"))
         assert known.url.startswith("http")
 
 

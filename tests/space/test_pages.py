@@ -14,6 +14,7 @@ from microscope_atlas.atlas.links import link as old_link
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.keys import Key
 from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.pictures.cuts import NOW, OF_0_1
 from microscope_space import routes
 from microscope_space.html import text
 from microscope_space.pages import layer
@@ -260,3 +261,11 @@ def test_a_layer_says_what_its_tiles_are(known: Atlas) -> None:
     asked = {"model": MODEL, "layer": "blocks_4", "objective": "neuron"}
     assert "made to silence the unit, its centre neuron." in routes.show(known, {**asked, "direction": "-1"})
     assert "Each is the natural picture that" in routes.show(known, {**asked, "method": "top"})
+
+
+def test_set_of_photos_says_how_many_they_are() -> None:
+    assert (
+        text.picture_set("default", OF_0_1.revision) == f"default, crops of 12 photos, revision {OF_0_1.revision[:12]}"
+    )
+    assert "crops of 87 photos" in text.picture_set("default", NOW.revision)
+    assert text.picture_set("folder", "0" * 64) == "folder, revision 000000000000"

@@ -40,6 +40,9 @@ class Index:
     of: str  # names the shards that it is of
 
 
+STATED = {"name", "license", "credit"}  # of a set of pictures
+
+
 @dataclass(frozen=True)
 class Origin:
     """A model, as the manifest has it."""
@@ -62,6 +65,9 @@ class Manifest:
     indexes: dict[str, Index] = field(default_factory=dict)  # by model
     cover: str | None = None  # sha256 of the card's picture
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # of lenses from outside, by name; see outside
+    # what their makers state of sets of natural pictures, by revision: name, license and credit. No part of any content
+    # id: a statement may come later, or be mended
+    pictures: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     def table(self, name: str) -> Table:
         """The table called `name`, ours or one from outside; UnknownName with the nearest where there is none."""
@@ -98,6 +104,7 @@ class Manifest:
             "cover": self.cover,
             "indexes": {model: asdict(index) for model, index in self.indexes.items()},
             **({"tables": self.tables} if self.tables else {}),
+            **({"pictures": self.pictures} if self.pictures else {}),  # an atlas of before states none
         }
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"
 
@@ -121,6 +128,9 @@ class Manifest:
         tables = plain.get("tables", {})
         for name, told in tables.items():
             outside.table(name, told)
+        for stated in plain.get("pictures", {}).values():
+            if not (set(stated) == STATED and all(isinstance(text, str | None) for text in stated.values())):
+                raise ValueError(f"{stated!r} is nothing that is stated of pictures")
         if not isinstance(plain["software"], str) or not isinstance(plain["cover"], str | None):
             raise TypeError("software and cover are to be text")
         shards = structure(tuple[Shard, ...], plain["shards"], "shards")
@@ -131,6 +141,7 @@ class Manifest:
             cover=plain["cover"],
             tables=tables,
             indexes=structure(dict[str, Index], plain["indexes"], "indexes"),
+            pictures=plain.get("pictures", {}),
         )
 
 

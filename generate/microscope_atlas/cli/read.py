@@ -63,6 +63,9 @@ def reproduce(
     lens_name: Annotated[
         str | None, typer.Option("--lens", help="Default: feature_visualization of a unit, deepdream of a layer.")
     ] = None,
+    pictures: Annotated[
+        str | None, typer.Option(metavar="SET", help="Where the natural pictures are. Default: where they were.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
 ) -> None:
     """Make the rows of a unit or a layer again; exit 1 where one does not come close."""
@@ -70,6 +73,10 @@ def reproduce(
     from microscope_atlas.keys import parse_key
     from microscope_atlas.run.reproduce import reproduce as again
 
+    if pictures:
+        from microscope_atlas.pictures.sets import note_place
+
+        note_place(pictures)
     asked = parse_key(key)
     name = lens_name or ("deepdream" if asked.unit is None else "feature_visualization")
     notes, remade = again(open_atlas(atlas), asked, name, device_called(device))

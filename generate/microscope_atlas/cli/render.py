@@ -11,6 +11,7 @@ import typer
 from microscope_atlas.cli.app import app, device_called, err, out, stopping
 
 if TYPE_CHECKING:
+    from microscope_atlas.pictures.terms import Terms
     from microscope_atlas.run.costs import Costs
     from microscope_atlas.run.engines.local import LocalEngine
     from microscope_atlas.run.engines.ray import RayEngine
@@ -62,7 +63,17 @@ def render(
     pictures: Annotated[
         str | None,
         typer.Option(
-            metavar="SET", help="Natural pictures: a folder, or a dataset as OWNER/NAME#SPLIT. Default: a few."
+            metavar="SET",
+            help="Natural pictures: a folder, or a dataset as OWNER/NAME#SPLIT. Default: the atlas' own, or ours.",
+        ),
+    ] = None,
+    skip_bad_pictures: Annotated[
+        bool, typer.Option("--skip-bad-pictures", help="Leave out what cannot be read of the folder; rows say so.")
+    ] = False,
+    pictures_license: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Of the pictures, and whom they are owed to. Default: what is stated of them."
         ),
     ] = None,
     pointers: Annotated[bool, typer.Option("--pointers", help="Point at natural pictures, do not copy them.")] = False,
@@ -136,12 +147,16 @@ def render(
 
     if not model and (layer or units):
         raise UnknownName("--layer and --units need a --model")
+    if skip_bad_pictures and not pictures:
+        raise UnknownName("--skip-bad-pictures needs --pictures FOLDER")
     for name in lens_names or []:
         if units and lens(name).level == "layer":
             raise WrongLevel(f"{name} looks at a layer; --units {units} are units")
+    where = storage_at(atlas)
     chosen_lenses = lens_names or list(LENSES)
     short = _spelled_out(chosen_lenses, precision, method, batch_pixels, pointers)
-    recipes = chosen(chosen_lenses, quality.value, pictures, [*short, *(changes or [])])
+    there = manifest_or_new(where).lenses
+    recipes = chosen(chosen_lenses, quality.value, pictures, [*short, *(changes or [])], skip_bad_pictures, there)
     ranges = parse_units(units) if units else [None]
     asked = [(name, select(organism(name), layer or [], some)) for name in model or [] for some in ranges]
     asked = asked or list(DEFAULT_UNITS.items())
@@ -151,20 +166,20 @@ def render(
             raise UnknownName("--plan needs --rates FILE, as python -m benchmarks.atlas_cost writes it")
         kind = costs.device if device is None else torch.device(device).type
         wanted = [run.Wanted(organism(name), layers) for name, layers in asked]
-        manifest = manifest_or_new(storage_at(atlas))
+        manifest = manifest_or_new(where)
         stages = run.stages(manifest, wanted, recipes, shard_units or units_per_shard(kind), costs)
         for line in forecast(stages, run.setups(manifest, recipes), costs, workers or num_cores(), price):
             out.print(line, soft_wrap=True, highlight=False)
         return
     loaded = {name: trained.load(organism(name), weights.value) for name, _ in asked}
     requests = [run.Request(organism(name), loaded[name], weights.value, layers) for name, layers in asked]
-    where = storage_at(atlas)
     with (
         _engine(engine, device, workers, address, cpus_per_task, gpus_per_task) as rendering,
         console.rendering(err) as listen,
     ):
         per_shard = shard_units or units_per_shard(rendering.device.type)
-        outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch, costs)
+        terms = _terms(pictures, skip_bad_pictures, pictures_license)
+        outcome = run.render(where, requests, recipes, rendering, per_shard, listen, batch, costs, terms)
     out.print(f"{atlas}: {outcome.made} rows made, {outcome.present} were there.")
 
 
@@ -193,6 +208,15 @@ def _spelled_out(
     if pointers and "dataset_samples" in lenses:
         changes.append("dataset_samples.crops=false")
     return changes
+
+
+def _terms(pictures: str | None, skip_bad: bool, license: str | None) -> "Terms | None":
+    """Those of the natural pictures: as typed, or as stated beside them."""
+    from microscope_atlas.pictures.sets import picture_set
+    from microscope_atlas.pictures.terms import stated
+
+    found = picture_set(pictures, skip_bad=skip_bad).terms if pictures else None
+    return stated(license, found.credit if found else None) if license else found
 
 
 def _costs(rates: Path, quality: QualityName) -> "Costs":

@@ -22,7 +22,7 @@ from microscope_atlas.lenses.geometry import layer_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, SourceName, settings
 from microscope_atlas.models.networks.network import Network
-from microscope_atlas.pictures.sources import SOURCES
+from microscope_atlas.pictures.sources import FIRST
 from microscope_atlas.rendering import objectives
 from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, canvas_size
 from microscope_atlas.rendering.views import centre
@@ -37,7 +37,7 @@ class Recipe(recipes.Recipe):
     max_size: Annotated[int, between(8, 4096)] | None  # px on a side; None: the network's input
     power: Annotated[float, at_least(0)] = 2.0
     # of the cosine; by eye: at 0 (Lucid's) inception_5b forgets the arrangement, at 4 little grows
-    sources: Annotated[tuple[SourceName, ...], EACH_ONCE] = tuple(SOURCES)  # pictures that come with the package
+    sources: Annotated[tuple[SourceName, ...], EACH_ONCE] = FIRST  # pictures that come with the package
     batch: Count = 6  # pictures at once
 
     def picture_size(self, layer: Layer, input_size: int) -> int:

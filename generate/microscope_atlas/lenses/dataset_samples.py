@@ -20,8 +20,9 @@ from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.errors import NotRendered, PicturesFailed
 from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
+from microscope_atlas.pictures.cuts import default_revision
 from microscope_atlas.pictures.decoder import fitted
-from microscope_atlas.pictures.sets import default_revision, picture_set
+from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
 
 Pixels = npt.NDArray[np.uint8]

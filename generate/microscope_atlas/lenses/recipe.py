@@ -50,7 +50,7 @@ class Recipe:
         """Pixels on a side of what the network is shown of a layer: its input's size unless a recipe says otherwise."""
         return input_size
 
-    def with_pictures(self, name: str) -> Self:
+    def with_pictures(self, name: str, skip_bad: bool = False) -> Self:
         """The same on another set of natural pictures, where it has to do with any; see pictures.sets."""
         return self
 
@@ -62,9 +62,9 @@ class PicturesRecipe(Recipe):
     pictures: str  # name of the set
     revision: str  # of its content
 
-    def with_pictures(self, name: str) -> Self:
+    def with_pictures(self, name: str, skip_bad: bool = False) -> Self:
         """See Recipe."""
-        return with_pictures(self, name)
+        return with_pictures(self, name, skip_bad)
 
 
 R = TypeVar("R", bound=Recipe)

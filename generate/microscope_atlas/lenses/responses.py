@@ -5,7 +5,8 @@ bounded whatever the length of the set: of every unit the best pictures so far a
 some evenly spaced pictures, which quantiles, buckets and the random samples are taken from.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any
@@ -18,12 +19,15 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
-from microscope_atlas.pictures.sets import default_revision, picture_set
+from microscope_atlas.pictures.cuts import default_revision
+from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.structure import Count, between
 
 PROBABILITIES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)  # of the column `quantiles`
 BUCKETS = ((0.9, 0.99), (0.75, 0.9), (0.5, 0.75), (0.25, 0.5), (0.0, 0.25))  # quantiles that samples are taken between
+
+PER_PHOTO = 2  # crops of one photo among the best, and in a bucket: one cup is not sixteen samples
 
 SCORES = (("channel", 1), ("channel", -1), ("neuron", 1), ("neuron", -1))  # of feature visualization
 
@@ -62,9 +66,14 @@ def _length(pictures: str, revision: str) -> int:
 
 @dataclass
 class TopK:
-    """The best pictures of every unit so far, best first; of equally good ones the earlier."""
+    """The best pictures of every unit so far, best first; of equally good ones the earlier.
+
+    Where pictures are crops of photos, at most `PER_PHOTO` of the same. A place that no picture fills has -1 for its
+    number.
+    """
 
     most: int
+    photos: Tensor | None = None  # of which each picture is a crop, by number
     values: list[Tensor] = field(default_factory=list)  # at most one of each; (pictures, units)
     found: list[Tensor] = field(default_factory=list)  # (pictures, units, 2): number of the picture, position in it
 
@@ -72,9 +81,24 @@ class TopK:
         """Take in a batch: values and positions are (batch, units), the pictures' numbers (batch)."""
         values = torch.cat([*self.values, values])
         found = torch.cat([*self.found, torch.stack([numbers[:, None].expand_as(positions), positions], 2)])
-        order = values.sort(stable=True, dim=0, descending=True).indices[: self.most]
-        self.values = [values.gather(0, order)]
-        self.found = [found.gather(0, order[:, :, None].expand(-1, -1, 2))]
+        values, found = _sorted(values, found)
+        if self.photos is not None:
+            spare = self._spare(found[:, :, 0])
+            values = values.masked_fill(spare, -torch.inf)
+            values, found = _sorted(values, found.masked_fill(spare[:, :, None], -1))
+        self.values, self.found = [values[: self.most]], [found[: self.most]]
+
+    def _spare(self, numbers: Tensor) -> Tensor:
+        """Which of some pictures, best first, (pictures, units), are of a photo that better ones show often enough."""
+        assert self.photos is not None
+        photos = self.photos[numbers.clamp(min=0)]
+        better = torch.ones(len(photos), len(photos), device=photos.device).tril(-1).bool()[:, :, None]
+        return ((photos[:, None] == photos[None]) & better & (numbers >= 0)[None]).sum(1) >= PER_PHOTO
+
+
+def _sorted(values: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    order = values.sort(stable=True, dim=0, descending=True).indices
+    return values.gather(0, order), found.gather(0, order[:, :, None].expand(-1, -1, 2))
 
 
 @dataclass
@@ -84,6 +108,7 @@ class ResponseStatistics:
     wanted: frozenset[int]  # numbers of the pictures whose responses are kept
     top: TopK
     scores: dict[tuple[str, int], TopK]
+    photos: Sequence[str] | None = None  # of which each picture is a crop, by number
     num_pictures: int = 0
     num_positions: int = 0  # of a picture
     width: int | None = None  # positions in a row of the map; None: there is no map
@@ -124,12 +149,15 @@ def _rows(subject: Subject, units: Sequence[int], recipe: Recipe) -> list[Row]:
     assert isinstance(seen.silent, Tensor)
     means = (seen.means / seen.num_pictures).tolist()
     silent = (seen.silent / (seen.num_pictures * seen.num_positions)).tolist()
+    photos = None if seen.photos is None else [seen.photos[number] for number in seen.kept]
     rectified = subject.graph.preactivation(subject.layer.name) != subject.layer.name
 
     def samples(unit: int) -> Iterator[Row]:
         for rank, (value, (number, place)) in enumerate(zip(top[:, unit], found[:, unit], strict=True)):
-            yield _sample("top", rank, number, value, place, seen.width)
-        for bucket, picked in buckets(maxima[:, unit], recipe.per_bucket, seed(subject.key(unit), "random")).items():
+            if number >= 0:
+                yield _sample("top", rank, number, value, place, seen.width)
+        random = seed(subject.key(unit), "random")
+        for bucket, picked in buckets(maxima[:, unit], recipe.per_bucket, random, photos).items():
             for rank, at in enumerate(picked):
                 yield _sample(bucket, rank, seen.kept[at], maxima[at, unit], places[at, unit], seen.width)
 
@@ -162,20 +190,42 @@ def _rows(subject: Subject, units: Sequence[int], recipe: Recipe) -> list[Row]:
     return [row(unit) for unit in units]
 
 
-def buckets(maxima: Any, count: int, seed: int) -> dict[str, list[int]]:
+def buckets(maxima: Any, count: int, seed: int, photos: Sequence[str] | None = None) -> dict[str, list[int]]:
     """Which pictures stand for each bucket: `count` of them at most, spread evenly over it, the strongest first.
 
-    `maxima` is (pictures). A bucket has those between two quantiles, `0.9-0.99`; `random` is drawn from all.
+    `maxima` is (pictures). A bucket has those between two quantiles, `0.9-0.99`; `random` is drawn from all. Of
+    crops of the same of `photos` at most `PER_PHOTO` stand in a bucket; others make room for those next in strength.
     """
     strongest = np.argsort(-maxima, kind="stable")
     picked = {}
     for low, high in BUCKETS:
         start, stop = round((1 - high) * len(maxima)), round((1 - low) * len(maxima))
         ranks = np.linspace(start, stop - 1, min(count, stop - start)).round().astype(int)
-        picked[f"{low:g}-{high:g}"] = [int(at) for at in strongest[ranks]]
-    drawn = torch.randperm(len(maxima), generator=torch.Generator().manual_seed(seed))[:count].tolist()
-    picked["random"] = sorted(drawn, key=lambda at: (-maxima[at], at))
+        ranked = _varied([_outward(strongest, int(rank), start, stop) for rank in ranks], photos)
+        picked[f"{low:g}-{high:g}"] = sorted(ranked, key=lambda at: (-maxima[at], at))
+    drawn = torch.randperm(len(maxima), generator=torch.Generator().manual_seed(seed)).tolist()
+    picked["random"] = sorted(_varied([drawn] * count, photos), key=lambda at: (-maxima[at], at))
     return picked
+
+
+def _outward(strongest: Any, rank: int, start: int, stop: int) -> Iterator[int]:
+    """The pictures of a bucket, the nearest to a rank first."""
+    for distance in range(stop - start):
+        for at in dict.fromkeys((rank - distance, rank + distance)):
+            if start <= at < stop:
+                yield int(strongest[at])
+
+
+def _varied(wishes: Sequence[Iterable[int]], photos: Sequence[str] | None) -> list[int]:
+    """Of each wish the first picture that is not taken, and whose photo is not taken too often; none where none is."""
+    taken: list[int] = []
+    shown: Counter[Any] = Counter()
+    for wish in wishes:
+        free = (at for at in wish if at not in taken and (photos is None or shown[photos[at]] < PER_PHOTO))
+        if (at := next(free, None)) is not None:
+            taken.append(at)
+            shown[photos[at] if photos else at] += 1
+    return taken
 
 
 def spaced(length: int, most: int) -> range | list[int]:
@@ -190,7 +240,12 @@ def _accumulate(subject: Subject, recipe: Recipe) -> ResponseStatistics:
     targets = {direction: graph.objective_node(layer, direction) for direction in (1, -1)}
     nodes = list(dict.fromkeys([layer, *targets.values()]))
     wanted = frozenset(spaced(len(pictures), recipe.max_responses))
-    seen = ResponseStatistics(wanted, TopK(recipe.top), {score: TopK(recipe.top) for score in SCORES})
+    photos = None
+    if pictures.photos is not None:
+        order = {name: at for at, name in enumerate(dict.fromkeys(pictures.photos))}
+        photos = torch.tensor([order[name] for name in pictures.photos], device=subject.device)
+    scores = {score: TopK(recipe.top) for score in SCORES}
+    seen = ResponseStatistics(wanted, TopK(recipe.top, photos), scores, pictures.photos)
     for batch in pictures.batches(subject.organism.input_size, recipe.batch, subject.device):
         # a lone picture is paired with itself: alone it would be rounded in another way
         given = batch if len(batch) > 1 else batch.expand(2, -1, -1, -1)

@@ -1,6 +1,5 @@
 """Trained weights: fetched or taken, verified, converted, cached; and the network ready to run."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -8,6 +7,7 @@ from typing import Literal
 import torch
 
 from microscope_atlas.atlas.provenance import UNTRAINED, Provenance
+from microscope_atlas.cache import cache
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models import converted, mirror
 from microscope_atlas.models.converted import Weights
@@ -112,11 +112,6 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
 def cached_file(organism: Organism) -> Path:
     """Where the organism's converted weights lie."""
     return cache() / "weights" / mirror.filename(organism.name)
-
-
-def cache() -> Path:
-    """The cache's folder: ~/.cache/microscope-atlas, or what MICROSCOPE_ATLAS_CACHE says."""
-    return Path(os.environ.get("MICROSCOPE_ATLAS_CACHE") or Path.home() / ".cache" / "microscope-atlas")
 
 
 def _obtain(organism: Organism, source: Source | Library, listen: Listen) -> Weights:

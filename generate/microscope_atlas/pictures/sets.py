@@ -4,83 +4,37 @@
     FOLDER                             the image files in it and below it, sorted by path
     DATASET[:CONFIG][@REVISION]#SPLIT  as in load_dataset: `owner/name#train`, `owner/name:small@v1.0#train[:1000]`
 
-A set can have millions of pictures: it is read from disk picture by picture, and only a few batches are held at once.
+Rows name a set by what it is and by the revision of its content, never by where it lies: `folder`, `folder#train`.
 """
 
-import hashlib
-import json
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import islice, product
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps
-from torch import Tensor
-
 from microscope_atlas.errors import PicturesFailed
-from microscope_atlas.pictures.decoder import DAMAGED, fitted
-from microscope_atlas.pictures.sources import DEFAULT, SOURCES, source
-
-SHARES = (1.0, 0.7, 0.45)  # sides of the default set's squares, of the shorter side of the picture
-STEP = 0.5  # between neighbouring squares at most, of their side
-
-FILES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # what counts as an image file
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of which they are, whatever their ending
-MAX_PIXELS = 150_000_000  # of a picture, 450 MB decoded; the largest sensors have 150 million
-THREADS = 4  # that read pictures ahead
+from microscope_atlas.pictures import places
+from microscope_atlas.pictures.dataset import dataset_set
+from microscope_atlas.pictures.folder import READABLE, WHOLE, folder_set, folder_set_of_0_1
+from microscope_atlas.pictures.own import own_set
+from microscope_atlas.pictures.picture_set import PictureSet
+from microscope_atlas.pictures.places import Place
+from microscope_atlas.pictures.sources import DEFAULT
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class PictureSet:
-    """Pictures by number, read when they are asked for."""
-
-    name: str
-    revision: str  # of its content: other pictures under the same name have another
-    length: int
-    read: Callable[[int], Image.Image]
-    describe: Callable[[int], str]  # which picture a number is, for errors
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, number: int) -> Image.Image:
-        """A picture, RGB, upright; PicturesFailed where it cannot be read."""
-        if not 0 <= number < self.length:
-            raise IndexError(f"{self.name} has pictures 0 to {self.length - 1}, not {number}")
-        try:
-            return ImageOps.exif_transpose(self.read(number)).convert("RGB")
-        except (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise PicturesFailed(
-                f"{self.describe(number)} cannot be read as a picture: {error}; mend it or take it out of {self.name}"
-            ) from error
-
-    def batches(self, size: int, batch: int, device: torch.device) -> Iterator[Tensor]:
-        """All pictures in order, (at most `batch`, 3, size, size), RGB in [0, 1]; see fitted.
-
-        Some threads read ahead, two batches at most, and nothing waits until a batch has arrived on the device.
-        """
-        on_cuda = device.type == "cuda"
-        pixels = _ahead(lambda number: np.asarray(fitted(self[number], size)), range(self.length), 2 * batch)
-        while some := list(islice(pixels, batch)):
-            read = torch.from_numpy(np.stack(some))
-            read = read.pin_memory() if on_cuda else read
-            yield read.to(device, non_blocking=on_cuda).permute(0, 3, 1, 2) / 255
+ELSEWHERE = re.compile(rf"{WHOLE}(:[^#]+)?(#.+)?")  # names of sets that lie somewhere on their maker's machine
 
 
-def picture_set(name: str, revision: str | None = None) -> PictureSet:
-    """The set called `name`; see the head of this file.
+def picture_set(name: str, revision: str | None = None, skip_bad: bool = False) -> PictureSet:
+    """The set called `name`; see the head of this file. With a revision, as rows name it.
 
     PicturesFailed where there is no such set, where it has no pictures, or where its revision is not the one expected.
     """
-    found = _default() if name == DEFAULT else _dataset(name) if "#" in name else _folder(Path(name))
+    if name == DEFAULT:
+        found = own_set(revision)
+    else:
+        found = _given(name, skip_bad) if revision is None else _seen(name, revision)
     if not found.length:
         raise PicturesFailed(f"{name} has no pictures")
     if revision is not None and found.revision != revision:
@@ -90,116 +44,67 @@ def picture_set(name: str, revision: str | None = None) -> PictureSet:
     return found
 
 
-def with_pictures(recipe: T, name: str) -> T:
+def with_pictures(recipe: T, name: str, skip_bad: bool = False) -> T:
     """A recipe with `pictures` and `revision` among its settings, set to another set."""
-    return replace(recipe, pictures=name, revision=picture_set(name).revision)  # type: ignore[type-var]
+    found = picture_set(name, skip_bad=skip_bad)
+    return replace(recipe, pictures=found.name, revision=found.revision)  # type: ignore[type-var]
 
 
-def default_revision() -> str:
-    """Of the default set: its pictures and how they are cut."""
-    return _sha256([[known.sha256 for known in SOURCES.values()], SHARES, STEP])
+def note_place(name: str) -> None:
+    """Remember where a set is, for rows that name it by its content; its bad files may be what they left out."""
+    picture_set(name, skip_bad=_is_folder(name))
 
 
-def squares(width: int, height: int) -> list[tuple[int, int, int, int]]:
-    """How the default set cuts a picture: squares (left, top, right, bottom) of several sizes, spread evenly."""
-    boxes = []
-    for share in SHARES:
-        side = round(share * min(width, height))
-        lefts, tops = (_spread(length - side, STEP * side) for length in (width, height))
-        boxes += [(left, top, left + side, top + side) for top, left in product(tops, lefts)]
-    return boxes
+def place_of(recipe: Any) -> str | None:
+    """Where on this machine the pictures of a recipe lie, for other machines that see the same disk; see `at_place`."""
+    name, revision = getattr(recipe, "pictures", None), getattr(recipe, "revision", None)
+    place = places.find(revision) if revision and isinstance(name, str) and ELSEWHERE.fullmatch(name) else None
+    return place.where if place else None
 
 
-def _spread(room: int, step: float) -> list[int]:
-    """0 to `room`, evenly, in steps of at most `step`."""
-    intervals = -int(-room // step)
-    return [round(room * at / max(intervals, 1)) for at in range(intervals + 1)]
+def at_place(recipe: Any, where: str | None) -> None:
+    """Note where the pictures of a recipe lie, unless it is known here."""
+    if where is not None and places.find(recipe.revision) is None:
+        places.note(recipe.revision, Place(where))
 
 
-def _default() -> PictureSet:
-    pictures = {name: source(name) for name in SOURCES}
-    crops = [(name, box) for name, picture in pictures.items() for box in squares(*picture.size)]
-    return PictureSet(
-        DEFAULT,
-        default_revision(),
-        len(crops),
-        lambda number: pictures[crops[number][0]].crop(crops[number][1]),
-        lambda number: "{} of the package, {}".format(*crops[number]),
+def _given(name: str, skip_bad: bool) -> PictureSet:
+    """As a person names it: a folder that exists is one, whatever its name."""
+    if _is_folder(name):
+        return folder_set(Path(name), skip_bad)
+    if skip_bad:
+        raise PicturesFailed(f"{name} is no folder; --skip-bad-pictures leaves files of a folder out")
+    if "#" in name:
+        return dataset_set(name)
+    raise PicturesFailed(
+        f"pictures {name!r} are not to be had: there is no such folder; expected {DEFAULT!r}, a folder with "
+        "image files, or a dataset and its split: OWNER/NAME#SPLIT"
     )
 
 
-def _folder(folder: Path) -> PictureSet:
-    """Its revision is a hash of the files' names and sizes: to hash what is in them would mean to read them all."""
-    try:
-        there = folder.is_dir()
-    except OSError:  # a name longer than any file's
-        there = False
-    if not there:
+def _seen(name: str, revision: str) -> PictureSet:
+    """As rows name it."""
+    if not ELSEWHERE.fullmatch(name):
+        if _is_folder(name) and (old := folder_set_of_0_1(Path(name), revision)):
+            return old
+        return _given(name, skip_bad=False)
+    place = places.find(revision)
+    if place is None:
         raise PicturesFailed(
-            f"pictures {str(folder)!r} are not to be had: there is no such folder; expected {DEFAULT!r}, a folder with "
-            "image files, or a dataset and its split: OWNER/NAME#SPLIT"
+            f"nobody noted where on this machine the {name} of pictures with revision {revision} is; "
+            "say it with --pictures"
         )
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILES and path.is_file())
-    files = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths]
-
-    def read(number: int) -> Image.Image:
-        # what is tried is what file endings say: some of Pillow's decoders start another program
-        with Image.open(paths[number], formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are read")
-            image.load()
-            return image
-
-    return PictureSet(str(folder), _sha256(files), len(paths), read, lambda number: str(paths[number]))
+    if name in (WHOLE, READABLE):
+        if not _is_folder(place.where):
+            raise PicturesFailed(
+                f"{place.where}, with the pictures of revision {revision}, is gone; say with --pictures where it is now"
+            )
+        return folder_set(Path(place.where), skip_bad=name == READABLE)
+    return dataset_set(place.where)
 
 
-def _dataset(name: str) -> PictureSet:
-    """Its revision is the commit on the Hub; elsewhere the fingerprint that `datasets` gives it."""
-    import datasets  # no part of what rendering needs
-
-    place, split = name.rsplit("#", 1)
-    match = re.fullmatch(r"(?P<path>[^@:]+)(:(?P<config>[^@]+))?(@(?P<revision>.+))?", place)
-    if match is None:
-        raise PicturesFailed(f"{name!r} names no dataset; expected DATASET[:CONFIG][@REVISION]#SPLIT")
+def _is_folder(name: str) -> bool:
     try:
-        builder = datasets.load_dataset_builder(match["path"], match["config"], revision=match["revision"])
-        builder.download_and_prepare()
-        data = builder.as_dataset(split=split)
-    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise PicturesFailed(f"dataset {name} cannot be loaded: {error}") from error
-    columns = [column for column, feature in data.features.items() if isinstance(feature, datasets.Image)]
-    if not columns:
-        raise PicturesFailed(f"dataset {name} has no column of images; its columns are {', '.join(data.features)}")
-    images = data.select_columns(columns[:1])
-    files = [file for some in (builder.config.data_files or {}).values() for file in some]
-    return PictureSet(
-        name,
-        _commit(files) or data._fingerprint,
-        len(images),
-        lambda number: images[number][columns[0]],
-        lambda number: f"picture {number} of dataset {name}",
-    )
-
-
-def _commit(files: Sequence[str]) -> str | None:
-    """The commit that a dataset's files were loaded from; None where they are not on the Hub."""
-    found = {match[1] for file in files if (match := re.match(r"hf://datasets/[^@]+@([0-9a-f]{40})/", str(file)))}
-    return found.pop() if len(found) == 1 else None
-
-
-def _sha256(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _ahead(work: Callable[[int], Any], items: Iterable[int], most: int) -> Iterator[Any]:
-    """`work` on each item, in order, done by some threads ahead of what is asked for: `most` items at most."""
-    waiting = iter(items)
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        begun = deque(pool.submit(work, item) for item in islice(waiting, most))
-        while begun:
-            done = begun.popleft().result()
-            begun.extend(pool.submit(work, item) for item in islice(waiting, 1))
-            yield done
-    finally:
-        pool.shutdown(cancel_futures=True)
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # a name longer than any file's, or one with a zero in it
+        return False

@@ -20,8 +20,9 @@ from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.releases import Release, current
 from microscope_atlas.atlas.tables import described, feature
 from microscope_atlas.keys import Key
-from microscope_atlas.pictures.sources import LICENSES, SOURCES
+from microscope_atlas.pictures.sources import LICENSES
 from microscope_atlas.publish.cite import bibtex, dataset_url
+from microscope_atlas.publish.credits import photos, shown_set
 
 EXAMPLE = "feature_visualization"  # the lens whose rows the card's commands make again
 
@@ -49,7 +50,7 @@ def render_card(manifest: Manifest, releases: Sequence[Release] = ()) -> str:
         "recipes": _recipes(manifest),
         "sources": _sources(manifest),
         "tables": _tables(manifest),
-        "pictures": _pictures(),
+        "pictures": _pictures(manifest),
         "software": manifest.software,
         "schema": manifest.schema,
         "versions": _versions(releases, release),
@@ -166,13 +167,24 @@ def _sources(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _pictures() -> str:
-    """A table: whom the pictures that come with the package are owed to."""
+def _pictures(manifest: Manifest) -> str:
+    """Tables: whom the natural pictures are owed to that rows show."""
     lines = ["| picture | title | author | license |", "|---|---|---|---|"]
-    for name, picture in SOURCES.items():
+    for name, picture in photos(manifest).items():
         license = f"[{picture.license}]({LICENSES[picture.license]})"
         lines.append(f"| `{name}` | [{picture.title}]({picture.url}) | {picture.author} | {license} |")
+    if len(lines) == 2:
+        lines = ["None is shown here."]
+    if others := shown_set(manifest):
+        lines += ["", "Crops of another set:", "", "| set | revision | license | owed to |", "|---|---|---|---|"]
+        license, credit = (others.terms.license, others.terms.credit) if others.terms else ("not stated", None)
+        lines.append(f"| `{_cell(others.name)}` | `{others.revision}` | {_cell(license)} | {_cell(credit or '')} |")
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Somebody's words as plain text in a table of Markdown."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&])", r"\\\1", text)
 
 
 def _versions(releases: Sequence[Release], release: Release | None) -> str:

@@ -1,16 +1,15 @@
 """How an atlas, and one of its units, is cited: BibTeX, links that last, and whom weights and pictures are owed to."""
 
-import json
 from urllib.parse import urlencode
 
-from microscope_atlas.atlas import releases, schema
+from microscope_atlas.atlas import releases
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.present import refuse_absent
 from microscope_atlas.atlas.releases import Release, current, identity
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.hub.repo import SITE
 from microscope_atlas.keys import Key
-from microscope_atlas.pictures.sources import DEFAULT, SOURCES, Picture
+from microscope_atlas.publish.credits import photos, shown_set
 
 AUTHOR = "The Microscope Atlas contributors"
 TITLE = "Microscope Atlas: every unit of the vision networks that interpretability research studies"
@@ -63,19 +62,13 @@ def citation(name: str, manifest: Manifest, release: Release | None, commit: str
         if key is None or key.model == each:
             origin = model["provenance"]
             lines.append(f"  {each}: {origin['source']}, license {origin['license']}, sha256 {model['weights_sha256']}")
-    if shown := _pictures(manifest):
+    shown, others = photos(manifest), shown_set(manifest)
+    if shown or others:
         lines += ["", "Natural pictures:"]
         lines += [f"  {each}: {s.title}, {s.author}, license {s.license}, {s.url}" for each, s in shown.items()]
+    if others:
+        lines.append(f"  {others.name}, revision {others.revision}: {others.terms or 'nobody has stated a license'}")
     return "\n".join(lines)
-
-
-def _pictures(manifest: Manifest) -> dict[str, Picture]:
-    """The pictures of the package that rows show, whole, in parts or as caricatures."""
-    known = {*schema.TABLES, *manifest.tables}
-    showing = [name for name in manifest.lenses if name in known and manifest.table(name).shows_pictures]
-    recipes = json.dumps([manifest.lenses[name] for name in showing])
-    whole_set = f'"pictures": "{DEFAULT}"' in recipes
-    return {name: picture for name, picture in SOURCES.items() if whole_set or f'"{name}"' in recipes}
 
 
 def space_url(space: str, key: Key | None, revision: str) -> str:

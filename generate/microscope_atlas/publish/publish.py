@@ -18,6 +18,7 @@ from microscope_atlas.hub.changes import KEPT, Changes, File, changes
 from microscope_atlas.hub.repo import Listen, Repo
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.check import check
+from microscope_atlas.publish.credits import shown_set
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,13 @@ def _refuse_unfit(atlas: Folder) -> None:
     untrained = [name for name, model in manifest.models.items() if is_untrained(model["provenance"])]
     if untrained:
         raise PublishFailed(f"{', '.join(untrained)} in {atlas} has random weights, which are for tests and benchmarks")
+    others = shown_set(manifest)
+    if others and others.terms is None:
+        raise PublishFailed(
+            f"rows in {atlas} hold crops of {others.name} at revision {others.revision}, and nobody has stated the "
+            "license of its pictures: render again with --pictures-license TEXT, or put a file LICENSE beside them and "
+            "render again; rows that only point at pictures need none, render --pointers into another folder"
+        )
 
 
 def _published(atlas: Folder, repo: Repo, version: str, commit: str, manifest: Manifest) -> Plan:

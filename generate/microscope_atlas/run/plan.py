@@ -42,6 +42,8 @@ class Job:
     maker: str | None = None  # what the registry knows its lens by; None: its name
     stated: str | None = None  # the settings as the atlas has them, as JSON; None: they are the recipe's, word for word
 
+    pictures: str | None = None  # where the recipe's set of pictures lies; neither rows nor the id say so
+
     @property
     def lens(self) -> Lens[Any]:
         """What makes its rows."""

@@ -1,23 +1,41 @@
 """The recipes that a command line asks for: those of a quality, and what is set otherwise."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 from microscope_atlas.errors import InvalidSetting, nearest
-from microscope_atlas.lenses.recipe import Quality, Recipe, changed, read
+from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, Recipe, changed, read
 from microscope_atlas.lenses.registry import lens
 
 
 def chosen(
-    names: Iterable[str], quality: Quality, pictures: str | None = None, changes: Sequence[str] = ()
+    names: Iterable[str],
+    quality: Quality,
+    pictures: str | None = None,
+    changes: Sequence[str] = (),
+    skip_bad: bool = False,
+    there: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Recipe]:
     """The recipe of each lens, by its name: on natural pictures of the set `pictures`, and with `changes`.
+
+    Without `pictures`, on those that the recipes `there`, which an atlas has already, are on. `skip_bad` leaves files
+    of a folder out that are no whole pictures.
 
     A change is `LENS.PATH=VALUE`: `feature_visualization.ascent.steps=256`. InvalidSetting where there is no such
     lens among them, or no such setting, with the nearest; and with what may be, where the value may not.
     """
     recipes: dict[str, Recipe] = {name: lens(name).recipe(quality) for name in names}
+    looking = next((made for made in there.values() if {"pictures", "revision"} <= made.keys()), None)
     if pictures:
-        recipes = {name: recipe.with_pictures(pictures) for name, recipe in recipes.items()}
+        recipes = {name: recipe.with_pictures(pictures, skip_bad) for name, recipe in recipes.items()}
+    elif looking:
+        stated = {"pictures": looking["pictures"], "revision": looking["revision"]}
+        recipes = {
+            name: replace(recipe, **stated) if isinstance(recipe, PicturesRecipe) else recipe
+            for name, recipe in recipes.items()
+        }
     by_name = {lens(name).name: name for name in recipes}
     for change in changes:
         where, separator, value = change.partition("=")

@@ -22,6 +22,9 @@ from microscope_atlas.lenses.registry import LENSES, lens, rounds
 from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.weights import WeightsKind
+from microscope_atlas.pictures.sets import place_of
+from microscope_atlas.pictures.sources import DEFAULT
+from microscope_atlas.pictures.terms import Terms
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.cover import render_cover
 from microscope_atlas.run.costs import Costs, Lenses, Setup, cut, longest_first
@@ -85,14 +88,15 @@ def render(
     listen: Listen,
     batch: int | None = None,
     costs: Costs = UNMEASURED,
+    terms: Terms | None = None,
 ) -> Outcome:
     """Render what is missing of `requests`, through the lenses and recipes in `recipes`, into the atlas at `storage`.
 
     Rows of derived lenses that the atlas holds are made anew where what they read was. `listen` is called with what
     there is to do for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where
     it is given: the recipe in the atlas stays, and the rows say what they were made with. Jobs that `costs` takes for
-    long begin first, and have fewer than `units_per_shard` units where those would take too long. Raises SettingsDiffer
-    or LensFailed, before anything is written, where the atlas has other recipes or weights, or needs one from outside
+    long begin first, and have fewer than `units_per_shard` units where those would take too long. `terms` are those of
+    the natural pictures, where they are not the package's own. Raises SettingsDiffer or LensFailed, before anything is written, where the atlas has other recipes or weights, or needs one from outside
     that is not named; AtlasBusy where another run writes to it; AtlasUnwritable at once where its disk refuses;
     RenderFailed at the end where a shard failed.
     """
@@ -102,6 +106,7 @@ def render(
         manifest = manifest_or_new(storage)
         _refuse_other_settings(storage, manifest, requests, recipes)
         _enter(manifest, requests, recipes)
+        _state(manifest, recipes, terms)
         _forget_lost(storage, manifest)
         _note_finished(storage, manifest)
         _save(storage, manifest)
@@ -258,6 +263,16 @@ def _enter_lenses(manifest: Manifest, recipes: Mapping[str, Recipe]) -> None:
             manifest.tables.setdefault(name, outside.described(lens(maker).table, maker, plain))
 
 
+def _state(manifest: Manifest, recipes: Mapping[str, Any], terms: Terms | None) -> None:
+    """Put down under which terms the natural pictures are, if anybody has stated any."""
+    for recipe in recipes.values():
+        name, revision = getattr(recipe, "pictures", DEFAULT), getattr(recipe, "revision", None)
+        if isinstance(name, str) and name != DEFAULT and revision is not None:
+            stated = {"license": terms.license, "credit": terms.credit} if terms else {}
+            nothing: dict[str, str | None] = {"name": name, "license": None, "credit": None}
+            manifest.pictures[revision] = {**nothing, **manifest.pictures.get(revision, {}), **stated}
+
+
 def _wanted(maker: str, request: Request | Wanted) -> list[UnitRange]:
     """What is asked for of one model through one lens."""
     runs = []
@@ -370,6 +385,7 @@ def _job(manifest: Manifest, lenses: Lenses, run: UnitRange) -> Job:
         manifest.inputs(run),
         maker=maker,
         stated=json.dumps(manifest.lenses[run.lens]),
+        pictures=place_of(recipe),
     )
 
 

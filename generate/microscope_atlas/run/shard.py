@@ -25,6 +25,7 @@ from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.network import Network
+from microscope_atlas.pictures.sets import at_place
 from microscope_atlas.run.memory import capped, free_cached_memory, halved_batch, ran_out
 from microscope_atlas.run.plan import Job
 
@@ -91,6 +92,7 @@ def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
 def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]]:
     """A job's rows as they are stored, some at a time; what they are made from is read from the atlas at `storage`."""
     recipe = capped(job.recipe, job.batch)
+    at_place(recipe, job.pictures)
     subject, table = _subject(job, storage, device), job.lens.table
     made_by = {
         "model": job.units.model,

@@ -1,6 +1,8 @@
 """What the pages say: titles, explanations, warnings and their sources."""
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.pictures.cuts import cut_of
+from microscope_atlas.pictures.sources import DEFAULT
 
 TITLE = "Microscope Atlas"
 LEAD = (
@@ -96,6 +98,12 @@ AXES = {
 def not_rendered(lens: str, where: str) -> str:
     """What a section says where the atlas has no rows for it."""
     return f"This atlas has no {schema.table(lens).title.lower()} of {where}."
+
+
+def picture_set(name: str, revision: str) -> str:
+    """A set of natural pictures, and of how many photos its pictures are crops."""
+    cut = cut_of(revision) if name == DEFAULT else None
+    return f"{name}, {f'crops of {len(cut.photos)} photos, ' if cut else ''}revision {revision[:12]}"
 
 
 ABOUT = (

@@ -129,7 +129,7 @@ def _samples(atlas: Atlas, key: Key, rows: Sequence[Row]) -> str:
         parts = f'<div class="buckets">{parts}</div>'
     if rows and rows[0]["flag"]:
         parts = markup.flagged(rows[0]["flag"]) + parts
-    sets = ", ".join(sorted({f"{row['set']}, revision {row['revision'][:12]}" for row in rows}))
+    sets = ", ".join(sorted({text.picture_set(row["set"], row["revision"]) for row in rows}))
     about = text.SAMPLES + (f" Set: {escape(sets)}." if sets else "")
     return markup.section("samples", "Dataset samples", parts, about, text.SAMPLES_WARNING)
 

@@ -1,0 +1,53 @@
+"""Whom the natural pictures are owed to that an atlas' rows show, whole, in parts or as caricatures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from microscope_atlas.atlas.manifest import Manifest
+from microscope_atlas.pictures.cuts import cut_of
+from microscope_atlas.pictures.sources import DEFAULT, SOURCES, Picture
+from microscope_atlas.pictures.terms import Terms
+
+SAMPLES = "dataset_samples"
+SHOWING = (SAMPLES, "deepdream", "caricature")  # lenses whose images natural pictures can be seen in
+
+
+@dataclass(frozen=True)
+class ShownSet:
+    """A set of pictures that is not the package's own, of which rows hold crops."""
+
+    name: str
+    revision: str
+    terms: Terms | None  # None: nobody has stated any
+
+
+def photos(manifest: Manifest) -> dict[str, Picture]:
+    """The pictures of the package that rows show."""
+    named: set[str] = set()
+    for lens in SHOWING:
+        recipe = manifest.lenses.get(lens, {})
+        named.update(_texts({name: value for name, value in recipe.items() if name not in ("pictures", "revision")}))
+        if recipe.get("pictures") == DEFAULT and recipe.get("crops"):
+            cut = cut_of(recipe.get("revision"))
+            named.update(cut.photos if cut else ())
+    return {name: picture for name, picture in SOURCES.items() if name in named}
+
+
+def shown_set(manifest: Manifest) -> ShownSet | None:
+    """The set that rows hold crops of, where that is not the package's own."""
+    recipe = manifest.lenses.get(SAMPLES, {})
+    name, revision = recipe.get("pictures"), recipe.get("revision")
+    if name in (None, DEFAULT) or not recipe.get("crops"):
+        return None
+    known = manifest.pictures.get(str(revision), {})
+    license = known.get("license")
+    return ShownSet(str(name), str(revision), Terms(license, known.get("credit")) if license else None)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)

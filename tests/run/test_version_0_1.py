@@ -1,0 +1,33 @@
+"""An atlas that version 0.1 made: rows that look at its twelve photos are made again, to the last bit of a picture."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest
+from microscope_atlas.keys import parse_key
+from microscope_atlas.publish.check import check
+from microscope_atlas.run.reproduce import reproduce
+
+ATLAS = Folder(Path(__file__).parents[1] / "version_0_1" / "atlas")
+
+
+@pytest.mark.parametrize("lens", ["dataset_samples", pytest.param("responses", marks=pytest.mark.long)])
+def test_rows_of_the_twelve_photos_reproduce(lens: str) -> None:
+    _, remade = reproduce(ATLAS, parse_key("efficientnet_lite0/stem/1"), lens, torch.device("cpu"))
+    found = list(remade)
+    assert found and all(row.close and row.numbers < 1e-5 for row in found)
+    assert all(row.likeness is None or row.likeness == pytest.approx(1) for row in found)
+
+
+def test_its_promises_are_kept() -> None:
+    # the card is worded by whichever version writes it
+    assert not [problem for problem in check(ATLAS) if not problem.startswith(schema.CARD)]
+
+
+def test_its_recipes_name_the_twelve_photos() -> None:
+    lenses = read_manifest(ATLAS).lenses
+    assert {lenses[name]["revision"][:12] for name in ("responses", "dataset_samples")} == {"017f393f9d44"}
