@@ -22,7 +22,7 @@
     └── VersionTaken      a version that was published with other content
 
 A message says what, which value, what was expected, and what to do. The command line prints it as it is: exit status 2
-for the first three, SettingsDiffer and VersionTaken, which are the caller's to mend, 1 for the rest.
+for the first three, NetworkFailed, SettingsDiffer and VersionTaken, which are the caller's to mend, 1 for the rest.
 """
 
 from collections.abc import Iterable
@@ -59,6 +59,8 @@ class ExtraMissing(AtlasError):
 
 class NetworkFailed(AtlasError):
     """A network from outside that cannot be imported, built or read."""
+
+    exit_status = 2
 
 
 class WeightsError(AtlasError):

@@ -97,9 +97,10 @@ class FeatureVisualization(Lens):
 def size(layer: Layer, input_size: int, max_size: int | None) -> int:
     """Pixels on a side of a layer's pictures: its receptive field and 16 px more, never above the network's input.
 
-    A unit that sees 7 px shows all it has on 48; more canvas would only repeat it. Dense layers get the whole input.
+    A unit that sees 7 px shows all it has on 48; more canvas would only repeat it. Dense layers get the whole input,
+    and so does what the network computes of pictures of its own size alone.
     """
-    if layer.receptive_field is None:
+    if layer.receptive_field is None or layer.fixed_size:
         return input_size
     wanted = -(-(layer.receptive_field + 16) // 16) * 16
     return min(max(wanted, 48), max_size or input_size, input_size)

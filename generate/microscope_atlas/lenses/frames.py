@@ -34,7 +34,8 @@ def squares(names: Sequence[str], size: int) -> Tensor:
 
 def layer_size(layer: Layer, input_size: int, max_size: int | None) -> int:
     """Pixels on a side of pictures of a whole layer: the network's input, or `max_size` where the layer takes less."""
-    return input_size if layer.receptive_field is None else min(max_size or input_size, input_size)
+    whole = layer.receptive_field is None or layer.fixed_size
+    return input_size if whole else min(max_size or input_size, input_size)
 
 
 def in_precision(recipe: Any, precision: Precision) -> Any:

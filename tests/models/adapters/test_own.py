@@ -123,7 +123,7 @@ def test_unit_alone_equals_unit_among_others(layer: str, tmp_path: Path) -> None
         ("own:nowhere.network", NetworkFailed, "'nowhere' cannot be imported.*PYTHONPATH"),
         ("own:small", NetworkFailed, "expected own:PACKAGE.MODULE.FUNCTION"),
         ("own:tests.models.own_networks.smal", UnknownName, "function 'smal'.*nearest: small"),
-        ("own:tests.models.own_networks.bare", NetworkFailed, "returns Small, expected a Trained"),
+        ("own:tests.models.own_networks.bare", NetworkFailed, "returns Small, expected a microscope_atlas.Trained"),
         ("tests.models.own_networks:small", UnknownName, "none of own, timm, torchvision"),
     ],
 )
