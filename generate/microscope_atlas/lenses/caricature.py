@@ -9,6 +9,7 @@ The picture and its caricature go through the same random view at each step, so 
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,10 +17,12 @@ from torch import Tensor
 from microscope_atlas.atlas import schema
 from microscope_atlas.lenses.frames import GENTLE, fill, layer_size, squares
 from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
+from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sources import SOURCES
 from microscope_atlas.rendering import objectives
 from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, span
+from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.views import centre
 
 
@@ -82,8 +85,19 @@ def caricatures(
         return [acts[layers[i % count]][i] for i in range(len(shown))]
 
     objective = objectives.Caricature(recipe.power)
+    ascent = recipe.ascent
+    stretch = partial(Fourier, std=ascent.spectrum_std, views=ascent.views, channels=network.channels)
     yield from ascend(
-        own, objective, seeds, recipe.ascent, size, pictures.device, batch=batch, every=every, beside=pictures
+        own,
+        objective,
+        seeds,
+        ascent,
+        size,
+        pictures.device,
+        batch=batch,
+        every=every,
+        stretch=stretch,
+        beside=pictures,
     )
 
 
@@ -113,6 +127,6 @@ def _cosines(subject: Subject, pictures: Tensor, others: Tensor) -> list[float]:
     with torch.no_grad():
         # one pass for both: a picture is never alone in its batch
         acts = subject.activations(subject.layer.name)(
-            torch.cat([pictures, others]).contiguous(memory_format=torch.channels_last)
+            torch.cat([pictures, in_channels(others, pictures.shape[1])]).contiguous(memory_format=torch.channels_last)
         )
     return [objectives.cosine(*pair).item() for pair in zip(*acts.chunk(2), strict=True)]

@@ -12,6 +12,7 @@ from functools import partial
 from microscope_atlas.atlas import schema
 from microscope_atlas.lenses.frames import fill, in_precision, layer_size, squares
 from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
+from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.rendering.ascend import Ascent, ascend, span
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.objectives import DeepDream as MeanSquare
@@ -63,7 +64,8 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
     ascent = recipe.ascent if from_noise else recipe.picture_ascent
     size = layer_size(subject.layer, subject.organism.input_size, recipe.max_size)
     canvas_size = span(ascent, size)
-    begin = None if from_noise else squares(starts, canvas_size)
+    channels = subject.graph.channels
+    begin = None if from_noise else in_channels(squares(starts, canvas_size), channels)
     rows: list[Row] = [{"start": start, "seed": seed(subject.key(), DeepDream.table.name, start)} for start in starts]
     *_, last = ascend(
         subject.activations(subject.layer.name),
@@ -73,7 +75,7 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
         size,
         subject.device,
         batch=subject.least(recipe.batch),
-        stretch=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin),
+        stretch=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin, channels=channels),
     )
     fill(rows, last, True, {**settings(recipe), "size": size, "canvas_size": canvas_size})
     return rows

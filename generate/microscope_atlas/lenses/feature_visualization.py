@@ -26,9 +26,10 @@ from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.schema import METHODS
 from microscope_atlas.lenses.frames import fill, pixels, squares
 from microscope_atlas.lenses.lens import Lens, Quality, Row, Subject, seed, settings
+from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.rendering.ascend import Ascent, ascend
-from microscope_atlas.rendering.canvas import Stretch
+from microscope_atlas.rendering.canvas import Fourier, Stretch
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
 from microscope_atlas.rendering.transparent import Transparent
@@ -125,9 +126,9 @@ def target(network: Network, layer: str, direction: int) -> str:
 
 
 @lru_cache(maxsize=2)
-def natural_amplitudes(names: tuple[str, ...], size: int) -> Tensor:
+def natural_amplitudes(names: tuple[str, ...], size: int, channels: int) -> Tensor:
     """Of the pictures `names` that come with the package, their middle squares at `size` px: see `amplitudes`."""
-    return amplitudes(squares(names, size))
+    return amplitudes(in_channels(squares(names, size), channels))
 
 
 def _batch(
@@ -162,7 +163,7 @@ def _batch(
         return Direction(OBJECTIVES[objective](each), direction)
 
     ascent = replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most))
-    ascent, stretch, views = _approach(method, px, ascent, recipe)
+    ascent, stretch, views = _approach(method, px, ascent, recipe, subject.graph.channels)
     ascended = asked(each.repeat_interleave(views))
     if len(variants) > 1:
         ascended = Diverse(ascended, len(variants), recipe.diversity_weight)
@@ -188,16 +189,21 @@ def _batch(
     return rows
 
 
-def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe) -> tuple[Ascent, Stretch | None, int]:
-    """How a method goes about it: the loop's settings, the canvas, and how many views of a picture make a step."""
+def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe, channels: int) -> tuple[Ascent, Stretch, int]:
+    """How a method goes about it: the loop's settings, the canvas, and how many views of a picture make a step.
+
+    Of a network that reads an opacity, `fourier` alone draws one; the others' pictures are shown to it as opaque.
+    """
+    colours = min(channels, 3)
     if method == "maco":
         maco = recipe.maco
-        stretch = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px), crops=maco.crops)
+        stretch = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px, colours), crops=maco.crops)
         return replace(ascent, steps=maco.steps, learning_rate=maco.learning_rate), stretch, maco.crops.count
     if method == "transparent":
         behind = recipe.background_std
-        return ascent, partial(Transparent, std=ascent.spectrum_std, views=ascent.views, background_std=behind), 1
-    return ascent, None, 1
+        transparent = partial(Transparent, std=ascent.spectrum_std, views=ascent.views, background_std=behind)
+        return ascent, partial(transparent, channels=colours), 1
+    return ascent, partial(Fourier, std=ascent.spectrum_std, views=ascent.views, channels=channels), 1
 
 
 def _agreement(activations: Callable[[Tensor], Tensor], pictures: Tensor, variants: int) -> Sequence[float | None]:

@@ -92,6 +92,8 @@ def fetch(organism: Organism, repo: str | None = None, listen: Listen = unheard)
         try:
             return attempt()
         except WeightsError as error:
+            if any(isinstance(source, Library) and not source.lasting for source in organism.sources):
+                raise  # a user's own code, which no file stands in for
             refusals.append(f"\n  {error}")
     raise WeightsError(
         f"no source of weights for {organism.name} answered:{''.join(refusals)}\n"

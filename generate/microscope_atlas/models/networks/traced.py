@@ -242,8 +242,16 @@ class Traced(Network):
             with torch.enable_grad(), Rectifiers(met if met is not None else {}):
                 self._run(read, set(self.by_name), met if met is not None else {}, found, to_the_end=True)
         except Exception as error:  # whatever a user's code raises
-            raise NetworkFailed(f"its forward pass fails on {_shape(pictures)}: {_said(error)}") from error
+            raise NetworkFailed(
+                f"its forward pass fails on {_shape(pictures)}: {_said(error)}{self._other_channels()}"
+            ) from error
         return found
+
+    def _other_channels(self) -> str:
+        """A hint where its first convolution reads another number of channels than it is shown."""
+        first = next((each for each in self.module.modules() if isinstance(each, nn.Conv2d)), None)
+        reads = self.channels if first is None else first.in_channels
+        return "" if reads == self.channels else f"; its first convolution reads {reads}: Trained(channels={reads})"
 
     def _with_sizes(self, layers: dict[str, Layer]) -> dict[str, Layer]:
         """The layers, those marked that smaller pictures than the network's own do not reach."""

@@ -53,11 +53,14 @@ class Watch(TorchFunctionMode):
             for parameter in each.parameters(recurse=False)
             if parameter.dim() > 1
         }
+        self._unnamed: set[str] = set()  # of as_functions, those that do not say whose weights they multiply
         self._running: list[str] = []
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> "Watch":
         for path, each in self._parts.items():
+            if isinstance(each, torch.jit.ScriptModule):
+                continue  # which takes no hooks
             self._handles.append(each.register_forward_pre_hook(partial(self._begin, path)))
             self._handles.append(each.register_forward_hook(self._end, always_call=True))
         return super().__enter__()  # type: ignore[no-any-return]
@@ -70,7 +73,9 @@ class Watch(TorchFunctionMode):
     def bypassed(self, path: str) -> bool:
         """Whether the weights of a module that is not called are used, by it or by a module that it is part of."""
         parts = path.split(".")
-        return any(".".join(parts[:count]) in self.as_functions for count in range(len(parts) + 1))
+        return path in self.as_functions or any(
+            ".".join(parts[:count]) in self._unnamed for count in range(len(parts) + 1)
+        )
 
     def __torch_function__(
         self,
@@ -82,10 +87,12 @@ class Watch(TorchFunctionMode):
         named = kwargs or {}
         inner = self._running[-1] if self._running else ""
         given = [self._owners[id(each)] for each in (*args, *named.values()) if id(each) in self._owners]
-        if func in PRODUCTS and not isinstance(self._parts[inner], UNITS):
-            self.as_functions[given[0] if given else inner] = None
-        elif func in MATRIX_PRODUCTS and given and not isinstance(self._parts[inner], UNITS):
-            self.as_functions[given[0]] = None
+        by_hand = not isinstance(self._parts[inner], UNITS)
+        if func in PRODUCTS and by_hand and not given:  # weights that were made from others on the way
+            self.as_functions[inner] = None
+            self._unnamed.add(inner)
+        elif func in PRODUCTS | MATRIX_PRODUCTS and by_hand:
+            self.as_functions |= dict.fromkeys(given)
         elif func in DROPOUTS and _is_on(*args[1:3], **named):
             self.dropouts.append(inner)
         return func(*args, **named)
