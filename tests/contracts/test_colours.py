@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,7 +42,9 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     def read(channels: int, lens: str) -> list[dict[str, Any]]:
         root = roots[channels]
         return [
-            row for path in store.read_manifest(root).shards if path.startswith(f"{lens}/")
+            row
+            for path in store.read_manifest(root).shards
+            if path.startswith(f"{lens}/")
             for row in store.read_shard(root / path).to_pylist()
         ]
 
@@ -64,7 +65,9 @@ def test_every_lens_has_its_rows(rows: Rows, channels: int, lens: str) -> None:
         assert not [row for row in found if row["flag"] == "nan"]
 
 
-@pytest.mark.parametrize("lens", ["feature_visualization", "deepdream", "caricature", "dataset_samples", "synthetic_tuning"])
+@pytest.mark.parametrize(
+    "lens", ["feature_visualization", "deepdream", "caricature", "dataset_samples", "synthetic_tuning"]
+)
 def test_pictures_of_a_grey_network_are_grey_files(rows: Rows, lens: str) -> None:
     shown = [opened(row) for row in rows(1, lens) if row["image"]]
     assert shown

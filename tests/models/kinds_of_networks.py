@@ -201,7 +201,9 @@ def with_attention() -> Trained:
 def aux_heads() -> Trained:
     def forward(self: Any, x: Tensor) -> Any:
         maps = self.maps(x)
-        return (self.fc(maps.mean((2, 3))), self.aux(maps.mean((2, 3)))) if self.training else self.fc(maps.mean((2, 3)))
+        return (
+            (self.fc(maps.mean((2, 3))), self.aux(maps.mean((2, 3)))) if self.training else self.fc(maps.mean((2, 3)))
+        )
 
     module = changed(forward=forward)
     module.aux = seeded(lambda: nn.Linear(8, 4))
@@ -433,7 +435,7 @@ REFUSED: dict[Build, str] = {
     without_units: "has no layer to show: none of its modules is a convolution or a dense layer",
     scripted: "is TorchScript, whose parts no hook can watch; give the module that it was made from",
     traced_by_jit: "is TorchScript",
-    exported: r"Trained\(module='ExportedProgram'\); expected a torch.nn.Module; of an exported program the module before",
+    exported: r"module='ExportedProgram'\); expected a torch.nn.Module; of an exported program the module before",
     exported_module: r"refuses eval\(\).*an exported program; give the module that it was made from",
     the_class: r"Trained\(module='Small'\); expected a module, not its class: call it",
     always_training: "after eval.. some of its modules are still training: itself, conv1",

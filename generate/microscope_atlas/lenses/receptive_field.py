@@ -17,9 +17,9 @@ def field_centre(activations: Callable[[Tensor], Tensor], layer: Layer, size: in
     Where the field is the whole picture it is the picture's middle.
 
     Measured, whatever the network is made of: no number but NaN remains NaN through convolutions, pools and rectifiers,
-    so the neuron is NaN just where one of its pixels is. A network of one size alone shows what lies within its picture;
-    for any other the picture is widened by whole strides, the same on both
-    sides, until the field lies within it, which moves the centre neuron along.
+    so the neuron is NaN just where one of its pixels is. The picture is widened by whole strides, the same on both
+    sides, until the field lies within it, which moves the centre neuron along. Of a network that takes one size alone,
+    what lies within that is measured.
     """
     if layer.receptive_field is None:
         return size / 2

@@ -97,13 +97,20 @@ class Organism:
     def _read(self) -> Structure:
         """From a network without values; from one with values where its code asks for some."""
         try:
-            with torch.device("meta"):
-                return structure(self.build(), self.input_size, self.legacy_ops)
+            return structure(self.blank(), self.input_size, self.legacy_ops)
         except NetworkFailed:
             try:
                 return structure(self.build(), self.input_size, self.legacy_ops)
             except NetworkFailed as error:
                 raise NetworkFailed(f"{self.name}: {error}") from error
+
+    def blank(self) -> Network:
+        """A network to read names and shapes from: without values, unless its code needs some to be built."""
+        try:
+            with torch.device("meta"):
+                return self.build()
+        except NetworkFailed:
+            return self.build()
 
     def layer(self, name: str) -> Layer:
         """Layer `name`; UnknownName with the nearest names where there is none."""

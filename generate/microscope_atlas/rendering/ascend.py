@@ -58,11 +58,11 @@ def ascend(
 ) -> Iterator[Frame]:
     """Pictures of `size` px on a side that score high, one for each seed.
 
-    `activations` maps the canvas' pictures, (batch, channels, size, size) in [0, 1], to what `objective` reads: of a canvas that shows several
-    views of each picture, those of one picture in a row. Yields a frame after each `every` steps, if given, and always
-    the last one; asking for frames changes nothing else. A frame's scores are `score`'s, which is the objective unless
-    another is given, and the network's in float32, whatever the precision of the ascent. The canvas is Fourier, in RGB,
-    unless `stretch` makes another.
+    `activations` maps the canvas' pictures, (batch, channels, size, size) in [0, 1], to what `objective` reads: of a
+    canvas that shows several views of each picture, those of one picture in a row. Yields a frame after each `every`
+    steps, if given, and always the last one; asking for frames changes nothing else. A frame's scores are `score`'s,
+    which is the objective unless another is given, and the network's in float32, whatever the precision of the ascent.
+    The canvas is Fourier, in RGB, unless `stretch` makes another.
 
     `beside` are pictures to compare with, the size of the canvas, (batch, 3, span, span): see `span`. At each step they
     are shown in the views of the canvases, and what the network makes of them is the objective's second argument; no

@@ -90,7 +90,7 @@ def planes(amplitudes: Tensor, directions: Tensor) -> Tensor:
 
 
 def amplitudes(pictures: Tensor) -> Tensor:
-    """Mean amplitudes of (batch, channels, size, size) in [0, 1], colours decorrelated: (channels, size, size // 2 + 1).
+    """Mean amplitudes of (batch, channels, size, size), colours decorrelated: (channels, size, size // 2 + 1).
 
     Without a window, what a picture's opposite edges differ by would count as fine horizontal and vertical stripes.
     """

@@ -18,8 +18,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
-import torch
-
 from microscope_atlas.atlas.units import UnitRange, missing
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.lenses.registry import lens
@@ -136,5 +134,4 @@ def _flops(model: str, layer: str) -> int:
 
 @cache
 def _blank(model: str) -> Network:
-    with torch.device("meta"):
-        return organism(model).build()
+    return organism(model).blank()

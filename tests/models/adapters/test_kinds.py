@@ -52,7 +52,7 @@ def test_it_is_refused_in_one_sentence(build: kinds.Build) -> None:
 
 def test_weights_that_are_others_at_each_call_are_refused() -> None:
     known = own.organism(f"{NAME}.other_weights_each_time")
-    with pytest.raises(WeightsError, match="returned other weights when it was called again; load trained ones, or seed"):
+    with pytest.raises(WeightsError, match="returned other weights when it was called again; load trained"):
         weights.load(known)
 
 

@@ -12,7 +12,10 @@ from microscope_atlas.errors import NetworkFailed
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"mean": (123.675, 116.28, 103.53)}, r"mean=\(123.675, .*expected that of pictures in \[0, 1\]: divide by 255"),
+        (
+            {"mean": (123.675, 116.28, 103.53)},
+            r"mean=\(123.675, .*that of pictures in \[0, 1\]: divide by 255",
+        ),
         ({"std": (58.4, 57.1, 57.4)}, "std=.*divide by 255"),
         ({"std": (0.0, 1.0, 1.0)}, "std=.*above 0"),
         ({"std": (0.2, -0.2, 0.2)}, "std="),

@@ -105,8 +105,8 @@ def _identity(network: Traced) -> str:
 def _refuse_name(name: str) -> None:
     if not MODEL.fullmatch(f"own:{name}") or len(name) > MAX_NAME:
         raise InvalidKey(
-            f"own:{name[:60]} names no function; expected own:PACKAGE.MODULE.FUNCTION, of letters A to Z, digits and _, "
-            f"up to {MAX_NAME} characters"
+            f"own:{name[:60]} names no function; expected own:PACKAGE.MODULE.FUNCTION, of letters A to Z, digits and "
+            f"_, up to {MAX_NAME} characters"
         )
 
 
@@ -119,8 +119,8 @@ def _function(name: str) -> Callable[[], object]:
     except (ImportError, ValueError) as error:
         raise NetworkFailed(
             _moved(name, error)
-            or f"own:{name}: {path or 'its module'!r} cannot be imported: {error}; expected own:PACKAGE.MODULE.FUNCTION, "
-            "installed, or found with PYTHONPATH=FOLDER"
+            or f"own:{name}: {path or 'its module'!r} cannot be imported: {error}; expected "
+            "own:PACKAGE.MODULE.FUNCTION, installed, or found with PYTHONPATH=FOLDER"
         ) from error
     except Exception as error:  # whatever a user's code raises
         raise NetworkFailed(f"own:{name}: importing {path} fails: {type(error).__name__}: {error}") from error

@@ -16,6 +16,6 @@ def in_channels(pictures: Tensor, channels: int) -> Tensor:
     if pictures.shape[1] == channels:
         return pictures
     if channels == 1:
-        red, green, blue = pictures.split(1, 1)
+        red, green, blue = pictures[:, :1], pictures[:, 1:2], pictures[:, 2:3]
         return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
     return torch.cat([pictures, torch.ones_like(pictures[:, :1])], 1)

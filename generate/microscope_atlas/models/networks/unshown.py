@@ -1,4 +1,4 @@
-"""Why parts of a module that have units of their own are no layers, in a few words each: nothing is left out silently."""
+"""Why parts of a module that have units of their own are no layers, in a few words each."""
 
 from collections import Counter
 from collections.abc import Mapping

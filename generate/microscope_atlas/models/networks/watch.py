@@ -63,10 +63,10 @@ class Watch(TorchFunctionMode):
                 continue  # which takes no hooks
             self._handles.append(each.register_forward_pre_hook(partial(self._begin, path)))
             self._handles.append(each.register_forward_hook(self._end, always_call=True))
-        return super().__enter__()  # type: ignore[no-any-return]
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
 
     def __exit__(self, *reason: Any) -> None:
-        super().__exit__(*reason)
+        super().__exit__(*reason)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
 
