@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from microscope_atlas.atlas import schema, store
-from microscope_atlas.atlas.source import Folder
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.feature_visualization import Maco, Recipe
 from microscope_atlas.lenses.registry import LENSES
@@ -36,16 +38,16 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
         roots[channels] = root = tmp_path_factory.mktemp("colours") / "microscope-atlas"
         asked = run.Request(organism(name), weights.load(organism(name)), "pretrained", LAYERS)
         recipes = {lens: quick(lens) for lens in LENSES} | {"feature_visualization": VISUALIZATION}
-        run.render(root, [asked], recipes, HERE, 4, lambda *_: None)
-        assert list(check(root)) == []
+        run.render(Folder(root), [asked], recipes, HERE, 4, lambda *_: None)
+        assert list(check(Folder(root))) == []
 
     def read(channels: int, lens: str) -> list[dict[str, Any]]:
         root = roots[channels]
         return [
             row
-            for path in store.read_manifest(root).shards
+            for path in read_manifest(Folder(root)).shards
             if path.startswith(f"{lens}/")
-            for row in store.read_shard(root / path).to_pylist()
+            for row in read_shard(root / path).to_pylist()
         ]
 
     read.roots = roots  # type: ignore[attr-defined]
