@@ -31,7 +31,15 @@ def test_tree_in_the_docstring_is_the_tree_in_the_code() -> None:
 def test_the_callers_mistakes_exit_with_2_all_others_with_1() -> None:
     status = {kind.__name__: kind.exit_status for kind in classes()}
     mistakes = {name for name, number in status.items() if number == 2}
-    assert mistakes == {"InvalidKey", "UnknownName", "InvalidSetting", "WrongLevel", "SettingsDiffer", "VersionTaken"}
+    assert mistakes == {
+        "InvalidKey",
+        "UnknownName",
+        "InvalidSetting",
+        "WrongLevel",
+        "NetworkFailed",
+        "SettingsDiffer",
+        "VersionTaken",
+    }
     assert set(status.values()) == {1, 2}
 
 

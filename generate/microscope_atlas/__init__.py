@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from microscope_atlas.face.atlas import Atlas, Unit, open
-    from microscope_atlas.models.adapters.own import Trained
+    from microscope_atlas.models.adapters.trained import Trained
 
 __all__ = ["Atlas", "Trained", "Unit", "open"]
 
 # where each public name lives; it is imported when it is first asked for
 _HOMES = {
     **dict.fromkeys(("Atlas", "Unit", "open"), "microscope_atlas.face.atlas"),
-    "Trained": "microscope_atlas.models.adapters.own",
+    "Trained": "microscope_atlas.models.adapters.trained",
 }
 
 

@@ -24,7 +24,7 @@
     └── VersionTaken      a version that was published with other content
 
 A message says what, which value, what was expected, and what to do. The command line prints it as it is: exit status 2
-for the first four, SettingsDiffer and VersionTaken, which are the caller's to mend, 1 for the rest.
+for the first four, NetworkFailed, SettingsDiffer and VersionTaken, which are the caller's to mend, 1 for the rest.
 """
 
 from collections.abc import Iterable
@@ -67,6 +67,8 @@ class ExtraMissing(AtlasError):
 
 class NetworkFailed(AtlasError):
     """A network from outside that cannot be imported, built or read."""
+
+    exit_status = 2
 
 
 class LensFailed(AtlasError):

@@ -104,7 +104,7 @@ def test_any_changed_byte_of_the_manifest_is_damage_or_readable(
 
 
 def test_foreign_schema_is_refused(atlas: Path) -> None:
-    write_manifest(Folder(atlas), replace(read_manifest(Folder(atlas)), schema="2"))
+    Folder(atlas).write(schema.MANIFEST, replace(read_manifest(Folder(atlas)), schema="2").to_json())
     with pytest.raises(AtlasDamaged, match=f"{atlas}.* has schema '2', this version reads '1'"):
         read_manifest(Folder(atlas))
     before = content(atlas)
@@ -152,3 +152,12 @@ def test_second_writer_is_refused_while_the_first_writes(atlas: Path) -> None:
     assert content(atlas) == before
     first.communicate()
     assert render(atlas, range(5)).made == 2 * IMAGES
+
+
+def test_manifest_that_could_not_be_read_again_is_not_written(atlas: Path) -> None:
+    before = (atlas / schema.MANIFEST).read_bytes()
+    manifest = read_manifest(Folder(atlas))
+    manifest.models[next(iter(manifest.models))]["provenance"]["license"] = None
+    with pytest.raises(AtlasDamaged, match=r"is not written, as it could not be read again: .* lacks its provenance"):
+        write_manifest(Folder(atlas), manifest)
+    assert (atlas / schema.MANIFEST).read_bytes() == before

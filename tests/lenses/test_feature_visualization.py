@@ -142,7 +142,7 @@ def test_picture_without_others_of_its_unit_has_no_agreement() -> None:
 
 def test_natural_amplitudes_fall_with_frequency_at_every_size() -> None:
     for px in (48, 224):
-        found = natural_amplitudes(EVERY.maco.pictures, px)
+        found = natural_amplitudes(EVERY.maco.pictures, px, 3)
         assert found.shape == (3, px, px // 2 + 1)
         low, high = found[0, :, 1 : px // 8].mean(), found[0, :, px // 4 :].mean()
         assert low > 4 * high

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microscope_atlas.models.adapters.own import Trained
+from microscope_atlas.models.adapters.trained import Trained
 
 
 class Residual(nn.Module):

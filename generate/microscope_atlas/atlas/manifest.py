@@ -177,4 +177,12 @@ def read_manifest(storage: Storage) -> Manifest:
 
 
 def write_manifest(storage: WritableStorage, manifest: Manifest) -> None:
-    storage.write(schema.MANIFEST, manifest.to_json())
+    """Write the manifest; AtlasDamaged, with the one that is there left as it is, where nobody could read it again."""
+    text = manifest.to_json()
+    try:
+        Manifest.from_json(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AtlasDamaged(
+            f"{storage.name}/{schema.MANIFEST} is not written, as it could not be read again: {error}"
+        ) from error
+    storage.write(schema.MANIFEST, text)

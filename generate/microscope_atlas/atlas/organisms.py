@@ -31,6 +31,7 @@ class Layer:
     branches: dict[str, tuple[int, int]]  # of a concatenation: the node it came from -> units [start, stop)
     legacy_op: str | None = None  # the layer's name in OpenAI Microscope's links
     origin: int = 0  # px from the picture's left and top to the first position's field; see networks.network.Field
+    fixed_size: bool = False  # whether pictures smaller than the network's input do not get this far
 
 
 class Part(NamedTuple):

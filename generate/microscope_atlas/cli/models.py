@@ -65,10 +65,22 @@ def models(
         return
     known = _known(model)
     layers = [asdict(layer) for layer in known.layers.values()]
+    not_shown = _not_shown(known)
     if as_json:
-        print(json.dumps({**_facts(known), "classes": known.classes, "layers": layers, "edges": known.edges}, indent=1))
-    else:
-        print_table(layers, LAYERS)
+        facts = {**_facts(known), "classes": known.classes, "layers": layers, "edges": known.edges}
+        left_out = [{"module": path, "reason": why} for path, why in not_shown.items()]
+        print(json.dumps({**facts, "not_shown": left_out}, indent=1))
+        return
+    print_table(layers, LAYERS)
+    if not_shown:
+        from microscope_atlas.models.networks.unshown import summary
+
+        print(summary(not_shown, len(layers)))
+
+
+def _not_shown(known: "Known | Organism") -> Mapping[str, str]:
+    """Parts that have units and are no layers, by path -> why."""
+    return getattr(known, "not_shown", {})
 
 
 def _known(name: str) -> "Known | Organism":

@@ -139,6 +139,7 @@ def render(
     from microscope_atlas.lenses.registry import LENSES, lens
     from microscope_atlas.models import weights as trained
     from microscope_atlas.models.catalog import organism
+    from microscope_atlas.models.networks.unshown import summary
     from microscope_atlas.run import run
     from microscope_atlas.run.engines.local import num_cores
     from microscope_atlas.run.forecast import forecast
@@ -173,6 +174,9 @@ def render(
         return
     loaded = {name: trained.load(organism(name), weights.value) for name, _ in asked}
     requests = [run.Request(organism(name), loaded[name], weights.value, layers) for name, layers in asked]
+    for name in loaded:
+        if told := summary(organism(name).not_shown, len(organism(name).layers)):
+            out.print(f"{name}: {told}. microscope-atlas models {name} --json names them.", soft_wrap=True)
     with (
         _engine(engine, device, workers, address, cpus_per_task, gpus_per_task) as rendering,
         console.rendering(err) as listen,

@@ -9,6 +9,7 @@ The picture and its caricature go through the same random view at each step, so 
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -21,10 +22,12 @@ from microscope_atlas.lenses.frames import GENTLE, fill_rows, squares
 from microscope_atlas.lenses.geometry import layer_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, SourceName, settings
+from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sources import FIRST
 from microscope_atlas.rendering import objectives
 from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, canvas_size
+from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.views import centre
 from microscope_atlas.structure import EACH_ONCE, Count, at_least, between
 
@@ -99,15 +102,18 @@ def caricatures(
         return [acts[layers[i % count]][i] for i in range(len(shown))]
 
     objective = objectives.Caricature(recipe.power)
+    ascent = recipe.ascent
+    make_canvas = partial(Fourier, std=ascent.spectrum_std, views=ascent.views, channels=network.channels)
     yield from ascend(
         own,
         objective,
         seeds,
-        recipe.ascent,
+        ascent,
         size,
         pictures.device,
         min_batch=min_batch,
         every=every,
+        make_canvas=make_canvas,
         references=pictures,
     )
 
@@ -138,6 +144,6 @@ def _cosines(subject: Subject, pictures: Tensor, others: Tensor) -> list[float]:
     with torch.no_grad():
         # one pass for both: a picture is never alone in its batch
         acts = subject.activations(subject.layer.name)(
-            torch.cat([pictures, others]).contiguous(memory_format=torch.channels_last)
+            torch.cat([pictures, in_channels(others, pictures.shape[1])]).contiguous(memory_format=torch.channels_last)
         )
     return [objectives.cosine(*pair).item() for pair in zip(*acts.chunk(2), strict=True)]

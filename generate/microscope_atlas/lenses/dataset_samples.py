@@ -61,7 +61,8 @@ class DatasetSamples(Lens[Recipe]):
         @lru_cache(KEPT)  # a layer's units share their best pictures
         def shown(number: int) -> Pixels:
             assert pictures is not None
-            return np.array(fitted(pictures[number], subject.organism.input_size))
+            picture = fitted(pictures[number], subject.organism.input_size)
+            return np.array(picture.convert("L") if subject.organism.channels == 1 else picture)
 
         for response in responses:
             yield list(_rows(subject, response, shown if recipe.crops else None, recipe))

@@ -17,6 +17,7 @@ from microscope_atlas.lenses.frames import fill_rows, squares
 from microscope_atlas.lenses.geometry import layer_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, settings
+from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.pictures.sources import SOURCES
 from microscope_atlas.rendering.ascend import Ascent, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
@@ -83,7 +84,8 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
     ascent = recipe.ascent if from_noise else recipe.picture_ascent
     size = recipe.picture_size(subject.layer, subject.organism.input_size)
     side = canvas_size(ascent, size)
-    begin = None if from_noise else squares(starts, side)
+    channels = subject.graph.channels
+    begin = None if from_noise else in_channels(squares(starts, side), channels)
     rows: list[Row] = [{"start": start, "seed": seed(subject.key(), DeepDream.table.name, start)} for start in starts]
     *_, last = ascend(
         subject.activations(subject.layer.name),
@@ -93,7 +95,7 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
         size,
         subject.device,
         min_batch=subject.least(recipe.batch),
-        make_canvas=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin),
+        make_canvas=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin, channels=channels),
     )
     fill_rows(rows, last, True, {**settings(recipe), "size": size, "canvas_size": side})
     return rows

@@ -30,8 +30,9 @@ from microscope_atlas.lenses.frames import fill_rows, pixels, squares
 from microscope_atlas.lenses.geometry import shift, unit_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, SourceName, settings
+from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.rendering.ascend import Ascent, ascend
-from microscope_atlas.rendering.canvas import CanvasMaker
+from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
 from microscope_atlas.rendering.transparent import Transparent
@@ -123,9 +124,9 @@ def at_once(recipe: Recipe, px: int) -> int:
 
 
 @lru_cache(maxsize=2)
-def natural_amplitudes(names: tuple[str, ...], size: int) -> Tensor:
+def natural_amplitudes(names: tuple[str, ...], size: int, channels: int) -> Tensor:
     """Of the pictures `names` that come with the package, their middle squares at `size` px: see `amplitudes`."""
-    return amplitudes(squares(names, size))
+    return amplitudes(in_channels(squares(names, size), channels))
 
 
 def _batch(
@@ -160,7 +161,7 @@ def _batch(
         return Direction(OBJECTIVES[objective](each), direction)
 
     ascent = replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most))
-    ascent, make_canvas, views = _approach(method, px, ascent, recipe)
+    ascent, make_canvas, views = _approach(method, px, ascent, recipe, subject.graph.channels)
     ascended = asked(each.repeat_interleave(views))
     if len(variants) > 1:
         ascended = Diverse(ascended, len(variants), recipe.diversity_weight)
@@ -186,16 +187,21 @@ def _batch(
     return rows
 
 
-def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe) -> tuple[Ascent, CanvasMaker | None, int]:
-    """How a method goes about it: the loop's settings, the canvas, and how many views of a picture make a step."""
+def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe, channels: int) -> tuple[Ascent, CanvasMaker, int]:
+    """How a method goes about it: the loop's settings, the canvas, and how many views of a picture make a step.
+
+    Of a network that reads an opacity, `fourier` alone draws one; the others' pictures are shown to it as opaque.
+    """
+    colours = min(channels, 3)
     if method == "maco":
         maco = recipe.maco
-        make_canvas = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px), crops=maco.crops)
+        make_canvas = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px, colours), crops=maco.crops)
         return replace(ascent, steps=maco.steps, learning_rate=maco.learning_rate), make_canvas, maco.crops.count
     if method == "transparent":
         behind = recipe.background_std
-        return ascent, partial(Transparent, std=ascent.spectrum_std, views=ascent.views, background_std=behind), 1
-    return ascent, None, 1
+        transparent = partial(Transparent, std=ascent.spectrum_std, views=ascent.views, background_std=behind)
+        return ascent, partial(transparent, channels=colours), 1
+    return ascent, partial(Fourier, std=ascent.spectrum_std, views=ascent.views, channels=channels), 1
 
 
 def _agreement(activations: Callable[[Tensor], Tensor], pictures: Tensor, variants: int) -> Sequence[float | None]:

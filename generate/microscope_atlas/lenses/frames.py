@@ -49,6 +49,7 @@ def flags(frame: Frame, zero_is_dead: bool) -> list[str | None]:
 
 
 def pixels(picture: Tensor) -> Tensor:
-    """(3, height, width) or, gray, (height, width) in [0, 1] -> (height, width, 3) or (height, width) bytes."""
+    """(channels, height, width) in [0, 1] -> (height, width, channels) bytes; of one channel, or none, two axes."""
     values = (picture * 255).round().byte()
+    values = values[0] if values.shape[0] == 1 and values.dim() == 3 else values
     return (values.permute(1, 2, 0) if values.dim() == 3 else values).contiguous().cpu()

@@ -13,9 +13,10 @@ from microscope_atlas.rendering.objectives import at_centre
 def unit_size(layer: Layer, input_size: int, max_size: int | None) -> int:
     """Pixels on a side of pictures of a layer's units: its receptive field and 16 px more, never above `input_size`.
 
-    A unit that sees 7 px shows all it has on 48; more canvas would only repeat it. Dense layers get the whole input.
+    A unit that sees 7 px shows all it has on 48; more canvas would only repeat it. Dense layers get the whole input,
+    and so does what the network computes of pictures of its own size alone.
     """
-    if layer.receptive_field is None:
+    if layer.receptive_field is None or layer.fixed_size:
         return input_size
     wanted = -(-(layer.receptive_field + 16) // 16) * 16
     return min(max(wanted, 48), max_size or input_size, input_size)
@@ -23,7 +24,8 @@ def unit_size(layer: Layer, input_size: int, max_size: int | None) -> int:
 
 def layer_size(layer: Layer, input_size: int, max_size: int | None) -> int:
     """Pixels on a side of pictures of a whole layer: the network's input, or `max_size` where the layer takes less."""
-    return input_size if layer.receptive_field is None else min(max_size or input_size, input_size)
+    whole = layer.receptive_field is None or layer.fixed_size
+    return input_size if whole else min(max_size or input_size, input_size)
 
 
 def shift(layer: Layer, most: float) -> float:
@@ -42,11 +44,12 @@ def field_centre(activations: Callable[[Tensor], Tensor], layer: Layer, size: in
 
     Measured, whatever the network is made of: no number but NaN remains NaN through convolutions, pools and rectifiers,
     so the neuron is NaN just where one of its pixels is. The picture is widened by whole strides, the same on both
-    sides, until the field lies within it, which moves the centre neuron along.
+    sides, until the field lies within it, which moves the centre neuron along. Of a network that takes one size alone,
+    what lies within that is measured.
     """
     if layer.receptive_field is None:
         return size / 2
-    beyond = (math.ceil(layer.receptive_field / 2 / layer.stride) + 1) * layer.stride
+    beyond = (math.ceil(layer.receptive_field / 2 / layer.stride) + 1) * layer.stride if not layer.fixed_size else 0
     width = size + 2 * beyond
 
     def reached(columns: slice) -> bool:

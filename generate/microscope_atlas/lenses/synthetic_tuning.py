@@ -26,9 +26,11 @@ from torch import Tensor
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
+from microscope_atlas.lenses.frames import pixels
 from microscope_atlas.lenses.geometry import field_centre, unit_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject
 from microscope_atlas.lenses.recipe import Quality, settings
+from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.rendering.objectives import at_centre
 from microscope_atlas.rendering.stimuli import Stage, blank, colour, curve, grating
 from microscope_atlas.structure import Count, above, at_least, between
@@ -127,7 +129,10 @@ class SyntheticTuning(Lens[Recipe]):
         for family in families(recipe, stage, field):
             pictures = (family.draw(*stimulus) for stimulus in family.stimuli)
             answers = _answers(see, pictures, batch, least)
-            yield [{"recipe": made, **_row(unit, family, answers[:, unit], float(grey[unit]))} for unit in units]
+            colours = min(subject.organism.channels, 3)
+            yield [
+                {"recipe": made, **_row(unit, family, answers[:, unit], float(grey[unit]), colours)} for unit in units
+            ]
 
 
 def stimuli(recipe: Recipe) -> int:
@@ -210,7 +215,7 @@ def _flank(profile: Matrix, half: float) -> float:
     return below - 1 + (before - half) / (before - after)
 
 
-def _row(unit: int, family: Family, answers: Matrix, grey: float) -> Row:
+def _row(unit: int, family: Family, answers: Matrix, grey: float, colours: int) -> Row:
     """What a unit's answers to all stimuli of a family say."""
     shape = tuple(len(axis.values) for axis in (family.y, family.x, *family.nested))
     responses = answers.reshape(*shape[:2], -1).max(2)
@@ -240,5 +245,5 @@ def _row(unit: int, family: Family, answers: Matrix, grey: float) -> Row:
         across, down = family.x.values.index(x), family.y.values.index(y)
         row |= {"preferred_x": x, "preferred_y": y, "preferred_nested": nested}
         row["width"] = width(responses[down], across, float(responses.min()), family.period)
-        row["image"] = (family.draw(x, y, *nested) * 255).round().byte().permute(1, 2, 0).contiguous().cpu()
+        row["image"] = pixels(in_channels(family.draw(x, y, *nested)[None], colours)[0])
     return row

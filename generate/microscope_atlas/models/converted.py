@@ -47,8 +47,7 @@ def fit(organism: Organism, given: dict[str, Tensor], origin: str) -> dict[str, 
 
     Raises WeightsError, naming `origin`, where one is missing, of another shape or not finite.
     """
-    with torch.device("meta"):
-        wants = expected(organism.build())
+    wants = expected(organism.blank())
     fitted = {}
     for name, wanted in wants.items():
         if name not in given:

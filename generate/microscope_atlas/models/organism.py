@@ -4,15 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from microscope_atlas.atlas.organisms import Layer, Part
-from microscope_atlas.errors import unknown
+from microscope_atlas.errors import NetworkFailed, unknown
 from microscope_atlas.models.networks.flops import flops
 from microscope_atlas.models.networks.graph import edges
 from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.networks.unshown import summary
 
 UNSTATED = "not stated"  # a license that nobody says
 
@@ -37,6 +39,14 @@ class Library:
     lasting: bool = True  # the same weights tomorrow; a user's own code may then load others
 
 
+class Structure(NamedTuple):
+    """What is known of a network without its weights."""
+
+    layers: dict[str, Layer]  # from input to logits
+    edges: list[tuple[str, str]]  # which layer leads to which; see edges
+    not_shown: Mapping[str, str]  # parts that have units and are no layers, by path -> why; see networks.unshown
+
+
 @dataclass(frozen=True)
 class Organism:
     """A network with its exact weights."""
@@ -53,29 +63,54 @@ class Organism:
     sources: tuple[Source | Library, ...]  # of weights, best first
     legacy_parts: Mapping[str, Part] = field(default_factory=dict)  # further names in Microscope's links
     name_classes: Callable[[], tuple[str, ...]] | None = None  # of its logits, in their order; None: not known
+    channels: int = 3  # that it reads; see networks.channels
+    known: Structure | None = None  # where it was read already
 
     @cached_property
+    def structure(self) -> Structure:
+        """Its layers and what leads where, read from one network that is built for it; NetworkFailed without layers."""
+        structure = self.known or self._read()
+        if not structure.layers:
+            told = summary(structure.not_shown, 0) or "none of its modules is a convolution or a dense layer"
+            raise NetworkFailed(f"{self.name} has no layer to show: {told}")
+        return structure
+
+    @property
     def layers(self) -> dict[str, Layer]:
         """The table of layers, from input to logits."""
-        table = self._blank.table(self.input_size)
-        if not self.legacy_ops:
-            return table
-        return {name: replace(table[name], legacy_op=op) for name, op in self.legacy_ops.items()}
+        return self.structure.layers
+
+    @property
+    def edges(self) -> list[tuple[str, str]]:
+        """Which layer leads to which; see edges."""
+        return self.structure.edges
+
+    @property
+    def not_shown(self) -> Mapping[str, str]:
+        """Parts that have units and are no layers, by path -> why."""
+        return self.structure.not_shown
 
     @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of its classes, in the order of its logits; None where they are not known."""
         return self.name_classes() if self.name_classes else None
 
-    @cached_property
-    def edges(self) -> list[tuple[str, str]]:
-        """Which layer leads to which; see edges."""
-        return edges(self._blank, self.layers)
+    def _read(self) -> Structure:
+        """From a network without values; from one with values where its code asks for some."""
+        try:
+            return structure(self.blank(), self.input_size, self.legacy_ops)
+        except NetworkFailed:
+            try:
+                return structure(self.build(), self.input_size, self.legacy_ops)
+            except NetworkFailed as error:
+                raise NetworkFailed(f"{self.name}: {error}") from error
 
-    @property
-    def _blank(self) -> Network:
-        """The network without values, to read its structure from."""
-        with torch.device("meta"):
+    def blank(self) -> Network:
+        """A network to read names and shapes from: without values, unless its code needs some to be built."""
+        try:
+            with torch.device("meta"):
+                return self.build()
+        except NetworkFailed:
             return self.build()
 
     def flops(self, node: str, size: int) -> int:
@@ -99,3 +134,11 @@ def _blank(name: str, build: Callable[[], Network]) -> Network:
     """The network without values; one for all layers, because to trace some takes seconds."""
     with torch.device("meta"):
         return build()
+
+
+def structure(network: Network, size: int, legacy_ops: Mapping[str, str | None]) -> Structure:
+    """Of a network for pictures of `size` px: the layers that `legacy_ops` names, or all."""
+    layers = network.table(size)
+    if legacy_ops:
+        layers = {name: replace(layers[name], legacy_op=op) for name, op in legacy_ops.items()}
+    return Structure(layers, edges(network, layers), network.not_shown())

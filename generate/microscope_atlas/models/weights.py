@@ -32,7 +32,9 @@ def network(organism: Organism, weights: Weights, device: torch.device = CPU) ->
     if device.type == "cpu":
         steady_rounding(network)
     network.requires_grad_(False)
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    network.to(device)
+    network.lay_out()
+    return network
 
 
 def load(
@@ -58,7 +60,7 @@ def random(organism: Organism) -> Weights:
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for name, value in converted.expected(organism.build()).items():
-        if name.endswith("running_var") or (name.endswith("weight") and value.dim() == 1):
+        if name.endswith("running_var") or _scales(name, value):
             tensors[name] = torch.ones_like(value)
         elif name.endswith("running_mean") or (isinstance(value, torch.nn.Parameter) and value.dim() < 2):
             tensors[name] = torch.zeros_like(value)
@@ -68,6 +70,16 @@ def random(organism: Organism) -> Weights:
         else:  # a constant of the network's own
             tensors[name] = value.to(torch.float32)
     return Weights(tensors, converted.identity(tensors), UNTRAINED)
+
+
+def _scales(name: str, value: torch.Tensor) -> bool:
+    """Whether a tensor is a factor a channel, of a norm or of a block's branch: at zero it would turn that off.
+
+    Other parameters of one axis are biases, by whatever name: `bias`, `in_proj_bias`, `q_bias`, `beta`.
+    """
+    last = name.rpartition(".")[2]
+    is_bias = "bias" in last or last == "beta"
+    return value.dim() < 2 and not is_bias and (last == "weight" or isinstance(value, torch.nn.Parameter))
 
 
 def fetch(organism: Organism, repo: str | None = None, listen: Listen = unheard) -> Weights:
@@ -80,6 +92,8 @@ def fetch(organism: Organism, repo: str | None = None, listen: Listen = unheard)
         try:
             return attempt()
         except WeightsError as error:
+            if any(isinstance(source, Library) and not source.lasting for source in organism.sources):
+                raise  # a user's own code, which no file stands in for
             refusals.append(f"\n  {error}")
     raise WeightsError(
         f"no source of weights for {organism.name} answered:{''.join(refusals)}\n"

@@ -40,7 +40,7 @@ class Frame:
     """The pictures after some steps."""
 
     step: int
-    pictures: Tensor  # (batch, 3, size, size), RGB in [0, 1]
+    pictures: Tensor  # (batch, channels, size, size) in [0, 1]: grey, RGB, or RGB and opacity
     scores: Tensor  # (batch,): the objective on exactly these pictures
     opacity: Tensor | None = None  # (batch, size, size) in [0, 1]; None on canvases that have none
 
@@ -60,11 +60,11 @@ def ascend(
 ) -> Iterator[Frame]:
     """Pictures of `size` px on a side that score high, one for each seed.
 
-    `activations` maps (batch, 3, size, size), RGB in [0, 1], to what `objective` reads: of a canvas that shows several
-    views of each picture, those of one picture in a row. Yields a frame after each `every` steps, if given, and always
-    the last one; asking for frames changes nothing else. A frame's scores are `score`'s, which is the objective unless
-    another is given, and the network's in float32, whatever the precision of the ascent. The canvas is Fourier unless
-    `make_canvas` makes another.
+    `activations` maps the canvas' pictures, (batch, channels, size, size) in [0, 1], to what `objective` reads: of a
+    canvas that shows several views of each picture, those of one picture in a row. Yields a frame after each `every`
+    steps, if given, and always the last one; asking for frames changes nothing else. A frame's scores are `score`'s,
+    which is the objective unless another is given, and the network's in float32, whatever the precision of the ascent.
+    The canvas is Fourier, in RGB, unless `make_canvas` makes another.
 
     `references` are pictures to compare with, as large as the canvas, (batch, 3, side, side): see `canvas_size`. At
     each step they are shown in the views of the canvases, and what the network makes of them is the objective's second

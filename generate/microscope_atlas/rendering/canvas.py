@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from microscope_atlas.rendering.colour import from_rgb, to_rgb
+from microscope_atlas.rendering.colour import from_picture, to_picture
 from microscope_atlas.rendering.views import Views, at_step, centre, draw_views, margin, sample_views
 
 CONTRAST = 4.0  # Lucid's divisor: at standard deviation 0.01 the first picture is nearly grey
@@ -26,15 +26,15 @@ class Canvas(Protocol):
     def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """What the network is shown at a step, whose number is on the device, and its penalty.
 
-        Views are (batch * n, 3, size, size), RGB, n of each picture in a row. The penalty is the share of a score that
-        they cost, (batch * n,); scores below zero pay nothing.
+        Views are (batch * n, channels, size, size), n of each picture in a row. The penalty is the share of a score
+        that they cost, (batch * n,); scores below zero pay nothing.
         """
 
     def apply_views(self, pictures: Tensor, step: Tensor) -> Tensor:
         """Other pictures, as large as the canvas, in the views of a step."""
 
     def pictures(self) -> Tensor:
-        """(batch, 3, size, size), RGB in [0, 1]."""
+        """(batch, channels, size, size) in [0, 1]: grey, RGB, or RGB and opacity."""
 
     def opacity(self) -> Tensor | None:
         """(batch, size, size) in [0, 1]: how much each place matters; None where all do."""
@@ -45,7 +45,7 @@ CanvasMaker = Callable[[Sequence[torch.Generator], int, int, torch.device], Canv
 
 
 class Fourier:
-    """Spectra in decorrelated colour, shown in affine views."""
+    """Spectra in decorrelated colour, shown in affine views; of grey pictures one plane, as it is."""
 
     def __init__(
         self,
@@ -56,11 +56,12 @@ class Fourier:
         std: float,  # of the spectra to start from
         views: Views,
         begin: Tensor | None = None,  # pictures to start from, as large as the canvas; None: from noise
+        channels: int = 3,  # of pictures from noise: 1 grey, 3 RGB, 4 RGB and opacity
     ):
         self._size = size
         self.streams: Sequence[torch.Generator] = ()  # views are drawn beforehand
         if begin is None:
-            spectra = random_spectra(streams, size + 2 * margin(views, size), std)
+            spectra = random_spectra(streams, size + 2 * margin(views, size), std, channels)
         else:
             spectra = from_pictures(begin)[torch.arange(len(streams)) % len(begin)]
         self.parameters = spectra.to(device).requires_grad_(True)
@@ -90,8 +91,8 @@ def random_spectra(streams: Sequence[torch.Generator], size: int, std: float, ch
 
 
 def pictures(spectra: Tensor) -> Tensor:
-    """Spectra -> (batch, 3, size, size), RGB in [0, 1]."""
-    return to_rgb(planes(spectra))
+    """Spectra (batch, channels, ...) -> (batch, channels, size, size), in [0, 1]: grey, RGB, or RGB and opacity."""
+    return to_picture(planes(spectra))
 
 
 def planes(spectra: Tensor) -> Tensor:
@@ -106,8 +107,8 @@ def planes(spectra: Tensor) -> Tensor:
 
 
 def from_pictures(pictures: Tensor) -> Tensor:
-    """Spectra whose `pictures` are the given ones, (batch, 3, size, size), RGB kept off 0 and 1: see `from_rgb`."""
-    decorrelated = from_rgb(pictures) * CONTRAST
+    """Spectra whose `pictures` are the given ones, (batch, channels, size, size), kept off 0 and 1."""
+    decorrelated = from_picture(pictures) * CONTRAST
     scaled = torch.fft.rfft2(decorrelated, norm="ortho")
     return torch.view_as_real(scaled / inverse_frequency(pictures.shape[-1], pictures.device))
 

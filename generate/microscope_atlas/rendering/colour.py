@@ -25,6 +25,25 @@ def to_rgb(decorrelated: Tensor) -> Tensor:
     return torch.stack(rgb, 1).sigmoid()
 
 
+def to_picture(planes: Tensor) -> Tensor:
+    """Planes (batch, 1, 3 or 4, height, width), any range -> grey, RGB, or RGB and opacity in [0, 1].
+
+    Three planes are decorrelated colour, see `to_rgb`. A plane that stands for itself, grey or opacity, is its sigmoid.
+    """
+    if planes.shape[1] == 1:
+        return planes.sigmoid()
+    if planes.shape[1] == 3:
+        return to_rgb(planes)
+    return torch.cat([to_rgb(planes[:, :3]), planes[:, 3:].sigmoid()], 1)
+
+
+def from_picture(pictures: Tensor) -> Tensor:
+    """What `to_picture` makes pictures from, first kept off 0 and 1."""
+    colours, rest = (pictures[:, :3], pictures[:, 3:]) if pictures.shape[1] > 1 else (None, pictures)
+    plain = rest.clamp(DARKEST, 1 - DARKEST).logit()
+    return plain if colours is None else torch.cat([from_rgb(colours), plain], 1)
+
+
 def from_rgb(rgb: Tensor) -> Tensor:
     """RGB (batch, 3, height, width) -> what `to_rgb` makes it from: `M^-1 logit(rgb)`; first kept off 0 and 1."""
     inverse = torch.linalg.inv(torch.tensor(SQRT_COVARIANCE, dtype=torch.float64) / LARGEST).tolist()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.rendering.canvas import device_generators, random_spectra
-from microscope_atlas.rendering.colour import from_rgb, to_rgb
+from microscope_atlas.rendering.colour import from_picture, to_picture
 from microscope_atlas.rendering.views import at_step, sample_views
 from microscope_atlas.structure import at_least, between
 
@@ -41,11 +41,13 @@ class Phase:
         steps: int,
         size: int,
         device: torch.device,
-        amplitudes: Tensor,  # (3, size, size // 2 + 1), as `amplitudes` below gives them
+        amplitudes: Tensor,  # (channels, size, size // 2 + 1), as `amplitudes` below gives them
         crops: Crops,
     ):
         self._size, self._crops = size, crops
-        self.parameters = random_spectra(streams, size, std=1.0).to(device).requires_grad_(True)
+        self.parameters = (
+            random_spectra(streams, size, std=1.0, channels=len(amplitudes)).to(device).requires_grad_(True)
+        )
         self._amplitudes = amplitudes.to(device)
         self._boxes = draw_boxes(streams, steps, crops, size).to(device)
         self.streams: Sequence[torch.Generator] = device_generators(streams, device)
@@ -68,7 +70,7 @@ class Phase:
 
     def pictures(self) -> Tensor:
         """See Canvas."""
-        return to_rgb(planes(self._amplitudes, self.parameters))
+        return to_picture(planes(self._amplitudes, self.parameters))
 
     def opacity(self) -> Tensor:
         """See Canvas."""
@@ -92,11 +94,11 @@ def planes(amplitudes: Tensor, directions: Tensor) -> Tensor:
 
 
 def amplitudes(pictures: Tensor) -> Tensor:
-    """Mean amplitudes of (batch, 3, size, size), RGB in [0, 1], in decorrelated colour: (3, size, size // 2 + 1).
+    """Mean amplitudes of (batch, channels, size, size), colours decorrelated: (channels, size, size // 2 + 1).
 
     Without a window, what a picture's opposite edges differ by would count as fine horizontal and vertical stripes.
     """
-    decorrelated = from_rgb(pictures)
+    decorrelated = from_picture(pictures)
     mean = decorrelated.mean((2, 3), keepdim=True)
     window = torch.hann_window(pictures.shape[2], device=pictures.device)
     window = window[:, None] * window[None, :]

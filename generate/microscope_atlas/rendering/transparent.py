@@ -1,4 +1,4 @@
-"""The transparent canvas: Fourier with a fourth channel, opacity, so that a picture shows only what matters to a unit.
+"""The transparent canvas: Fourier with one channel more, opacity, so that a picture shows only what matters to a unit.
 
 Behind the picture stands a background that is another one at every step: what the unit does not need is left to it,
 and opacity has its price. Mordvintsev et al. 2018, "Generating Semi-Transparent Patterns",
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.rendering import canvas
-from microscope_atlas.rendering.colour import to_rgb
+from microscope_atlas.rendering.colour import to_picture
 from microscope_atlas.rendering.views import Views, at_step, centre, draw_views, margin, sample_views
 
 
 class Transparent:
-    """A canvas of four channels over random backgrounds; the penalty is its mean opacity."""
+    """A canvas with one channel more, opacity, over random backgrounds; the penalty is its mean."""
 
     def __init__(
         self,
@@ -27,9 +27,10 @@ class Transparent:
         std: float,  # of the spectra to start from
         views: Views,
         background_std: float,  # of the spectra of the backgrounds
+        channels: int = 3,  # 1: grey; 3: RGB
     ):
-        self._size, self._background_std = size, background_std
-        spectra = canvas.random_spectra(streams, size + 2 * margin(views, size), std, channels=4)
+        self._size, self._background_std, self._channels = size, background_std, channels
+        spectra = canvas.random_spectra(streams, size + 2 * margin(views, size), std, channels + 1)
         self.parameters = spectra.to(device).requires_grad_(True)
         self._views = draw_views(streams, steps, views).to(device)
         self.streams: Sequence[torch.Generator] = canvas.device_generators(streams, device)
@@ -37,8 +38,8 @@ class Transparent:
     def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """See Canvas."""
         seen = self.apply_views(self._painted(), step)
-        colours, opacity = seen[:, :3], seen[:, 3:]
-        behind = canvas.pictures(canvas.random_spectra(self.streams, self._size, self._background_std))
+        colours, opacity = seen[:, :-1], seen[:, -1:]
+        behind = canvas.pictures(canvas.random_spectra(self.streams, self._size, self._background_std, self._channels))
         return behind + opacity * (colours - behind), opacity.flatten(1).mean(1)
 
     def apply_views(self, pictures: Tensor, step: Tensor) -> Tensor:
@@ -47,13 +48,13 @@ class Transparent:
 
     def pictures(self) -> Tensor:
         """See Canvas."""
-        return centre(self._painted()[:, :3], self._size)
+        return centre(self._painted()[:, :-1], self._size)
 
     def opacity(self) -> Tensor:
         """See Canvas."""
-        return centre(self._painted()[:, 3], self._size)
+        return centre(self._painted()[:, -1], self._size)
 
     def _painted(self) -> Tensor:
-        """(batch, 4, height, width) in [0, 1]: RGB, and opacity."""
+        """(batch, channels + 1, height, width) in [0, 1]: the colours, and opacity."""
         planes = canvas.planes(self.parameters)
-        return torch.cat([to_rgb(planes[:, :3]), planes[:, 3:].sigmoid()], 1)
+        return torch.cat([to_picture(planes[:, :-1]), planes[:, -1:].sigmoid()], 1)

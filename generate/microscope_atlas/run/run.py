@@ -96,9 +96,11 @@ def render(
     there is to do for each lens, and whenever some of it is done. No more than `batch` pictures are made at once, where
     it is given: the recipe in the atlas stays, and the rows say what they were made with. Jobs that `costs` takes for
     long begin first, and have fewer than `units_per_shard` units where those would take too long. `terms` are those of
-    the natural pictures, where they are not the package's own. Raises SettingsDiffer or LensFailed, before anything is written, where the atlas has other recipes or weights, or needs one from outside
-    that is not named; AtlasBusy where another run writes to it; AtlasUnwritable at once where its disk refuses;
-    RenderFailed at the end where a shard failed.
+    the natural pictures, where they are not the package's own.
+
+    Raises SettingsDiffer or LensFailed, before anything is written, where the atlas has other recipes or weights, or
+    needs a lens from outside that is not named; AtlasBusy where another run writes to it; AtlasUnwritable at once where
+    its disk refuses; RenderFailed at the end where a shard failed.
     """
     manifest = manifest_or_new(storage)
     _refuse_other_settings(storage, manifest, requests, recipes)

@@ -231,6 +231,7 @@ def _file(each: Stored | tuple[Frame, int]) -> tuple[bytes, str]:
     (frame, i), file = each, io.BytesIO()
     pixels = Image.fromarray(frame.pictures[i])
     if not frame.made:
+        pixels = pixels.convert("RGB") if pixels.mode == "RGBA" else pixels  # JPEG has no opacity
         pixels.save(file, "JPEG", quality=85, subsampling=0)
         return file.getvalue(), "image/jpeg"
     about = PngInfo()

@@ -1,6 +1,7 @@
 """torchvision's and timm's networks, against the libraries' own forward passes."""
 
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from microscope_atlas.errors import NetworkFailed, UnknownName, WeightsError
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.networks.traced import Traced
+from microscope_atlas.models.networks.unshown import summary
 from microscope_atlas.models.organism import Library, Organism
 
 torchvision = pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
@@ -91,6 +94,70 @@ def test_pretrained_weights_are_the_librarys_and_cached(monkeypatch, tmp_path) -
     monkeypatch.delattr(ResNet18_Weights, "get_state_dict")
     assert weights.load(known).sha256 == given.sha256
     assert weights.cached_file(known).name == "torchvision.resnet18.safetensors"
+
+
+@torchvision
+@pytest.mark.parametrize("name", ["mnasnet0_5", "regnet_x_400mf"])
+def test_weights_are_fitted_by_the_networks_own_code(name: str, monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """MNASNet's asks which version of it a state dict is of."""
+    monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path))
+    known = organism(f"torchvision:{name}")
+    from torchvision import models
+
+    state = models.get_model(name, weights=None).state_dict()
+    monkeypatch.setattr(models.get_model_weights(name), "get_state_dict", lambda self, **_: state)
+    given = weights.load(known)
+    network = weights.network(known, given)
+    first = next(iter(state))
+    assert network.state_dict()[first].equal(state[first])
+
+
+@torchvision
+def test_weights_under_older_names_become_the_networks(monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """The files of vision transformers are of a version that called its layers otherwise."""
+    monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path))
+    from torchvision.models import ViT_B_32_Weights, get_model
+
+    known = organism("torchvision:vit_b_32")
+    with torch.device("meta"):
+        names = get_model("vit_b_32", weights=None).state_dict()
+    older = {
+        name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): torch.zeros(value.shape)
+        for name, value in names.items()
+    }
+    assert set(older) != set(names)
+    monkeypatch.setattr(ViT_B_32_Weights, "get_state_dict", lambda self, **_: older)
+    assert set(weights.load(known).tensors) == set(names)
+
+
+@torchvision
+@pytest.mark.parametrize(("name", "told"), [("vit_b_16", "48 of 50 modules are not shown")])
+def test_listing_takes_one_network_without_values(name: str, told: str, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    known = organism(f"torchvision:{name}")
+    built = []
+    monkeypatch.setattr(Traced, "__init__", counting(Traced.__init__, built))
+    assert list(known.layers) == ["conv_proj", "heads_head"]
+    assert known.layers["conv_proj"].fixed_size
+    assert known.edges == [("conv_proj", "heads_head")]
+    assert summary(known.not_shown, len(known.layers)).startswith(told)
+    assert [{value.device.type for value in network.state_dict().values()} for network in built] == [{"meta"}]
+
+
+def counting(right: Any, built: list[Traced]) -> Any:
+    def init(self: Traced, *args: Any, **kwargs: Any) -> None:
+        right(self, *args, **kwargs)
+        built.append(self)
+
+    return init
+
+
+@timm
+def test_random_weights_leave_every_branch_on() -> None:
+    """LayerScale's factors, and the norms' and the biases as ever."""
+    tensors = weights.random(organism("timm:test_convnext")).tensors
+    scales = [value for name, value in tensors.items() if name.endswith("gamma")]
+    assert scales and all(value.eq(1).all() for value in scales)
+    assert all(value.eq(0).all() for name, value in tensors.items() if name.endswith("bias"))
 
 
 @torchvision

@@ -1,6 +1,7 @@
 """A function of one's own, through the same door as the catalog."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,31 @@ def run(*arguments: object) -> str:
 def _brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(RECIPES, "draft", Recipe(Ascent(steps=8), max_size=32, variants=0))
     monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_import_of_version_0_1_names_the_one_of_today(
+    late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "from generate.models.own import Trained"
+    (tmp_path / f"old_{late}.py").write_text(f"def network():\n    {line}\n" if late else f"{line}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(NetworkFailed, match=r"version 0.1's; write: from microscope_atlas import Trained$"):
+        organism(f"own:old_{late}.network")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("1 +", "SyntaxError"), ("raise RuntimeError('no card')", "RuntimeError: no card"), ("import nowhere", "nowhere")],
+)
+def test_module_that_fails_when_it_is_imported_is_quoted(
+    text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    with pytest.raises(NetworkFailed, match=f"own:broken.network: .*{reason}"):
+        organism("own:broken.network")
 
 
 def test_its_name_is_a_key() -> None:
@@ -123,7 +149,7 @@ def test_unit_alone_equals_unit_among_others(layer: str, tmp_path: Path) -> None
         ("own:nowhere.network", NetworkFailed, "'nowhere' cannot be imported.*PYTHONPATH"),
         ("own:small", NetworkFailed, "expected own:PACKAGE.MODULE.FUNCTION"),
         ("own:tests.models.own_networks.smal", UnknownName, "function 'smal'.*nearest: small"),
-        ("own:tests.models.own_networks.bare", NetworkFailed, "returns Small, expected a Trained"),
+        ("own:tests.models.own_networks.bare", NetworkFailed, "returns Small, expected a microscope_atlas.Trained"),
         ("tests.models.own_networks:small", UnknownName, "none of own, timm, torchvision"),
     ],
 )

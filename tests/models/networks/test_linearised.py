@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from microscope_atlas.errors import NetworkFailed
-from microscope_atlas.models.adapters.own import Trained
+from microscope_atlas.models.adapters.trained import Trained
 from microscope_atlas.models.networks.expanded import compose
 from microscope_atlas.models.networks.graph import edges
 from microscope_atlas.models.networks.linearised import Linearised, differentiate

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from microscope_atlas.errors import NetworkFailed, UnknownName
-from microscope_atlas.models.adapters.own import Trained
+from microscope_atlas.models.adapters.trained import Trained
 from microscope_atlas.models.networks.graph import edges
 from microscope_atlas.models.networks.traced import Traced
 from microscope_atlas.rendering.relu import RedirectedReLU

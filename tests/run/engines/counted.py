@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from microscope_atlas.models.adapters.own import Trained
+from microscope_atlas.models.adapters.trained import Trained
 
 NAME = "own:tests.run.engines.counted.network"
 NOTES = "MICROSCOPE_ATLAS_TEST_NOTES"  # the file, in the environment

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from microscope_atlas.models.adapters.own import Trained
+from microscope_atlas.models.adapters.trained import Trained
 
 NAME = "own:tests.run.engines.sleeping.network"
 TOGETHER = "MICROSCOPE_ATLAS_TEST_TOGETHER"  # in the environment: how many processes begin at once, and a folder

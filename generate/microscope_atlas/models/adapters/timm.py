@@ -6,7 +6,6 @@ Layers are all convolutions and dense layers. The library is imported only when 
 from functools import cache, partial
 from types import ModuleType
 
-import torch
 from torch import Tensor
 
 from microscope_atlas.atlas.classes import imagenet
@@ -26,12 +25,13 @@ def organism(name: str) -> Organism:
     if tag and name not in known:
         raise unknown("weights", name, "timm", known or [architecture])
     config = library.get_pretrained_cfg(name)
-    size = config.input_size[-1]
+    channels, _, size = config.input_size
     label = f"{architecture}.{config.tag}" if config.tag else architecture
 
     def build() -> Traced:
-        with torch.device("cpu"):
-            return Traced(library.create_model(name, pretrained=False), config.mean, config.std, size)
+        with torchvision.built(f"timm:{name}"):
+            module = library.create_model(name, pretrained=False)
+        return Traced(module, config.mean, config.std, size, channels=channels)
 
     return Organism(
         name=f"timm:{name}",
@@ -50,6 +50,7 @@ def organism(name: str) -> Organism:
             ),
         ),
         name_classes=imagenet if config.num_classes == 1000 else None,
+        channels=channels,
     )
 
 

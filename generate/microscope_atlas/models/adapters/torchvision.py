@@ -4,6 +4,8 @@
 Layers are all convolutions and dense layers. The library is imported only when such a network is asked for.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from types import ModuleType
 from typing import Any
@@ -36,9 +38,9 @@ def organism(name: str) -> Organism:
     options: dict[str, Any] = {"image_size": size} if architecture.startswith("vit_") else {}
 
     def build() -> Traced:
-        with torch.device("cpu"):
+        with built(f"torchvision:{name}"):
             module = models.get_model(architecture, weights=None, **options, **WITH_WEIGHTS.get(architecture, {}))
-            return Traced(module, preset.mean, preset.std, size)
+        return Traced(module, preset.mean, preset.std, size)
 
     return Organism(
         name=f"torchvision:{name}",
@@ -52,7 +54,7 @@ def organism(name: str) -> Organism:
         sources=(
             Library(
                 where=f"torchvision {library.__version__}: {weights}",
-                load=partial(_load, weights),
+                load=partial(_load, weights, build),
                 license=weights.meta.get("license", UNSTATED),
             ),
         ),
@@ -92,8 +94,25 @@ def _declare_operators() -> torch.library.Library:
     return library
 
 
-def _load(weights: Any) -> dict[str, Tensor]:
+@contextmanager
+def built(name: str) -> Iterator[None]:
+    """NetworkFailed, with what it says, where a library cannot build a network; on the meta device not all can be."""
     try:
-        return {name: value.clone() for name, value in weights.get_state_dict(check_hash=True).items()}
+        yield
+    except Exception as error:  # whatever a library raises
+        said = str(error).strip().partition("\n")[0]
+        raise NetworkFailed(f"{name} cannot be built: {type(error).__name__}: {said}") from error
+
+
+def _load(weights: Any, build: Callable[[], Traced]) -> dict[str, Tensor]:
+    """The trained tensors, under the names of the network as it is built here: the file's may be older."""
+    try:
+        state = weights.get_state_dict(check_hash=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"{weights.url}: {error}") from error
+    module = build().module
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(f"{weights.url} does not fit: {error}") from error
+    return dict(module.state_dict())

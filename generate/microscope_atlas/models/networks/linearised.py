@@ -102,7 +102,13 @@ def differentiate(
 
     def gradients(of_units: Tensor) -> Tensor:
         """Of weighted sums of the target's units, weights (sums, units)."""
-        found: Tensor = torch.autograd.grad(centre, read, of_units, retain_graph=True, is_grads_batched=True)[0]
+        try:
+            found: Tensor = torch.autograd.grad(centre, read, of_units, retain_graph=True, is_grads_batched=True)[0]
+        except RuntimeError as error:
+            if "vmap" not in str(error):
+                raise
+            # steps that cannot be batched, as group norm with channels last
+            found = torch.stack([torch.autograd.grad(centre, read, each, retain_graph=True)[0] for each in of_units])
         return found[:, 0, :, None, None] if read.dim() == 2 else found[:, 0]
 
     reached = _box(gradients(torch.randn(1, len(centre), generator=torch.Generator().manual_seed(0)).to(device)))

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from microscope_atlas.atlas.organisms import Layer
@@ -23,10 +24,13 @@ class Field(NamedTuple):
 class Network(nn.Module, ABC):
     """Run only as far as asked. A layer is a node; a node may also be what a layer's rectifier reads."""
 
+    channels: int = 3  # that it reads; see networks.channels
+
     @abstractmethod
     def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
         """Activations at the nodes `targets` for pictures (batch, 3, height, width), RGB in [0, 1].
 
+        A network that reads other channels takes pictures of these as well, and RGB ones as `in_channels` gives them.
         Channels are (batch, units, height, width), neurons (batch, units).
         """
 
@@ -53,3 +57,11 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def table(self, size: int) -> dict[str, Layer]:
         """What can be shown as a layer, for pictures of `size` px, from input to logits."""
+
+    def not_shown(self) -> Mapping[str, str]:
+        """Parts that have units and are no layers, by path -> why; see networks.unshown."""
+        return {}
+
+    def lay_out(self) -> None:
+        """Arrange the weights in memory as the network runs fastest; its weights and device are there."""
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
