@@ -82,7 +82,7 @@ def test_only_the_command_line_knows_the_space() -> None:
 def test_rendering_needs_torch_numpy_and_pillow_alone() -> None:
     loaded = set(run("import microscope_atlas.run.shard"))
     assert {"torch", "PIL", "pyarrow"} <= loaded
-    assert not {"torchvision", "timm", "datasets", "gradio", "ray", "tensorboard", "typer"} & loaded
+    assert not {"torchvision", "timm", "datasets", "gradio", "ray", "typer"} & loaded
 
 
 def run(code: str) -> list[str]:

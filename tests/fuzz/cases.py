@@ -12,6 +12,7 @@ CASES = {  # of what -> in the quick share, and in the long one
     "protobufs": (200, 1000),
     "graphdefs": (200, 1000),
     "zipped graphdefs": (100, 500),
+    "tensors of graphdefs": (200, 1000),
     "checkpoints": (200, 1500),
     "archived checkpoints": (100, 500),
     "safetensors": (200, 1000),

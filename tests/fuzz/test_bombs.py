@@ -29,6 +29,7 @@ from tests.atlases import LENS
 from tests.fuzz.limits import limited
 from tests.fuzz.test_weights import filled, kept, state_dict, zipped
 from tests.references.caffemodel import field, varint
+from tests.references.graphdef import const, proto
 
 HUGE = 1 << 60
 GROWN = 160 << 20  # bytes that bombs grow to here, from less than 1 MB
@@ -117,15 +118,25 @@ def test_blob_of_any_shape(tmp_path: Path, dims: list[int]) -> None:
 
 
 def test_graph_whose_constants_are_repeats_of_one_number(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     for content in (filled(graphdef.MAX_NUMBERS), filled(1 << 20, nodes=1000)):
         refused(read_graphdef, tmp_path / "net.pb", content, "is declared .* but holds 1 numbers")
     (tmp_path / "net.pb").write_bytes(filled(1 << 20, nodes=4))
     assert sum(value.numel() for value in read_graphdef(tmp_path / "net.pb").values()) == 1 << 22
 
 
+def test_graph_whose_numbers_are_listed_one_by_one(tmp_path: Path) -> None:
+    """Two bytes of the file each, or one: none may become an object of its own."""
+    one_by_one = const("a", proto(3, [1], values=(varint(7 << 3) + varint(5)) * 300_000))
+    packed = const("a", proto(9, [1], values=field(10, bytes(2 << 20))))
+    for content in (one_by_one, packed):
+        refused(read_graphdef, tmp_path / "net.pb", content, r"is declared \(1,\) but holds")
+
+
+def test_graph_of_nodes_without_number(tmp_path: Path) -> None:
+    refused(read_graphdef, tmp_path / "net.pb", field(1, b"") * 400_000, "holds no constants")
+
+
 def test_zip_that_grows_a_thousandfold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     monkeypatch.setattr(graphdef, "MAX_BYTES", 16 << 20)
     bomb = zipped(bytes(GROWN))
     refused(read_graphdef, tmp_path / "net.zip", bomb, "holds a file of 167772160 bytes, expected at most 16777216")

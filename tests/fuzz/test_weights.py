@@ -7,7 +7,6 @@ import struct
 import tarfile
 import zipfile
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -26,8 +25,9 @@ from microscope_atlas.models.formats.state_dict import read_safetensors, read_st
 from tests.fuzz import cases as generated
 from tests.fuzz.limits import reads
 from tests.fuzz.mutation import LENGTHS, mutated, survived
-from tests.models.formats.test_graphdef import serialized, some_constants
+from tests.models.formats.test_graphdef import BY_TENSORFLOW, some_constants
 from tests.references.caffemodel import caffemodel, field, varint
+from tests.references.graphdef import const, floats, graphdef
 from tests.references.slim.shared_weights import FOLDER
 
 CAFFE = {
@@ -51,8 +51,8 @@ def test_caffemodels(tmp_path: Path, cases: int) -> None:
     assert 0 < found < cases
 
 
-# protobufs of any fields, nested, and of those that caffemodels have
-NUMBER = st.sampled_from((0, 1, 2, 4, 5, 6, 7, 100, 2**29 - 1))
+# protobufs of any fields, nested, and of those that caffemodels and GraphDefs have
+NUMBER = st.sampled_from((0, 1, 2, 4, 5, 6, 7, 8, 13, 100, 2**29 - 1))
 VARINT = st.sampled_from(LENGTHS) | st.integers(0, 2**64 - 1)
 SCALAR = st.builds(lambda number, value: varint(number << 3) + varint(value), NUMBER, VARINT)
 MESSAGE = st.recursive(
@@ -74,10 +74,34 @@ def test_protobufs_of_any_shape(tmp_path: Path, cases: int) -> None:
     generated.each(MESSAGE, cases, one)
 
 
-@cache
+# tensors of any type, shape and numbers, which random protobufs hardly ever reach
+KIND = st.builds(lambda kind: varint(1 << 3) + varint(kind), st.sampled_from((1, 2, 3, 7, 9, 14, 19)) | VARINT)
+SIZE = st.integers(0, 3) | VARINT
+SHAPE = st.lists(SIZE, max_size=3).map(
+    lambda sizes: field(2, b"".join(field(2, varint(1 << 3) + varint(size)) for size in sizes))
+)
+HELD = st.builds(field, st.sampled_from((4, 5, 6, 7, 10, 13)), st.binary(max_size=3).map(lambda b: b * 8)) | st.builds(
+    lambda number, value: varint(number << 3) + varint(value), st.sampled_from((5, 7, 10, 13)), VARINT
+)
+TENSOR_PROTO = st.builds(lambda *parts: b"".join((*parts[:2], *parts[2])), KIND, SHAPE, st.lists(HELD, max_size=4))
+
+
+@generated.of("tensors of graphdefs")
+def test_tensors_of_graphdefs_of_any_fields(tmp_path: Path, cases: int) -> None:
+    path = tmp_path / "net.pb"
+    read = 0
+
+    def one(tensor: bytes) -> None:
+        nonlocal read
+        path.write_bytes(const("a", tensor) + const("b", tensor))
+        read += reads(read_graphdef, path, f"a tensor of {tensor!r}")
+
+    generated.each(TENSOR_PROTO, cases, one)
+    assert 0 < read < cases
+
+
 def graph() -> bytes:
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    return serialized(some_constants())
+    return graphdef(some_constants())
 
 
 def zipped(content: bytes, name: str = "net.pb") -> bytes:
@@ -90,7 +114,9 @@ def zipped(content: bytes, name: str = "net.pb") -> bytes:
 @generated.of("graphdefs")
 def test_graphdefs(tmp_path: Path, cases: int) -> None:
     repeated = filled(1000)
-    assert 0 < survived(read_graphdef, [graph(), repeated], tmp_path / "net.pb", cases) < cases
+    assert (
+        0 < survived(read_graphdef, [graph(), repeated, BY_TENSORFLOW.read_bytes()], tmp_path / "net.pb", cases) < cases
+    )
 
 
 @generated.of("zipped graphdefs")
@@ -100,16 +126,7 @@ def test_zipped_graphdefs(tmp_path: Path, cases: int) -> None:
 
 def filled(size: int, nodes: int = 1) -> bytes:
     """A GraphDef whose constants are one value each, said to be repeated."""
-    from tensorboard.compat.proto.graph_pb2 import GraphDef
-
-    made = GraphDef()
-    for number in range(nodes):
-        tensor = made.node.add(name=str(number), op="Const").attr["value"].tensor
-        tensor.dtype = 1
-        tensor.tensor_shape.dim.add(size=size)
-        tensor.float_val.append(1.5)
-    content: bytes = made.SerializeToString()
-    return content
+    return b"".join(floats(str(number), [size], [1.5]) for number in range(nodes))
 
 
 def checkpoint() -> bytes:

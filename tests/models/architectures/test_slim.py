@@ -14,6 +14,7 @@ from microscope_atlas.models.architectures.resnetv2_slim import RESNETV2_50_SLIM
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
 from microscope_atlas.models.networks.ops import SameMaxPool2d, UnscaledBatchNorm2d
 from microscope_atlas.models.organism import Organism
+from tests.references.graphdef import graphdef
 from tests.references.slim.shared_weights import FOLDER, shared_weights
 
 
@@ -50,19 +51,12 @@ def test_variables_come_under_the_graphs_names() -> None:
 
 
 def test_frozen_graph_comes_under_the_graphs_names(tmp_path: Path) -> None:
-    protobuf = pytest.importorskip("tensorboard.compat.proto.graph_pb2", reason="tensorboard is not installed")
-    graph = protobuf.GraphDef()
     constants = {
         "Net/conv/weights": np.arange(24, dtype=np.float32).reshape(1, 3, 2, 4),
         "Net/conv/BatchNorm/beta": np.ones(4, np.float32),
         "Net/Net/conv/BatchNorm/Const": np.ones(4, np.float32),
     }
-    for name, value in constants.items():
-        tensor = graph.node.add(name=name, op="Const").attr["value"].tensor
-        tensor.dtype, tensor.tensor_content = 1, value.tobytes()
-        for size in value.shape:
-            tensor.tensor_shape.dim.add(size=size)
-    (tmp_path / "frozen.pb").write_bytes(graph.SerializeToString())
+    (tmp_path / "frozen.pb").write_bytes(graphdef(constants))
     found = slim.read_frozen_graph(tmp_path / "frozen.pb")
     assert list(found) == ["Net/conv.weight", "Net/conv/BatchNorm.bias"]
     assert found["Net/conv.weight"][3, 1, 0, 2] == constants["Net/conv/weights"][0, 2, 1, 3]

@@ -1,11 +1,8 @@
 """Reading frozen GraphDefs: the container, TensorFlow's layouts, and each network's names."""
 
-import sys
 import zipfile
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,34 +17,19 @@ from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CA
 from microscope_atlas.models.architectures.inceptionv1 import HEAD_MAP, INCEPTIONV1
 from microscope_atlas.models.architectures.vgg19 import VGG19_CAFFE
 from microscope_atlas.models.formats import graphdef
+from microscope_atlas.models.formats.protobuf import CHUNK, packed, varints
 from microscope_atlas.models.organism import Organism
+from tests.references.caffemodel import field, varint
+from tests.references.graphdef import FLOAT_VAL, HALF_VAL, const, floats, proto
+from tests.references.graphdef import graphdef as graphdef_of
 
 Array = NDArray[np.generic]
 
-
-@cache
-def protobuf() -> Any:
-    """TensorFlow's protobuf classes; the test is skipped where they are not installed."""
-    return pytest.importorskip("tensorboard.compat.proto.graph_pb2", reason="tensorboard is not installed")
-
-
-def serialized(constants: Mapping[str, Array]) -> bytes:
-    """A frozen GraphDef with these constants, each read by an Identity, as freezing leaves them."""
-    graph = protobuf().GraphDef()
-    for name, value in constants.items():
-        node = graph.node.add(name=name, op="Const")
-        tensor = node.attr["value"].tensor
-        tensor.dtype = {"float32": 1, "float64": 2, "int32": 3, "int64": 9}[value.dtype.name]
-        for size in value.shape:
-            tensor.tensor_shape.dim.add(size=size)
-        tensor.tensor_content = value.tobytes()
-        graph.node.add(name=f"{name}/read", op="Identity", input=[name])
-    content: bytes = graph.SerializeToString()
-    return content
+BY_TENSORFLOW = Path(__file__).parents[2] / "references" / "graphdef.pb"  # see make_graphdef.py
 
 
 def written(path: Path, constants: Mapping[str, Array]) -> Path:
-    path.write_bytes(serialized(constants))
+    path.write_bytes(graphdef_of(constants))
     return path
 
 
@@ -71,24 +53,59 @@ def test_constants_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert torch.from_numpy(value).equal(read[name]), name
 
 
+def test_constants_are_what_tensorflow_froze() -> None:
+    read = graphdef.read_graphdef(BY_TENSORFLOW)
+    numbers = torch.arange(24.0).reshape(2, 3, 1, 4) / 8 - 1
+    for dtype in ("float32", "float64", "float16", "bfloat16"):
+        kept = torch.float64 if dtype == "float64" else torch.float32
+        assert read[f"{dtype}/weights"].equal(numbers.to(kept)), dtype
+        assert read[f"{dtype}/filled"].equal(torch.full((3, 5), -1.5, dtype=kept)), dtype
+        assert read[f"{dtype}/pair"].equal(torch.tensor([0.5, -0.25], dtype=kept)), dtype
+    assert read["shape"].tolist() == [-1, 8] and read["long"].item() == -(1 << 40)
+    assert not {"words", "truth"} & set(read)
+
+
+def test_half_and_bfloat16_constants_are_read_as_float32_of_the_same_value(tmp_path: Path) -> None:
+    values = np.array([1.5, -2.25, 65504, 6e-8, np.inf], np.float16)
+    upper = np.array([0x3FC0, 0xC010, 0x7F7F, 0x0001], np.uint16)  # 1.5, -2.25, the largest and the least
+    listed = field(HALF_VAL, b"".join(map(varint, upper.tolist())))
+    (tmp_path / "net.pb").write_bytes(
+        graphdef_of({"half": values})
+        + const("brain", proto(graphdef.BFLOAT16, [4], content=upper.tobytes()))
+        + const("listed", proto(graphdef.BFLOAT16, [6], values=listed))
+    )
+    read = graphdef.read_graphdef(tmp_path / "net.pb")
+    assert {value.dtype for value in read.values()} == {torch.float32}
+    assert read["half"].equal(torch.from_numpy(values).float())
+    brain = torch.from_numpy(upper.view(np.int16)).view(torch.bfloat16).float()
+    assert read["brain"].equal(brain)
+    assert read["listed"].equal(torch.cat([brain, brain[-1:], brain[-1:]]))
+
+
 def test_values_that_are_not_stored_as_bytes_are_read_and_the_last_is_repeated(tmp_path: Path) -> None:
-    graph = protobuf().GraphDef()
-    for name, values in {"one": [7.0], "some": [1.0, 2.0], "all": [1.0, 2.0, 3.0, 4.0]}.items():
-        tensor = graph.node.add(name=name, op="Const").attr["value"].tensor
-        tensor.dtype = 1
-        tensor.tensor_shape.dim.add(size=4)
-        tensor.float_val.extend(values)
-    (tmp_path / "net.pb").write_bytes(graph.SerializeToString())
+    lists = {"one": [7.0], "some": [1.0, 2.0], "all": [1.0, 2.0, 3.0, 4.0]}
+    content = b"".join(floats(name, [4], values) for name, values in lists.items())
+    each = b"".join(varint(FLOAT_VAL << 3 | 5) + np.float32(value).tobytes() for value in (5.0, 6.0))
+    (tmp_path / "net.pb").write_bytes(content + const("each", proto(1, [4], values=each)))
     read = graphdef.read_graphdef(tmp_path / "net.pb")
     assert {name: value.tolist() for name, value in read.items()} == {
         "one": [7, 7, 7, 7],
         "some": [1, 2, 2, 2],
         "all": [1, 2, 3, 4],
+        "each": [5, 6, 6, 6],
     }
 
 
+def test_packed_numbers_are_the_same_many_at_a_time_as_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    values = [*rng.integers(0, 1 << 62, CHUNK // 6).tolist(), 0, 127, 128, 2**64 - 1]
+    data = memoryview(b"".join(map(varint, values)))
+    assert len(data) > CHUNK
+    assert np.concatenate(list(packed(data))).tolist() == list(varints(data)) == values
+
+
 def test_truncated_file_gives_weights_error_or_whole_tensors(tmp_path: Path) -> None:
-    content, constants, refused = serialized(some_constants()), some_constants(), 0
+    content, constants, refused = graphdef_of(some_constants()), some_constants(), 0
     for end in range(len(content)):
         (tmp_path / "net.pb").write_bytes(content[:end])
         try:
@@ -101,7 +118,7 @@ def test_truncated_file_gives_weights_error_or_whole_tensors(tmp_path: Path) -> 
 
 
 def test_damaged_file_gives_weights_error_and_nothing_else(tmp_path: Path) -> None:
-    content, rng = serialized(some_constants()), np.random.default_rng(0)
+    content, rng = graphdef_of(some_constants()), np.random.default_rng(0)
     for _ in range(500):
         damaged = bytearray(content)
         for at in rng.integers(0, len(content), rng.integers(1, 5)):
@@ -115,7 +132,6 @@ def test_damaged_file_gives_weights_error_and_nothing_else(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"PK\x03\x04", b"<html>404</html>", bytes(range(256)) * 64])
 def test_what_is_no_graphdef_gives_weights_error(tmp_path: Path, content: bytes) -> None:
-    protobuf()
     (tmp_path / "net.pb").write_bytes(content)
     with pytest.raises(WeightsError, match=r"net\.pb"):
         graphdef.read_graphdef(tmp_path / "net.pb")
@@ -128,19 +144,13 @@ def test_what_is_no_graphdef_gives_weights_error(tmp_path: Path, content: bytes)
 def test_shape_that_does_not_fit_its_values_gives_weights_error(
     tmp_path: Path, shape: list[int], values: list[float]
 ) -> None:
-    graph = protobuf().GraphDef()
-    tensor = graph.node.add(name="conv1_w", op="Const").attr["value"].tensor
-    tensor.dtype = 1
-    for size in shape:
-        tensor.tensor_shape.dim.add(size=size)
-    tensor.float_val.extend(values)
-    (tmp_path / "net.pb").write_bytes(graph.SerializeToString())
+    (tmp_path / "net.pb").write_bytes(floats("conv1_w", shape, values))
     with pytest.raises(WeightsError, match="conv1_w"):
         graphdef.read_graphdef(tmp_path / "net.pb")
 
 
 def test_zip_archive_with_one_graph_is_read_and_any_other_gives_weights_error(tmp_path: Path) -> None:
-    content, path = serialized(some_constants()), tmp_path / "net.zip"
+    content, path = graphdef_of(some_constants()), tmp_path / "net.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("labels.txt", "dummy")
         archive.writestr("graph.pb", content)
@@ -154,12 +164,6 @@ def test_zip_archive_with_one_graph_is_read_and_any_other_gives_weights_error(tm
         archive.writestr("labels.txt", "dummy")
     with pytest.raises(WeightsError, match=r"0 \.pb files"):
         graphdef.read_graphdef(path)
-
-
-def test_without_tensorboard_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.graph_pb2", None)
-    with pytest.raises(WeightsError, match="pip install tensorboard"):
-        graphdef.read_graphdef(tmp_path / "net.pb")
 
 
 def test_kernel_is_the_same_convolution_in_groups_too() -> None:

@@ -1,53 +1,64 @@
 """Reading frozen TensorFlow graphs without TensorFlow.
 
 A GraphDef (https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/graph.proto) whose variables
-were frozen holds each as a node of type Const. Its protobuf classes come with tensorboard, an optional dependency.
+were frozen holds each as a node of type Const, whose attribute `value` is a TensorProto (tensor.proto beside it).
 """
 
 import math
 import zipfile
 import zlib
-from importlib import import_module
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from microscope_atlas.errors import WeightsError
-from microscope_atlas.models.formats.protobuf import MAX_DIMENSIONS
+from microscope_atlas.models.formats.protobuf import MAX_DIMENSIONS, Malformed, fields, packed, signed
 
-# TensorFlow's DataType -> NumPy's, and the field that holds values that are not stored as bytes
-DTYPES = {1: ("<f4", "float_val"), 2: ("<f8", "double_val"), 3: ("<i4", "int_val"), 9: ("<i8", "int64_val")}
+BFLOAT16, HALF = 14, 19  # of TensorFlow's DataType; read as float32, which holds all their numbers
+
+
+class Stored(NamedTuple):
+    """How a TensorProto holds numbers of a type: their bytes in `tensor_content`, or each in a field of the type."""
+
+    dtype: str  # NumPy's
+    field: int
+    varints: bool = False  # that field holds numbers of up to 64 bits, not the bytes
+
+
+# TensorFlow's DataType -> how its numbers are stored
+TYPES = {
+    1: Stored("<f4", 5),
+    2: Stored("<f8", 6),
+    3: Stored("<i4", 7, varints=True),
+    9: Stored("<i8", 10, varints=True),
+    BFLOAT16: Stored("<u2", 13, varints=True),  # NumPy has no such type
+    HALF: Stored("<f2", 13, varints=True),
+}
 MAX_NUMBERS = 1 << 28  # along a dimension; VGG19's largest tensor has 103 million in all
 MAX_REPEATED = 1 << 22  # numbers of a whole graph that are repeats of another; weights are written one by one
 MAX_BYTES = 1 << 30  # of a GraphDef; VGG19's, the largest, has 575 MB. An archive may claim any length
 
 
 def read_graphdef(path: Path) -> dict[str, Tensor]:
-    """The Const nodes' tensors by name, in TensorFlow's layout; constants that are not numbers are left out.
+    """The Const nodes' tensors by name, in TensorFlow's layout; half and bfloat16 as float32.
 
-    `path` may be a zip archive with one `.pb` file in it. Raises WeightsError where it is no whole GraphDef, holds no
-    constants, or tensorboard is not installed.
+    Constants that are not numbers are left out. `path` may be a zip archive with one `.pb` file in it. Raises
+    WeightsError where it is no whole GraphDef, or holds no constants.
     """
+    tensors, repeated = {}, 0
     try:
-        graph = import_module("tensorboard.compat.proto.graph_pb2").GraphDef()
-        decode_error = import_module("google.protobuf.message").DecodeError
-    except ImportError as error:
-        raise WeightsError(f"reading {path} needs TensorFlow's protobuf classes: pip install tensorboard") from error
-    try:
-        graph.ParseFromString(_content(path))
-    except decode_error as error:
+        for name, proto in _constants(memoryview(_content(path))):
+            if (found := _tensor(proto, f"{path}: node {name!r}", MAX_REPEATED - repeated)) is not None:
+                tensors[name], more = found
+                repeated += more
+    except (Malformed, UnicodeDecodeError) as error:
         raise WeightsError(
             f"{path} is not a whole GraphDef: {error}; expected a frozen TensorFlow graph. Is it complete?"
         ) from error
-    tensors, repeated = {}, 0
-    for node in graph.node:
-        if node.op == "Const" and node.attr["value"].tensor.dtype in DTYPES:
-            where = f"{path}: node {node.name!r}"
-            tensors[node.name], more = _tensor(node.attr["value"].tensor, where, MAX_REPEATED - repeated)
-            repeated += more
     if not tensors:
         raise WeightsError(f"{path} is not a frozen GraphDef: it holds no constants")
     return tensors
@@ -90,28 +101,91 @@ def _content(path: Path) -> bytes:
         raise WeightsError(f"{path} is a damaged zip archive: {error}") from error
 
 
-def _tensor(proto: Any, where: str, most_repeated: int) -> tuple[Tensor, int]:
-    """The tensor of a TensorProto, and how many of its numbers are repeats.
+def _constants(graph: memoryview) -> Iterator[tuple[str, memoryview]]:
+    """Name and TensorProto of every Const node that has one."""
+    for number, node in fields(graph):
+        if number != 1 or not isinstance(node, memoryview):
+            continue
+        name, op, value = "", b"", None
+        for n, content in fields(node):
+            match n, content:
+                case 1, memoryview():
+                    name = bytes(content).decode()
+                case 2, memoryview():
+                    op = bytes(content)
+                case 5, memoryview():
+                    value = _value(content) or value
+        if op == b"Const" and value is not None:
+            yield name, value
+
+
+def _value(attribute: memoryview) -> memoryview | None:
+    """The TensorProto in an entry of a node's attributes; None where it is not that of `value`."""
+    key, tensor = b"", None
+    for number, content in fields(attribute):
+        match number, content:
+            case 1, memoryview():
+                key = bytes(content)
+            case 2, memoryview():
+                tensor = next((v for n, v in fields(content) if n == 8 and isinstance(v, memoryview)), tensor)
+    return tensor if key == b"value" else None
+
+
+def _tensor(proto: memoryview, where: str, most_repeated: int) -> tuple[Tensor, int] | None:
+    """The tensor of a TensorProto, and how many of its numbers are repeats; None where they are not numbers.
 
     It has all its bytes, all its values, or fewer, of which the last is repeated.
     """
-    dtype, field = DTYPES[proto.dtype]
-    shape = [dim.size for dim in proto.tensor_shape.dim]
+    kind, shape, content = 0, list[int](), memoryview(b"")
+    for number, value in fields(proto):
+        match number, value:
+            case 1, int():
+                kind = value
+            case 2, memoryview():
+                shape = [signed(_size(dim)) for n, dim in fields(value) if n == 2 and isinstance(dim, memoryview)]
+            case 4, memoryview():
+                content = value
+    if kind not in TYPES:
+        return None
     if len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 or max(shape, default=0) > MAX_NUMBERS:
         raise WeightsError(
             f"{where} is declared {tuple(shape[:9])}; expected at most {MAX_DIMENSIONS} dimensions of at most "
             f"{MAX_NUMBERS}"
         )
-    numbers = math.prod(shape)
-    if proto.tensor_content:
-        if len(proto.tensor_content) != numbers * np.dtype(dtype).itemsize:
-            raise WeightsError(f"{where} is declared {tuple(shape)} but holds {len(proto.tensor_content)} bytes")
-        values = np.frombuffer(proto.tensor_content, dtype)
-    else:
-        values = np.array(getattr(proto, field), dtype)
-    held = values.size
-    if held > numbers or (numbers and not held) or numbers - held > most_repeated:
-        raise WeightsError(f"{where} is declared {tuple(shape)} but holds {held} numbers")
-    if held < numbers:
-        values = np.concatenate([values, np.full(numbers - held, values[-1])])
-    return torch.from_numpy(values.astype(dtype[1:])).reshape(shape), numbers - held
+    stored, numbers = TYPES[kind], math.prod(shape)
+    size = np.dtype(stored.dtype).itemsize
+    if content and len(content) != numbers * size:
+        raise WeightsError(f"{where} is declared {tuple(shape)} but holds {len(content)} bytes")
+    held = content or _listed(proto, stored, size)
+    if len(held) % size:
+        raise WeightsError(f"{where} holds {len(held)} bytes of numbers, no multiple of {size}")
+    repeats = numbers - len(held) // size
+    if repeats < 0 or repeats > most_repeated or (numbers and not held):
+        raise WeightsError(f"{where} is declared {tuple(shape)} but holds {len(held) // size} numbers")
+    values = np.frombuffer(held, stored.dtype)
+    if kind == BFLOAT16:
+        values = (values.astype("<u4") << 16).view("<f4")  # the upper half of a float32
+    values = values.astype(np.float32 if kind == HALF else values.dtype.newbyteorder("="))
+    if repeats:
+        values = np.concatenate([values, np.full(repeats, values[-1])])
+    return torch.from_numpy(values).reshape(shape), repeats
+
+
+def _size(dimension: memoryview) -> int:
+    return next((size for number, size in fields(dimension) if number == 1 and isinstance(size, int)), 0)
+
+
+def _listed(proto: memoryview, stored: Stored, size: int) -> bytearray:
+    """The numbers' bytes, of a TensorProto that has each in a field, packed or one at a time."""
+    held = bytearray()
+    for number, value in fields(proto):
+        if number != stored.field:
+            continue
+        if not stored.varints:
+            held += value if isinstance(value, memoryview) else b""
+        elif isinstance(value, int):
+            held += (value % 256**size).to_bytes(size, "little")
+        else:
+            for some in packed(value):
+                held += some.astype(f"<u{size}").tobytes()
+    return held

@@ -6,8 +6,13 @@ A message is fields, each a varint of (number << 3 | type) and a value: https://
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 MAX_DIMENSIONS = 8  # of a tensor; a file may claim any number, of any size
+MAX_VARINT = 10  # bytes of a number: 64 bits, seven a byte
+CHUNK = 1 << 20  # bytes of a packed field that are taken at once
 
 
 class Malformed(Exception):
@@ -54,10 +59,32 @@ def varints(data: memoryview) -> Iterator[int]:
         yield value
 
 
+def packed(data: memoryview) -> Iterator[NDArray[np.uint64]]:
+    """The numbers of a packed field as `varints` gives them, of 64 bits, many at a time: a tensor may have millions."""
+    at = 0
+    while at < len(data):
+        some = np.frombuffer(data[at : at + CHUNK], np.uint8)
+        ends = np.flatnonzero(some < 0x80) + 1
+        starts = np.concatenate([[0], ends[:-1]])
+        if not len(ends) or (ends - starts).max() > MAX_VARINT:
+            raise Malformed(f"no number ends within {MAX_VARINT} bytes at byte {at}")
+        values = np.zeros(len(ends), np.uint64)
+        for place in range(int((ends - starts).max())):
+            further = starts + place < ends
+            values[further] |= (some[starts[further] + place] & np.uint64(0x7F)) << np.uint64(7 * place)
+        yield values
+        at += int(ends[-1])
+
+
+def signed(value: int) -> int:
+    """A number as an int64, which below zero is written as its two's complement."""
+    return value - (1 << 64) if value >> 63 == 1 else value
+
+
 def varint(data: memoryview, at: int) -> tuple[int, int]:
     """The number at byte `at`, seven bits a byte, and where it ends."""
     value = 0
-    for shift in range(0, 70, 7):
+    for shift in range(0, 7 * MAX_VARINT, 7):
         if at >= len(data):
             raise Malformed("it ends within a number")
         byte = data[at]
