@@ -9,8 +9,19 @@ from torch import Tensor
 
 from microscope_atlas.rendering.ascend import Ascent, Frame, Precision, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
-from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
-from microscope_atlas.rendering.views import centre
+from microscope_atlas.rendering.objectives import (
+    Caricature,
+    Channel,
+    DeepDream,
+    Direction,
+    Diverse,
+    Neuron,
+    Objective,
+    similarity,
+)
+from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
+from microscope_atlas.rendering.transparent import Transparent
+from microscope_atlas.rendering.views import Views, centre
 from tests import toy
 
 CPU = torch.device("cpu")
@@ -65,6 +76,44 @@ def test_unit_alone_equals_unit_in_batch(precision: Precision) -> None:
         alone = last(channel(units[:count]), units[:count], settings=settings)
         assert torch.equal(alone.pictures, together.pictures[:count])
         assert torch.equal(alone.scores, together.scores[:count])
+
+
+def of_canvas(kind: str, size: int, units: Sequence[int]) -> Frame:
+    """Pictures of units, whose seeds are their numbers, on a canvas of any kind."""
+    settings, views = Ascent(steps=12), Views(shift=3.0)
+    canvas = span(replace(settings, views=views), size)
+    given = torch.stack([torch.rand(3, canvas, canvas, generator=torch.Generator().manual_seed(u)) for u in units])
+    objective: Callable[..., Tensor] = channel(units)
+    stretch, score, beside = None, None, None
+    if kind == "phase":
+        natural = amplitudes(torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0)))
+        stretch = partial(Phase, amplitudes=natural, crops=Crops(count=2))
+        objective, score = Channel(torch.tensor(units).repeat_interleave(2)), objective
+    elif kind == "transparent":
+        stretch = partial(Transparent, std=0.01, views=views, background_std=0.5)
+    elif kind == "deepdream":
+        stretch = partial(Fourier, std=0.01, views=views, begin=given)
+        objective = DeepDream()
+    elif kind == "caricature":
+        objective, beside = Caricature(2.0), given
+    settings = replace(settings, views=views)
+    *_, frame = ascend(
+        activations("mixed"), objective, units, settings, size, CPU, score, stretch=stretch, beside=beside
+    )
+    return frame
+
+
+@pytest.mark.parametrize("kind", ["fourier", "phase", "transparent", "deepdream", "caricature"])
+@pytest.mark.parametrize("size", [49, 53])  # of which no canvas' numbers fill the processor's vectors
+def test_last_of_a_batch_is_made_as_the_others_are(kind: str, size: int) -> None:
+    units = [3, 5, 8, 13, 21]
+    together = of_canvas(kind, size, units)
+    for count in (1, 2, 3, 4):
+        fewer = of_canvas(kind, size, units[:count])
+        assert fewer.pictures.equal(together.pictures[:count])
+        assert fewer.scores.equal(together.scores[:count])
+        if fewer.opacity is not None and together.opacity is not None:
+            assert fewer.opacity.equal(together.opacity[:count])
 
 
 def test_lower_precision_is_the_networks_and_not_the_objectives() -> None:

@@ -72,10 +72,13 @@ def ascend(
     each picture.
 
     Fewer than `min_batch` pictures are joined by copies that nobody looks at: with a batch of one, convolutions take
-    another kernel, which rounds differently, and on accelerators any other size may.
+    another kernel, which rounds differently, and on accelerators any other size may. On a CPU the last canvas is always
+    a copy, if need be one that the network is not shown: where a tensor does not fill the processor's vectors, its last
+    few numbers are computed by other code, of Adam, of complex products, of the sigmoid, and rounded differently.
     """
-    count = len(seeds)
-    streams = [torch.Generator().manual_seed(seeds[i % count]) for i in range(max(count, min_batch))]
+    count, joined = len(seeds), max(len(seeds), min_batch)
+    spare = int(device.type == "cpu" and joined == count)
+    streams = [torch.Generator().manual_seed(seeds[i % count]) for i in range(joined + spare)]
     make_canvas = make_canvas or partial(Fourier, std=settings.spectrum_std, views=settings.views)
     canvas = make_canvas(streams, settings.steps, size, device)
     others = () if references is None else (references[torch.arange(len(streams)) % count].to(device),)
@@ -86,9 +89,10 @@ def ascend(
     step = torch.zeros((), dtype=torch.int64, device=device)
 
     def seen(shown: Tensor, precision: Precision) -> Any:
-        own = count * len(shown) // len(streams)
+        each = len(shown) // len(streams)  # views of a picture
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            acts = activations(shown.contiguous(memory_format=torch.channels_last))[:own]
+            shown = shown[: joined * each].contiguous(memory_format=torch.channels_last)
+            acts = activations(shown)[: count * each]
         return acts.float() if isinstance(acts, Tensor) else [each.float() for each in acts]
 
     def judged(by: Callable[..., Tensor], precision: Precision, shown: Tensor, *compared: Tensor) -> Tensor:
