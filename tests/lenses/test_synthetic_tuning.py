@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +83,25 @@ def test_red_prefers_red_and_dark_prefers_black(handmade: dict[tuple[str, int], 
     assert (red["preferred_x"], red["preferred_y"], red["peak"]) == (0, 0.5, pytest.approx(2))
     assert red["width"] == pytest.approx(120, abs=0.1)  # one at yellow and magenta, 60 degrees away; nothing at 90
     assert (dark["preferred_y"], dark["peak"], dark["width"]) == (0, pytest.approx(1), None)
+    assert dark["preferred_x"] is None  # black has no hue
     np.testing.assert_allclose(dark["responses"][0], 1, atol=1e-6)
     np.testing.assert_allclose(dark["responses"][2], 0, atol=1e-6)
     np.testing.assert_allclose(
         red["responses"][1], [2, 1.5, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1.5], atol=1e-6
     )  # red minus the mean of green and blue, in -1..1
+
+
+def test_white_is_preferred_without_a_hue_and_straight_lines_without_a_side() -> None:
+    graph = toy.handmade()
+    graph.get_submodule("conv1_pre").weight[DARK] *= -1  # now it likes what is bright
+    graph.get_submodule("conv1_pre").bias[DARK] = 2.0
+    found = rows(HANDMADE, "conv1", range(3), replace(QUICK, curvatures=1), graph)  # straight lines alone
+    white, lines = found["colours", DARK], found["curves", DARK]
+    assert (white["preferred_x"], white["preferred_y"]) == (None, 1)
+    assert (lines["preferred_x"], lines["preferred_y"]) == (None, 0)
+    assert lines["preferred_nested"] is not None and lines["image"] is not None
+    gratings = found["gratings", EDGE]
+    assert gratings["preferred_x"] == 0 and gratings["preferred_y"] > 0
 
 
 def test_unit_that_nothing_excites_is_dead(handmade: dict[tuple[str, int], Row]) -> None:
@@ -134,8 +149,11 @@ def test_peak_is_the_response_to_the_picture_in_the_row() -> None:
             at = acts.shape[0] // 2
             assert acts[at, at].item() == pytest.approx(row["peak"], abs=0.1), family  # pixels are rounded to bytes
             assert row["peak"] == np.max(row["responses"])
-            across, down = row["x_values"].index(row["preferred_x"]), row["y_values"].index(row["preferred_y"])
-            assert row["responses"][down][across] == row["peak"]
+            answers = row["responses"][row["y_values"].index(row["preferred_y"])]
+            if row["preferred_x"] is None:
+                assert max(answers) == row["peak"]
+            else:
+                assert answers[row["x_values"].index(row["preferred_x"])] == row["peak"]
 
 
 def test_row_says_where_its_stimuli_were() -> None:

@@ -123,6 +123,15 @@ def test_missing_row_and_other_recipe_are_unlike() -> None:
     assert compare(row(recipe='{"steps": 1}'), row(recipe='{"steps": 2}'), TABLE).unlike == ("recipe",)
 
 
+def test_value_that_version_0_1_named_and_that_is_null_now_is_no_difference() -> None:
+    table = schema.SYNTHETIC_TUNING
+    black = {**dict.fromkeys(table.arrow.names), "model": MODEL, "layer": LAYER, "recipe": "{}", "unit": 3}
+    assert compare({**black, "preferred_x": 240.0}, black, table).close
+    assert compare(black, {**black, "preferred_x": 240.0}, table).unlike == ("preferred_x",)
+    flagged = {**black, "flag": "dead"}
+    assert compare({**black, "preferred_x": 240.0}, flagged, table).unlike == ("preferred_x", "flag")
+
+
 def test_nan_equals_nan_alone() -> None:
     nan, one = float("nan"), 1.0
     assert compare(row(score=nan), row(score=nan), TABLE).score == 0

@@ -31,6 +31,11 @@ def test_peak_between_cells_is_ringed_there() -> None:
     assert set(re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)) == {("60.0", "60.0")}
 
 
+def test_peak_without_a_side_is_told_and_not_ringed() -> None:
+    drawn = plots.heat({**ROW, "preferred_x": None})
+    assert "peak at any, " in drawn and "<circle" not in drawn
+
+
 def test_responses_that_are_not_finite_are_left_out() -> None:
     lines = [[float("nan"), 1.0, 2.0, 3.0], [4.0, 5.0, float("inf"), 8.0]]
     drawn = plots.heat({**ROW, "responses": lines, "preferred_x": None})

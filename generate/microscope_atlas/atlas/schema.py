@@ -160,7 +160,13 @@ SYNTHETIC_TUNING = Table(
             "one list for each of `y_values`: activations of the centre neuron, behind the layer's rectifier but "
             "before a ReLU6, the largest over what is nested",
         ),
-        Column("preferred_x", pa.float32(), "where along `x_axis` the peak is; null with a flag", optional=True),
+        Column(
+            "preferred_x",
+            pa.float32(),
+            "where along `x_axis` the peak is; null with a flag, and where there is nothing to prefer: a hue of black "
+            "or white, a side of straight lines",
+            optional=True,
+        ),
         Column("preferred_y", pa.float32(), "where along `y_axis` the peak is; null with a flag", optional=True),
         Column("nested_axes", list_of(pa.string()), "what `responses` are the largest over, with its unit"),
         Column("preferred_nested", FLOATS, "the value of each of these at the peak; null with a flag", optional=True),

@@ -90,6 +90,7 @@ class Family:
     y: Axis
     nested: tuple[Axis, ...]  # a response is the maximum over these
     draw: Callable[..., Tensor]  # of a value of x, of y, and of each nested axis: (3, size, size)
+    sideless: tuple[float, ...] = ()  # values of y at which x makes no difference, or names one side of what has none
 
     @property
     def stimuli(self) -> list[tuple[float, ...]]:
@@ -166,6 +167,7 @@ def families(recipe: Recipe, stage: Stage, field: float) -> tuple[Family, ...]:
                 Axis("offset_px", _plain(np.linspace(-most, most, recipe.offsets) if recipe.offsets > 1 else [0.0])),
             ),
             lambda direction, curvature, sign, offset: curve(stage, direction, curvature, offset, sign, width),
+            sideless=(0.0,),  # straight lines are hollow to no side
         ),
         Family(
             "colours",
@@ -174,6 +176,7 @@ def families(recipe: Recipe, stage: Stage, field: float) -> tuple[Family, ...]:
             Axis("lightness", _plain(np.linspace(0, 1, recipe.lightnesses))),
             (),
             lambda hue, lightness: colour(stage, hue, lightness),
+            sideless=(0.0, 1.0),  # black and white have no hue
         ),
     )
 
@@ -243,7 +246,8 @@ def _row(unit: int, family: Family, answers: Matrix, grey: float, colours: int) 
         best = int(answers.argmax())
         x, y, *nested = family.stimuli[best]
         across, down = family.x.values.index(x), family.y.values.index(y)
-        row |= {"preferred_x": x, "preferred_y": y, "preferred_nested": nested}
+        sided = y not in family.sideless
+        row |= {"preferred_x": x if sided else None, "preferred_y": y, "preferred_nested": nested}
         row["width"] = width(responses[down], across, float(responses.min()), family.period)
         row["image"] = pixels(in_channels(family.draw(x, y, *nested)[None], colours)[0])
     return row

@@ -1,7 +1,8 @@
 """The loop: gradient ascent on a batch of pictures, each of which goes its own way.
 
 A picture depends on its seed, its objective and the settings, and on nothing else in the batch: streams, views and
-canvases are its own, and the networks that we render treat samples alone. On a CPU this holds bit for bit.
+canvases are its own, and the networks that we render treat samples alone. On a CPU this holds bit for bit in a process
+with one thread.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -45,8 +45,9 @@ def heat(row: Mapping[str, Any]) -> str:
     )
     x_axis, y_axis = _axis(row["x_axis"]), _axis(row["y_axis"])
     told = f"{row['family']}: responses from {markup.number(low)} to {markup.number(high)} over {x_axis} and {y_axis}"
-    if row["preferred_x"] is not None:
-        told += f"; peak at {markup.number(row['preferred_x'])}, {markup.number(row['preferred_y'])}"
+    if row["preferred_y"] is not None:
+        where = "any" if row["preferred_x"] is None else markup.number(row["preferred_x"])
+        told += f"; peak at {where}, {markup.number(row['preferred_y'])}"
     return (
         f'<svg class="heat" viewBox="-62 -6 {WIDTH + 72} {HEIGHT + 44}" role="img" aria-label="{escape(told)}">{cells}'
         f'{ring}{labels}<text x="{WIDTH / 2}" y="{HEIGHT + 32}" text-anchor="middle">{escape(x_axis)}</text>'
