@@ -81,7 +81,7 @@ def test_unit_alone_equals_unit_in_batch(precision: Precision) -> None:
 def of_canvas(kind: str, size: int, units: Sequence[int]) -> Frame:
     """Pictures of units, whose seeds are their numbers, on a canvas of any kind."""
     settings, views = Ascent(steps=12), Views(shift=3.0)
-    canvas = span(replace(settings, views=views), size)
+    canvas = canvas_size(replace(settings, views=views), size)
     given = torch.stack([torch.rand(3, canvas, canvas, generator=torch.Generator().manual_seed(u)) for u in units])
     objective: Callable[..., Tensor] = channel(units)
     stretch, score, beside = None, None, None
@@ -98,7 +98,7 @@ def of_canvas(kind: str, size: int, units: Sequence[int]) -> Frame:
         objective, beside = Caricature(2.0), given
     settings = replace(settings, views=views)
     *_, frame = ascend(
-        activations("mixed"), objective, units, settings, size, CPU, score, stretch=stretch, beside=beside
+        activations("mixed"), objective, units, settings, size, CPU, score, make_canvas=stretch, references=beside
     )
     return frame
 
