@@ -5,13 +5,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from microscope_atlas.face.atlas import Atlas, Unit, open
+    from microscope_atlas.face.networks import Net, caricature, load, visualize
+    from microscope_atlas.face.objectives import Objective, channel, deepdream, direction, neuron
+    from microscope_atlas.face.render import render
+    from microscope_atlas.lenses.lens import Lens
+    from microscope_atlas.lenses.recipe import Recipe
     from microscope_atlas.models.adapters.trained import Trained
 
-__all__ = ["Atlas", "Trained", "Unit", "open"]
+__all__ = [
+    "Atlas",
+    "Lens",
+    "Net",
+    "Objective",
+    "Recipe",
+    "Trained",
+    "Unit",
+    "caricature",
+    "channel",
+    "deepdream",
+    "direction",
+    "load",
+    "neuron",
+    "open",
+    "render",
+    "visualize",
+]
 
 # where each public name lives; it is imported when it is first asked for
 _HOMES = {
     **dict.fromkeys(("Atlas", "Unit", "open"), "microscope_atlas.face.atlas"),
+    **dict.fromkeys(("Net", "caricature", "load", "visualize"), "microscope_atlas.face.networks"),
+    **dict.fromkeys(("Objective", "channel", "deepdream", "direction", "neuron"), "microscope_atlas.face.objectives"),
+    "render": "microscope_atlas.face.render",
+    "Lens": "microscope_atlas.lenses.lens",
+    "Recipe": "microscope_atlas.lenses.recipe",
     "Trained": "microscope_atlas.models.adapters.trained",
 }
 

@@ -39,7 +39,12 @@ def organism(name: str) -> Organism:
     """
     _refuse_name(name)
     function = _function(name)
-    trained = _call(function, name)
+    return organism_of(name, lambda: _call(function, name))
+
+
+def organism_of(name: str, make: Callable[[], Trained]) -> Organism:
+    """The organism `own:NAME` of what `make` gives, which is called each time that the network is built."""
+    trained = make()
     try:
         network = _traced(trained)
         known = _examined(network, trained, name)
@@ -49,10 +54,10 @@ def organism(name: str) -> Organism:
 
     def build() -> Traced:
         with torch.device("cpu"):
-            return _traced(_call(function, name))
+            return _traced(make())
 
     def load() -> dict[str, Tensor]:
-        again = _traced(_call(function, name))
+        again = _traced(make())
         if _identity(again) != identity:
             raise WeightsError(
                 f"own:{name} returned other weights when it was called again; load trained ones, or seed them"

@@ -1,0 +1,259 @@
+"""Networks to look into from Python: load one, visualize what its units see, caricature a picture."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+
+from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.errors import InvalidSetting, PicturesFailed, UnknownName
+from microscope_atlas.face.objectives import Objective, channel, scored
+from microscope_atlas.keys import Key
+from microscope_atlas.lenses import caricature as caricatures
+from microscope_atlas.lenses import feature_visualization
+from microscope_atlas.lenses.frames import pixels, square
+from microscope_atlas.lenses.geometry import shift, unit_size
+from microscope_atlas.lenses.lens import seed as seed_of
+from microscope_atlas.models import weights as trained
+from microscope_atlas.models.adapters import own
+from microscope_atlas.models.adapters.trained import Trained
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.pictures.decoder import BOMBS, DAMAGED, MAX_PIXELS, plain
+from microscope_atlas.pictures.decoder import picture as decoded
+from microscope_atlas.pictures.sources import SOURCES, source
+from microscope_atlas.rendering.ascend import Frame, ascend, canvas_size
+from microscope_atlas.rendering.canvas import Fourier
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network with its weights, ready to be looked into; see `load`."""
+
+    organism: Organism
+    network: Network
+    device: torch.device
+    weights_sha256: str  # of its tensors
+
+    @property
+    def name(self) -> str:
+        """The model's name, `inceptionv1`."""
+        return self.organism.name
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """Its layers, from input to logits: kind, units, receptive field in px, stride in px."""
+        return dict(self.organism.layers)
+
+    def __repr__(self) -> str:
+        return f"<network {self.name} on {self.device}, {len(self.layers)} layers>"
+
+
+AnyNet = Net | str | Trained
+
+
+def load(
+    model: AnyNet, weights: Literal["pretrained", "random"] = "pretrained", device: str | torch.device | None = None
+) -> Net:
+    """Load a network with its trained weights.
+
+    Args:
+        model: a name of the catalog, `torchvision:NAME`, `timm:NAME` or `own:PACKAGE.MODULE.FUNCTION`; or a `Trained`,
+            whose module is copied and left as it is.
+        weights: `random` for tests.
+        device: `cpu`, `cuda` or `mps`; None: the best there is.
+
+    Raises:
+        UnknownName: no such model.
+        WeightsError: its weights cannot be had; `microscope-atlas weights MODEL` says more.
+        NetworkFailed: a network of one's own that cannot be shown, with the reason.
+
+    """
+    if isinstance(model, Net):
+        return model
+    where = torch.device(device) if device is not None else _best()
+    if isinstance(model, Trained):
+        given = model
+        known = own.organism_of("given", lambda: replace(given, module=copy.deepcopy(given.module)))
+    else:
+        known = organism(model)
+    found = trained.load(known, weights)
+    return Net(known, trained.network(known, found, where), where, found.sha256)
+
+
+def visualize(
+    net: AnyNet,
+    layer: str | None = None,
+    unit: int | Sequence[int] | None = None,
+    *,
+    objective: Objective | Sequence[Objective] | None = None,
+    steps: int = 128,
+    size: int | None = None,
+    learning_rate: float = 0.05,
+    seed: int = 0,
+) -> list[Image.Image]:
+    """Make pictures that excite units, by gradient ascent from noise: one for each unit or objective.
+
+    With `layer` and `unit` and nothing else said they are those of an atlas in draft quality: the same recipe and seed.
+
+    Args:
+        net: a network, or what `load` takes.
+        layer: a layer's name; with `unit`, a number or several.
+        unit: from 0.
+        objective: in place of these, what is sought: see `channel`, `neuron`, `deepdream`, `direction`. Several give a
+            picture each, made together.
+        steps: of Adam, 1 or more.
+        size: px on a side, 8 or more; None: what the layer's receptive field asks for, at most 112.
+        learning_rate: Adam's, above 0.
+        seed: another one gives another picture.
+
+    Returns:
+        Pictures in RGB (or L, RGBA, as the network reads). `picture.info["score"]` is the objective on the picture,
+        before it was rounded to bytes; `picture.info["objective"]` says it in words.
+
+    Raises:
+        UnknownName: no such layer or unit.
+        InvalidSetting: a setting that cannot be.
+
+    """
+    loaded = load(net)
+    objectives = _objectives(layer, unit, objective)
+    if steps < 1 or learning_rate <= 0 or (size is not None and size < 8):
+        raise InvalidSetting(
+            f"steps {steps}, learning rate {learning_rate}, size {size}; expected 1 or more, above 0, and 8 or more"
+        )
+    for each in objectives:
+        each.refuse_unknown(loaded.name, loaded.layers)
+    named = [loaded.layers[term.layer] for each in objectives for _, term in each.terms]
+    draft = feature_visualization.RECIPES["draft"]
+    px = size or max(unit_size(known, loaded.organism.input_size, draft.max_size) for known in named)
+    ascent = replace(draft.ascent, steps=steps, learning_rate=learning_rate)
+    views = replace(ascent.views, shift=max(shift(known, ascent.views.shift) for known in named))
+    ascent = replace(ascent, views=views)
+    activations, score = scored(loaded.network, objectives)
+    *_, last = ascend(
+        activations,
+        score,
+        [_seed(loaded, each, seed) for each in objectives],
+        ascent,
+        px,
+        loaded.device,
+        make_canvas=lambda streams, steps, size, device: Fourier(
+            streams, steps, size, device, ascent.spectrum_std, views, channels=loaded.network.channels
+        ),
+    )
+    return _pictures(last, [str(each) for each in objectives])
+
+
+def caricature(
+    net: AnyNet,
+    layer: str,
+    picture: Image.Image | str | PathLike[str],
+    *,
+    steps: int = 64,
+    every: int = 8,
+    size: int | None = None,
+    seed: int = 0,
+) -> Iterator[Image.Image]:
+    """Exaggerate what a layer sees in a picture; yields a frame after each `every` steps, the last one finished.
+
+    Olah et al. 2018, https://distill.pub/2018/building-blocks.
+
+    Args:
+        net: a network, or what `load` takes.
+        layer: a layer's name.
+        picture: a picture, a file, or the name of one that comes with the package, `cat`. Its middle square is taken.
+        steps: of Adam, 1 or more.
+        every: steps between two frames, 1 or more.
+        size: px on a side, 8 or more; None: as an atlas in draft quality has it.
+        seed: another one gives another caricature.
+
+    Yields:
+        Pictures as of `visualize`; `info["score"]` is the dot product with the layer's activations of the picture over
+        that of the picture with itself, times the cosine to the power of 2; `info["step"]` the step.
+
+    Raises:
+        UnknownName: no such layer.
+        PicturesFailed: the picture cannot be read.
+        InvalidSetting: a setting that cannot be.
+
+    """
+    loaded = load(net)
+    known = loaded.organism.layer(layer)
+    if steps < 1 or every < 1 or (size is not None and size < 8):
+        raise InvalidSetting(f"steps {steps}, every {every}, size {size}; expected 1, 1 and 8 or more")
+    recipe = caricatures.RECIPES["draft"]
+    recipe = replace(recipe, ascent=replace(recipe.ascent, steps=steps))
+    px = size or recipe.picture_size(known, loaded.organism.input_size)
+    given = square(_opened(picture), canvas_size(recipe.ascent, px))[None].to(loaded.device)
+    return _frames(loaded, layer, given, recipe, px, every, seed)
+
+
+def _frames(
+    net: Net, layer: str, given: torch.Tensor, recipe: caricatures.Recipe, px: int, every: int, seed: int
+) -> Iterator[Image.Image]:
+    seeds = [seed_of(Key(net.name, layer), "caricature", seed)]
+    for frame in caricatures.caricatures(net.network, given, [layer], seeds, recipe, px, every=every):
+        (picture,) = _pictures(frame, [f"caricature({layer})"])
+        yield picture
+
+
+def _objectives(
+    layer: str | None, unit: int | Sequence[int] | None, objective: Objective | Sequence[Objective] | None
+) -> list[Objective]:
+    """What is asked for, one a picture; UnknownName where it is nothing, or twice something."""
+    if objective is not None and layer is None and unit is None:
+        given = [objective] if isinstance(objective, Objective) else list(objective)
+        if given and all(isinstance(each, Objective) and each.terms for each in given):
+            return given
+    elif objective is None and layer is not None and unit is not None:
+        units = [unit] if isinstance(unit, int) else list(unit)
+        if units:
+            return [channel(layer, int(each)) for each in units]
+    raise UnknownName(
+        "expected a layer and a unit, visualize(net, 'mixed4c', unit=447), or objective=channel('mixed4c', 447) + ..."
+    )
+
+
+def _seed(net: Net, objective: Objective, seed: int) -> int:
+    """Of a single channel what an atlas has for it, unless another is asked for."""
+    ((weight, term), *more) = objective.terms
+    if not more and weight == 1 and term.kind in ("channel", "neuron") and seed == 0:
+        return seed_of(str(Key(net.name, term.layer, term.unit)), term.kind, 1, 0)
+    return seed_of(net.name, objective, seed)
+
+
+def _pictures(frame: Frame, said: Sequence[str]) -> list[Image.Image]:
+    made = []
+    for picture, score, words in zip(frame.pictures, frame.scores.tolist(), said, strict=True):
+        plane = picture[0] if len(picture) == 1 else picture
+        image = Image.fromarray(pixels(plane.nan_to_num()).numpy())
+        image.info.update({"score": score, "objective": words, "step": frame.step})
+        made.append(image)
+    return made
+
+
+def _opened(picture: Image.Image | str | PathLike[str]) -> Image.Image:
+    """A picture in RGB, whatever it is given as."""
+    if isinstance(picture, Image.Image):
+        return plain(picture)
+    if isinstance(picture, str) and picture in SOURCES:
+        return source(picture)
+    try:
+        with Path(picture).open("rb") as file:
+            return decoded(file, MAX_PIXELS)
+    except (*DAMAGED, *BOMBS) as error:
+        some = ", ".join(list(SOURCES)[:3])
+        raise PicturesFailed(
+            f"picture {str(picture)!r} cannot be read: {error}; expected a file, or a name such as {some}"
+        ) from error
+
+
+def _best() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")

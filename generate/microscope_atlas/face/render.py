@@ -1,0 +1,86 @@
+"""Rendering an atlas from Python: what `microscope-atlas render` does."""
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
+from typing import Any
+
+import torch
+
+from microscope_atlas.atlas.locate import storage_at
+from microscope_atlas.atlas.manifest import manifest_or_new
+from microscope_atlas.errors import UnknownName
+from microscope_atlas.lenses.recipe import QUALITIES, Quality, changed
+from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.models import weights as trained
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.run import run
+from microscope_atlas.run.engines.local import LocalEngine, num_cores
+from microscope_atlas.run.plan import DEFAULT_UNITS, select, units_per_shard
+from microscope_atlas.run.recipes import chosen
+
+
+def render(
+    atlas: str | PathLike[str],
+    models: Sequence[str] | None = None,
+    lenses: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
+    units: range | None = None,
+    *,
+    quality: Quality = "draft",
+    pictures: str | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    weights: trained.WeightsKind = "pretrained",
+    workers: int | None = None,
+    device: str | None = None,
+    listen: Callable[[run.Progress], None] = lambda progress: None,
+) -> run.Outcome:
+    """Render what an atlas lacks; it can be stopped at any moment and called again.
+
+    With several workers a script needs `if __name__ == "__main__":`, as multiprocessing asks.
+
+    Args:
+        atlas: a folder, or a URL such as `s3://bucket/atlas`; made where there is none.
+        models: names, as `load` takes them; None: a small atlas of efficientnet_lite0.
+        lenses: names; None: all.
+        layers: of every model; None: all.
+        units: of every layer; None: all.
+        quality: `draft`, `standard` or `microscope`.
+        pictures: natural pictures: a folder, or a dataset as `OWNER/NAME#SPLIT`; None: the package's own.
+        settings: changes of recipes, `{"feature_visualization": {"ascent.steps": 256}}`.
+        weights: `random` for tests.
+        workers: processes; None: one a core on a CPU, else one.
+        device: `cpu`, `cuda` or `mps`; None: the best there is.
+        listen: called with how far each lens is.
+
+    Returns:
+        how many rows were there, and how many were made.
+
+    Raises:
+        UnknownName: no such model, lens, layer, unit or quality.
+        InvalidSetting: a setting that is not there, or cannot be.
+        SettingsDiffer: the atlas was rendered with other settings.
+        AtlasBusy: another run is writing it.
+        RenderFailed: shards failed; the others are there.
+
+    """
+    if quality not in QUALITIES:
+        raise UnknownName(f"quality {quality!r}; expected one of {', '.join(QUALITIES)}")
+    if not models and (layers or units is not None):
+        raise UnknownName("layers and units need models")
+    names = list(lenses or LENSES)
+    storage = storage_at(fspath(atlas))
+    recipes = chosen(names, quality, pictures, there=manifest_or_new(storage).lenses)
+    by_name = {lens(name).name: name for name in recipes}
+    for name, changes in (settings or {}).items():
+        if name not in by_name:
+            raise UnknownName(f"settings of {name}, which is not among the lenses: {', '.join(by_name)}")
+        recipes[by_name[name]] = changed(recipes[by_name[name]], changes)
+    asked = {name: select(organism(name), layers or [], units) for name in models} if models else DEFAULT_UNITS
+    requests = [
+        run.Request(organism(name), trained.load(organism(name), weights), weights, chosen_units)
+        for name, chosen_units in asked.items()
+    ]
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    where = torch.device(device or best)
+    engine = LocalEngine(where, workers or (num_cores() if where.type == "cpu" else 1))
+    return run.render(storage, requests, recipes, engine, units_per_shard(where.type), listen)
