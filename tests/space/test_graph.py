@@ -88,6 +88,6 @@ def test_a_caricature_begins_with_its_picture(known: Atlas) -> None:
 
 def test_unknown_wiring_is_not_made_up(known: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Atlas, "organism", lambda *_: None)
-    shown = model.model(Atlas(known.source), MODEL)
+    shown = model.model(Atlas(known.storage), MODEL)
     assert "marker-end" not in shown and "how they are wired is known of" in shown
     assert Elements(shown).of("a")

@@ -42,7 +42,7 @@ def served(known: Atlas, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         patch.setitem(RECIPES, "draft", replace(RECIPES["draft"], ascent=Ascent(steps=64, views=GENTLE), max_size=48))
         patch.setitem(RECIPES, "standard", replace(RECIPES["standard"], ascent=Ascent(steps=10**6), max_size=48))
         patch.setitem(live.BUDGET_SECONDS, "cpu", 3600.0)
-        application, address = app.serve(known.source, prevent_thread_lock=True, quiet=True)
+        application, address = app.serve(known.storage, prevent_thread_lock=True, quiet=True)
         yield address, folder
         application.get_blocks().close()
 
@@ -138,7 +138,7 @@ def test_two_visitors_are_served_in_turn(chromium: Browser, served: tuple[str, P
 
 def test_a_full_queue_says_so(known: Atlas, monkeypatch: pytest.MonkeyPatch, chromium: Browser) -> None:
     monkeypatch.setattr(app, "QUEUE", 0)
-    application, address = app.serve(known.source, prevent_thread_lock=True, quiet=True)
+    application, address = app.serve(known.storage, prevent_thread_lock=True, quiet=True)
     page = chromium.new_page()
     page.goto(f"{address}?view=probe")
     page.get_by_role("button", name="Look").click()
