@@ -12,10 +12,10 @@ from PIL import Image
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import Folder
-from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.organisms import Field, Layer
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import NotRendered, PicturesFailed
-from microscope_atlas.lenses.dataset_samples import DatasetSamples, Recipe, field
+from microscope_atlas.lenses.dataset_samples import DatasetSamples, Recipe, seen
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.responses import Recipe as ResponsesRecipe
@@ -154,8 +154,14 @@ def test_missing_responses_are_refused(folder: Path) -> None:
 
 def test_field_is_cut_at_the_border() -> None:
     layer = Layer("l", "conv", 1, 11, 4, {}, origin=-3)
-    assert [field(layer, at, 32) for at in (0, 1, 7, None)] == [(0, 8), (1, 12), (25, 32), (0, 32)]
-    assert field(replace(layer, receptive_field=None), 3, 32) == (0, 32)
+    rows = {at: seen(layer, at, at, 32)[0] for at in (0, 1, 7, None)}
+    assert rows == {0: (0, 8), 1: (1, 12), 7: (25, 32), None: (0, 32)}
+    assert seen(replace(layer, receptive_field=None), 3, 3, 32) == ((0, 32), (0, 32))
+
+
+def test_box_of_a_long_field_is_long() -> None:
+    layer = Layer("l", "conv", 1, None, 1, {}).seeing(Field(3, 2, -1), Field(9, 1, 0))
+    assert seen(layer, 4, 4, 32) == ((7, 10), (4, 13))
 
 
 def test_atlas_holds_both_tables_and_keeps_its_promises(folder: Path, tmp_path: Path) -> None:

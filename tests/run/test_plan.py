@@ -146,3 +146,9 @@ def test_no_path_leads_out_of_the_atlas_and_no_run_is_empty(
 ) -> None:
     with pytest.raises(ValueError, match="are no"):
         UnitRange(lens, model, layer, start, stop)
+
+
+def test_rows_of_networks_from_outside_never_share_an_id_with_those_of_another_renderer() -> None:
+    outside = UnitRange("feature_visualization", "torchvision:resnet18", "conv1", 0, 4)
+    assert content_id(outside, {}, "w") != content_id(outside, {}, "w", renderer=1)
+    assert content_id(UNITS, {}, "w") == content_id(UNITS, {}, "w", renderer=1)

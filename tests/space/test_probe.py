@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.models import weights
@@ -107,8 +108,8 @@ def test_heat_is_where_a_unit_is_active(atlas: Any) -> None:
 
 
 def test_heat_between_positions_is_interpolated(atlas: Any) -> None:
-    layer = SimpleNamespace(receptive_field=4, origin=-1, stride=4)  # positions stand at 1 and 5
-    heat = excited.heat(layer, np.array([[0, 1], [0, 0]], np.float32), 6)  # type: ignore[arg-type]
+    layer = Layer("l", "conv", 1, 4, 4, {}, origin=-1)  # positions stand at 1 and 5
+    heat = excited.heat(layer, np.array([[0, 1], [0, 0]], np.float32), 6)
     assert heat[0].tolist() == pytest.approx([0, 0.125, 0.375, 0.625, 0.875, 1])
     assert heat[:, 5].tolist() == pytest.approx([1, 0.875, 0.625, 0.375, 0.125, 0])
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from microscope_atlas.atlas import outside, schema
@@ -9,7 +10,7 @@ from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Table
-from microscope_atlas.atlas.units import Input, UnitRange, content_id, inputs, union
+from microscope_atlas.atlas.units import Input, UnitRange, content_id, inputs, renderers, union
 from microscope_atlas.errors import AtlasDamaged
 from microscope_atlas.keys import LAYER, MODEL
 from microscope_atlas.structure import structure
@@ -83,7 +84,8 @@ class Manifest:
         recipe, model = self.lenses.get(shard.units.lens), self.models.get(shard.units.model)
         if recipe is None or model is None:
             return False
-        return shard.id == content_id(shard.units, recipe, model["weights_sha256"], self.inputs(shard.units))
+        made = partial(content_id, shard.units, recipe, model["weights_sha256"], self.inputs(shard.units))
+        return shard.id in [made(renderer=number) for number in renderers(shard.units.model)]
 
     def inputs(self, units: UnitRange) -> tuple[Input, ...]:
         """The shards that rows about `units` are made from; none where their lens looks at the network."""

@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,18 +20,51 @@ CLASSES: dict[str, Callable[[], tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
+class Field:
+    """What a position of a map sees of the picture along one axis: `size` pixels from `origin + position * stride` on.
+
+    Beside that it may depend on the whole picture through gates and norms over positions, which are held constant.
+    """
+
+    size: int | None  # px; None: the whole picture, as behind a global pool
+    stride: int  # px between the fields of neighbouring positions
+    origin: int = 0  # where the first position's begins; below 0 it reaches over the border, into the padding
+
+
+@dataclass(frozen=True)
 class Layer:
     """A node whose units are shown."""
 
     name: str
     kind: Literal["conv", "dense"]
     units: int  # channels, or neurons
-    receptive_field: int | None  # px on a side, before the picture's border cuts it; None: the whole picture
-    stride: int  # px between neighbouring positions
+    receptive_field: int | None  # px on the longer side, before the picture's border cuts it; None: the whole picture
+    stride: int  # px between neighbouring positions; the larger, where the axes differ
     branches: dict[str, tuple[int, int]]  # of a concatenation: the node it came from -> units [start, stop)
     legacy_op: str | None = None  # the layer's name in OpenAI Microscope's links
-    origin: int = 0  # px from the picture's left and top to the first position's field; see networks.network.Field
+    origin: int = 0  # px from the picture's left and top to the first position's field; the smaller
     fixed_size: bool = False  # whether pictures smaller than the network's input do not get this far
+    vertical: Field | None = None  # where the axes differ, what positions see along the height
+    horizontal: Field | None = None  # and along the width
+
+    @property
+    def sides(self) -> tuple[Field, Field]:
+        """What positions see of the picture, along its height and along its width."""
+        square = Field(self.receptive_field, self.stride, self.origin)
+        return self.vertical or square, self.horizontal or square
+
+    def seeing(self, vertical: Field, horizontal: Field) -> "Layer":
+        """The layer, whose positions see this much of the picture."""
+        sizes = [side.size for side in (vertical, horizontal) if side.size is not None]
+        apart = (vertical, horizontal) if vertical != horizontal else (None, None)
+        return replace(
+            self,
+            receptive_field=max(sizes) if len(sizes) == 2 else None,
+            stride=max(vertical.stride, horizontal.stride),
+            origin=min(vertical.origin, horizontal.origin),
+            vertical=apart[0],
+            horizontal=apart[1],
+        )
 
 
 class Part(NamedTuple):
@@ -70,10 +103,13 @@ def organisms() -> dict[str, Known]:
 
 
 def _known(name: str, plain: dict[str, Any]) -> Known:
-    layers = [
-        Layer(**{**each, "branches": {branch: (a, b) for branch, (a, b) in each["branches"].items()}})
-        for each in plain.pop("layers")
-    ]
+    layers = [_layer(each) for each in plain.pop("layers")]
     parts = {op: Part(*part) for op, part in plain.pop("legacy_parts").items()}
     edges = [(start, end) for start, end in plain.pop("edges")]
     return Known(name=name, layers={layer.name: layer for layer in layers}, legacy_parts=parts, edges=edges, **plain)
+
+
+def _layer(plain: dict[str, Any]) -> Layer:
+    sides = {side: Field(**plain[side]) for side in ("vertical", "horizontal") if plain[side]}
+    branches = {branch: (start, stop) for branch, (start, stop) in plain["branches"].items()}
+    return Layer(**{**plain, **sides, "branches": branches})

@@ -47,14 +47,30 @@ class Input:
     id: str  # of its content
 
 
-def content_id(units: UnitRange, recipe: Mapping[str, Any], weights_sha256: str, inputs: Iterable[Input] = ()) -> str:
+def renderers(model: str) -> tuple[int, ...]:
+    """Numbers of the code that may have made a model's rows, the one that makes them now first.
+
+    Receptive fields of networks from outside are measured by 2, which gives many of their layers smaller canvases.
+    """
+    return (2, 1) if ":" in model else (1,)
+
+
+def content_id(
+    units: UnitRange,
+    recipe: Mapping[str, Any],
+    weights_sha256: str,
+    inputs: Iterable[Input] = (),
+    renderer: int | None = None,  # None: the one of now
+) -> str:
     """Of what a shard shows and everything it depends on: the same id means the same rows."""
+    made_by = renderer or renderers(units.model)[0]
     content = {
         "schema": schema.SCHEMA_VERSION,
         "units": asdict(units),
         "recipe": recipe,
         "weights": weights_sha256,
         "inputs": sorted(made.id for made in inputs),
+        **({} if made_by == 1 else {"renderer": made_by}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import torch
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.organisms import Field, Layer
 from microscope_atlas.errors import NotRendered, PicturesFailed
 from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
@@ -83,16 +83,21 @@ def _rows(subject: Subject, response: Row, shown: Callable[[int], Pixels] | None
     size = subject.organism.input_size
     for sample in response["samples"]:
         x, y = sample.pop("x"), sample.pop("y")
-        (left, right), (top, bottom) = (field(subject.layer, at, size) for at in (x, y))
+        (top, bottom), (left, right) = seen(subject.layer, y, x, size)
         image = None
         if shown is not None:
             image = torch.from_numpy(shown(sample["picture"])[top:bottom, left:right].copy())
         yield {**shared, **sample, "image": image, "left": left, "top": top, "right": right, "bottom": bottom}
 
 
-def field(layer: Layer, position: int | None, size: int) -> tuple[int, int]:
-    """What a position of a layer sees of a picture of `size` px, along one side: [start, stop)."""
-    if position is None or layer.receptive_field is None:
+def seen(layer: Layer, y: int | None, x: int | None, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What a position of a layer sees of a picture of `size` px: rows [start, stop) and columns; a neuron sees all."""
+    rows, columns = (_seen(side, at, size) for side, at in zip(layer.sides, (y, x), strict=True))
+    return rows, columns
+
+
+def _seen(side: Field, position: int | None, size: int) -> tuple[int, int]:
+    if position is None or side.size is None:
         return 0, size
-    start = layer.origin + position * layer.stride
-    return max(start, 0), min(start + layer.receptive_field, size)
+    start = side.origin + position * side.stride
+    return max(start, 0), min(start + side.size, size)

@@ -122,9 +122,11 @@ class SyntheticTuning(Lens[Recipe]):
         px = recipe.picture_size(subject.layer, subject.organism.input_size)
         node = subject.graph.objective_node(subject.layer.name, direction=1)
         see = subject.activations(node)
-        stage = Stage(px, field_centre(see, subject.layer, px, subject.device), subject.device)
+        down, across = field_centre(see, subject.organism, subject.layer.name, px, subject.device)
+        stage = Stage(px, across, subject.device, down)
         field = min(subject.layer.receptive_field or px, px)
-        made = {**settings(recipe), "size": px, "centre": stage.centre, "field": field, "target": node}
+        centre = across if across == down else [down, across]
+        made = {**settings(recipe), "size": px, "centre": centre, "field": field, "target": node}
         batch, least = recipe.batch, subject.least(recipe.batch)
         grey = _answers(see, [blank(stage)], batch, least)[0]
         for family in families(recipe, stage, field):

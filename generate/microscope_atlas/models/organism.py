@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from microscope_atlas.atlas.organisms import Layer, Part
+from microscope_atlas.atlas.organisms import Field, Layer, Part
 from microscope_atlas.errors import NetworkFailed, unknown
 from microscope_atlas.models.networks.flops import flops
 from microscope_atlas.models.networks.graph import edges
@@ -89,6 +89,13 @@ class Organism:
     def not_shown(self) -> Mapping[str, str]:
         """Parts that have units and are no layers, by path -> why."""
         return self.structure.not_shown
+
+    def sides(self, layer: str, size: int) -> tuple[Field, Field]:
+        """See Network.sides."""
+        try:
+            return self.blank().sides(layer, size)
+        except NetworkFailed:
+            return self.build().sides(layer, size)
 
     @property
     def classes(self) -> tuple[str, ...] | None:

@@ -19,13 +19,15 @@ class Stage:
     """A picture to draw on."""
 
     size: int  # px on a side
-    centre: float  # px from the left and the upper border: where stimuli are centred
+    centre: float  # px from the left border: where stimuli are centred
     device: torch.device
+    down: float | None = None  # px from the upper border; None: as many
 
     def along(self, degrees: float) -> tuple[Tensor, Tensor]:
         """Of every pixel's middle, px from the centre in a direction, and in the one 90 degrees on; (size, size)."""
-        offset = torch.arange(self.size, dtype=torch.float32, device=self.device) + (0.5 - self.centre)
-        right, up = offset[None, :], -offset[:, None]
+        at = torch.arange(self.size, dtype=torch.float32, device=self.device)
+        down = self.centre if self.down is None else self.down
+        right, up = (at + (0.5 - self.centre))[None, :], -(at + (0.5 - down))[:, None]
         cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         return cos * right + sin * up, cos * up - sin * right
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.lenses.dataset_samples import field
+from microscope_atlas.lenses.dataset_samples import seen
 from microscope_atlas.lenses.frames import pixels, square
 from microscope_space.live import networks
 
@@ -102,7 +102,7 @@ def _excited(
         if not ratios[at] > 0:
             return
         y, x = divmod(int(places[at]), acts.shape[2]) if layer.kind == "conv" else (None, None)
-        (left, right), (upper, lower) = (field(layer, position, size) for position in (x, y))
+        (upper, lower), (left, right) = seen(layer, y, x, size)
         yield Excited(
             model=model,
             layer=layer.name,
@@ -124,10 +124,12 @@ def heat(layer: Layer, active: Map, size: int) -> Map:
 
     Each position stands in the middle of what it sees, and what lies between is interpolated.
     """
-    if layer.receptive_field is None:
-        at = [(np.arange(length) + 0.5) * size / length for length in active.shape]
-    else:
-        at = [layer.origin + layer.receptive_field / 2 + np.arange(length) * layer.stride for length in active.shape]
+    at = [
+        (np.arange(length) + 0.5) * size / length
+        if side.size is None
+        else side.origin + side.size / 2 + np.arange(length) * side.stride
+        for side, length in zip(layer.sides, active.shape, strict=True)
+    ]
     asked = np.arange(size) + 0.5
     across = np.stack([np.interp(asked, at[1], row) for row in active])
     whole = np.stack([np.interp(asked, at[0], column) for column in across.T], 1)

@@ -4,11 +4,9 @@ import math
 
 import pytest
 import torch
-from microscope_atlas.lenses.receptive_field import field_centre
 from torch import Tensor, nn
 
-from microscope_atlas.lenses.feature_visualization import size
-from microscope_atlas.lenses.frames import layer_size
+from microscope_atlas.lenses.geometry import field_centre, layer_size, unit_size
 from microscope_atlas.models import weights
 from microscope_atlas.models.adapters import own
 from microscope_atlas.models.adapters.trained import Trained
@@ -54,9 +52,10 @@ def test_layer_that_small_pictures_do_not_reach_is_shown_the_networks_own_size()
     known, network = loaded(kinds.fixed_size)
     embed = known.layer("embed")
     assert embed.fixed_size
-    assert size(embed, 64, None) == size(embed, 64, 48) == layer_size(embed, 64, 48) == 64
+    assert unit_size(embed, 64, None) == unit_size(embed, 64, 48) == layer_size(embed, 64, 48) == 64
     # position 4 of 8 sees px 32 to 40, which is measured within the picture
-    assert field_centre(lambda shown: network(shown, ["embed"])[0], embed, 64, torch.device("cpu")) == 36
+    found = field_centre(lambda shown: network(shown, ["embed"])[0], known, "embed", 64, torch.device("cpu"))
+    assert found == (36, 36)
 
 
 def test_layer_before_a_fixed_size_takes_any() -> None:

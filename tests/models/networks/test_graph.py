@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from microscope_atlas.atlas.organisms import Field
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm, receptive_fields
-from microscope_atlas.models.networks.network import Field
 from microscope_atlas.models.networks.ops import Add, Concat, GlobalAveragePool, SameConv2d
 from tests import toy
 
@@ -88,7 +88,38 @@ def test_field_of_a_sum_is_the_larger_and_of_a_global_pool_the_whole() -> None:
     g.add("sum", Add(), "a", "b")
     g.add("pool", GlobalAveragePool(), "sum")
     found = receptive_fields(g, 32, dict.fromkeys(g.reads, (1, 15, 15)))
-    assert found == {"a": Field(3, 2), "b": Field(11, 2), "sum": Field(11, 2), "pool": Field(None, 2)}
+    square = {"a": Field(3, 2), "b": Field(11, 2), "sum": Field(11, 2), "pool": Field(None, 2)}
+    assert found == {name: (field, field) for name, field in square.items()}
+
+
+def test_fields_of_long_kernels_keep_height_and_width_apart() -> None:
+    def build() -> Graph:
+        g = Graph()
+        g.add("wide", nn.Conv2d(3, 2, (1, 7), stride=(1, 2), padding=(0, 3)))
+        g.add("high", SameConv2d(2, 2, (5, 1), (2, 1)), "wide")
+        g.add("apart", nn.Conv2d(2, 2, 3, dilation=(1, 4)), "high")
+        g.add("pool", nn.AvgPool2d((3, 2), (1, 2), (1, 0)), "apart")
+        return g
+
+    with torch.device("meta"):
+        table = build().table(64)
+    assert table["wide"].sides == (Field(1, 1, 0), Field(7, 2, -3))
+    assert table["high"].sides == (Field(5, 2, -1), Field(7, 2, -3))
+    assert table["apart"].sides == (Field(5 + 2 * 2, 2, -1), Field(7 + 8 * 2, 2, -3))
+    assert table["pool"].sides == (Field(9 + 2 * 2, 2, -1 - 2), Field(23 + 2, 4, -3))
+    long = table["apart"]
+    assert (long.receptive_field, long.stride, long.origin) == (23, 2, -3)
+    g = build()
+    for name, layer in table.items():
+        picture = torch.rand(1, 3, 64, 64, requires_grad=True)
+        acts = g(picture, [name])[0]
+        y, x = acts.shape[2] // 2, acts.shape[3] // 2
+        (gradient,) = torch.autograd.grad(acts[0, :, y, x].sum(), picture)
+        for axis, (side, at) in enumerate(zip(layer.sides, (y, x), strict=True)):
+            reached = gradient[0].abs().sum((0, 2 - axis)).nonzero()
+            first = side.origin + at * side.stride
+            assert side.size is not None
+            assert (reached.min(), reached.max()) == (first, first + side.size - 1), (name, axis)
 
 
 @pytest.mark.parametrize("size", [32, 33])

@@ -144,12 +144,6 @@ def test_names_are_fit_for_keys_and_each_is_there_once() -> None:
     assert list(Traced(Chain(), (0, 0, 0), (1, 1, 1), 8).table(8)) == ["inner_a_b", "inner_a_b_2"]
 
 
-def test_field_behind_a_step_that_is_not_known_is_the_whole_picture() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 3, stride=2))
-    table = Traced(module, (0, 0, 0), (1, 1, 1), 16).table(16)
-    assert [(layer.receptive_field, layer.stride) for layer in table.values()] == [(3, 1), (None, 2)]
-
-
 @pytest.mark.parametrize(
     ("trained", "error", "reason"),
     [

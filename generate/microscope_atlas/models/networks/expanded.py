@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.networks.graph import Graph, pair
 from microscope_atlas.models.networks.ops import (
     Add,
     Concat,
@@ -130,12 +130,12 @@ def _back(graph: Graph, node: str, window: Window, shapes: Mapping[str, Shape]) 
 
 def _convolved(op: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, window: Window, shape: Shape) -> Window:
     """What a window reads through a convolution, or through a pool as the mean over its own window."""
-    kernel, stride = _pair(op.kernel_size), _pair(op.stride)
+    kernel, stride = pair(op.kernel_size), pair(op.stride)
     if isinstance(op, SameConv2d | SameMaxPool2d):
         (top, _), (left, _) = same_padding(shape[1:], kernel, stride)
     else:
         assert not isinstance(op.padding, str)
-        top, left = _pair(op.padding)
+        top, left = pair(op.padding)
     read = window.weights
     if not isinstance(op, nn.Conv2d):
         mean = torch.full((read.shape[1], 1, *kernel), 1 / (kernel[0] * kernel[1]), device=read.device)
@@ -177,7 +177,3 @@ def _plus(a: Window, b: Window) -> Window:
     for w in (a, b):
         total[:, :, w.top - top :, w.left - left :][:, :, : w.weights.shape[2], : w.weights.shape[3]] += w.weights
     return Window(total, top, left)
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])

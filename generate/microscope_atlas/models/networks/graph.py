@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.organisms import Field, Layer
 from microscope_atlas.errors import unknown
-from microscope_atlas.models.networks.network import Field, Network
+from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.networks.ops import Concat, GlobalAveragePool, SameConv2d, SameMaxPool2d, same_padding
 
 
@@ -66,11 +66,17 @@ class Graph(Network):
         """See Network."""
         return self.reads
 
+    def sides(self, name: str, size: int) -> tuple[Field, Field]:
+        """See Network. Built on the meta device, a graph computes nothing for it."""
+        return receptive_fields(self, size, self._shapes(self.order((name,)), size))[name]
+
+    def _shapes(self, nodes: list[str], size: int) -> dict[str, tuple[int, ...]]:
+        blank = torch.empty(2, 3, size, size, device="meta")
+        return {name: tuple(value.shape[1:]) for name, value in zip(nodes, self(blank, nodes), strict=True)}
+
     def table(self, size: int) -> dict[str, Layer]:
         """See Network. Built on the meta device, a graph gives its shapes without computing anything."""
-        nodes = list(self.reads)
-        blank = torch.empty(2, 3, size, size, device="meta")
-        shapes = {name: tuple(value.shape[1:]) for name, value in zip(nodes, self(blank, nodes), strict=True)}
+        shapes = self._shapes(list(self.reads), size)
         fields = receptive_fields(self, size, shapes)
         table = {}
         for name, shape in shapes.items():
@@ -81,9 +87,7 @@ class Graph(Network):
                     branches[read] = (start, start + shapes[read][0])
                     start += shapes[read][0]
             kind: Literal["conv", "dense"] = "conv" if len(shape) == 3 else "dense"
-            table[name] = Layer(
-                name, kind, shape[0], fields[name].size, fields[name].stride, branches, origin=fields[name].origin
-            )
+            table[name] = Layer(name, kind, shape[0], None, 1, branches).seeing(*fields[name])
         return table
 
 
@@ -101,37 +105,58 @@ def edges(network: Network, layers: Iterable[str]) -> list[tuple[str, str]]:
     return found
 
 
-def receptive_fields(graph: Graph, size: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Field]:
+def receptive_fields(graph: Graph, size: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Field, Field]]:
     """Receptive field of every node, from kernels, strides and paddings, for pictures of `size` px.
 
-    `shapes` are those of the nodes' values for one such picture. Araujo, Norris and Sim 2019,
-    https://distill.pub/2019/computing-receptive-fields.
+    Along the height and along the width. `shapes` are those of the nodes' values for one such picture; nodes without
+    are left out. Araujo, Norris and Sim 2019, https://distill.pub/2019/computing-receptive-fields.
     """
-    fields: dict[str, Field] = {}
+    fields: dict[str, tuple[Field, Field]] = {}
     for name, reads in graph.reads.items():
-        op = graph.get_submodule(name)
-        seen = [fields[read] for read in reads] or [Field(1, 1)]
-        ends = [f.origin + f.size for f in seen if f.size is not None]
-        stride, origin = max(f.stride for f in seen), min(f.origin for f in seen)
-        if isinstance(op, nn.Linear | GlobalAveragePool) or len(ends) < len(seen):
-            fields[name] = Field(None, stride)
+        if name not in shapes:
             continue
-        extent, step, before = 1, 1, 0
-        if isinstance(op, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            extent, step = (v if isinstance(v, int) else v[0] for v in (op.kernel_size, op.stride))
-            before = _padding(op, shapes[reads[0]][1] if reads else size, extent, step)
-        whole = max(ends) - origin + (extent - 1) * stride
-        fields[name] = Field(whole, stride * step, origin - before * stride)
+        op = graph.get_submodule(name)
+        shape = shapes[reads[0]][1:] if reads else (size, size)
+        windows = _windows(op, shape)
+        seen = [fields[read] for read in reads] or [(Field(1, 1), Field(1, 1))]
+        vertical, horizontal = (
+            _field([sides[axis] for sides in seen], None if windows is None else windows[axis]) for axis in (0, 1)
+        )
+        fields[name] = vertical, horizontal
     return fields
 
 
-def _padding(op: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, size: int, kernel: int, step: int) -> int:
-    """Positions that an operation adds before its input of `size`."""
+def _field(seen: Sequence[Field], window: tuple[int, int, int] | None) -> Field:
+    """Of a node along one axis, from the fields of what it reads and its window there; None: it reads all there is."""
+    ends = [field.origin + field.size for field in seen if field.size is not None]
+    stride, origin = max(field.stride for field in seen), min(field.origin for field in seen)
+    if window is None or len(ends) < len(seen):
+        return Field(None, stride)
+    extent, step, before = window
+    return Field(max(ends) - origin + (extent - 1) * stride, stride * step, origin - before * stride)
+
+
+def _windows(op: nn.Module, shape: Sequence[int]) -> list[tuple[int, int, int]] | None:
+    """Extent, step and padding of what an operation reads around a position, along both axes of its input."""
+    if isinstance(op, nn.Linear | GlobalAveragePool | nn.AdaptiveAvgPool2d):
+        return None
+    if not isinstance(op, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return [(1, 1, 0)] * 2
+    kernel, step = pair(op.kernel_size), pair(op.stride)
     if isinstance(op, SameConv2d | SameMaxPool2d):
-        return same_padding((size, size), (kernel, kernel), (step, step))[0][0]
-    padding = op.padding if isinstance(op.padding, int) else op.padding[0]
-    assert isinstance(padding, int), f"padding {padding!r}"
-    return padding
+        (top, _), (left, _) = same_padding(shape, kernel, step)
+        padding = top, left
+    else:
+        assert not isinstance(op.padding, str), f"padding {op.padding!r}"
+        padding = pair(op.padding)
+    apart = pair(op.dilation) if isinstance(op, nn.Conv2d) else (1, 1)
+    extent = [(size - 1) * between + 1 for size, between in zip(kernel, apart, strict=True)]
+    return list(zip(extent, step, padding, strict=True))
+
+
+def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of what torch.nn takes as one number or two."""
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def fold_batch_norm(graph: Graph) -> None:

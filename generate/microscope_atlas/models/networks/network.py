@@ -2,23 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from microscope_atlas.atlas.organisms import Layer
-
-
-class Field(NamedTuple):
-    """What one position of a node sees of the picture.
-
-    Along a side, position x sees the pixels from `origin + x * stride` on, `size` of them.
-    """
-
-    size: int | None  # px on a side; None: the whole picture, as behind a global pool
-    stride: int  # px between the fields of neighbouring positions
-    origin: int = 0  # where the first position's begins; below 0 it reaches over the border, into the padding
+from microscope_atlas.atlas.organisms import Field, Layer
 
 
 class Network(nn.Module, ABC):
@@ -56,7 +44,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def table(self, size: int) -> dict[str, Layer]:
-        """What can be shown as a layer, for pictures of `size` px, from input to logits."""
+        """What can be shown as a layer, with its fields at pictures of `size` px, from input to logits."""
 
     def not_shown(self) -> Mapping[str, str]:
         """Parts that have units and are no layers, by path -> why; see networks.unshown."""
@@ -65,3 +53,10 @@ class Network(nn.Module, ABC):
     def lay_out(self) -> None:
         """Arrange the weights in memory as the network runs fastest; its weights and device are there."""
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @abstractmethod
+    def sides(self, name: str, size: int) -> tuple[Field, Field]:
+        """What positions of layer `name` see of pictures of `size` px, along the height and along the width.
+
+        Where padding depends on the size, so do the fields' origins.
+        """

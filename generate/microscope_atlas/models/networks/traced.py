@@ -3,7 +3,7 @@
 Its forward pass stays the module's own code, and is left as soon as the last layer asked for has its value. Where no
 layers are chosen, they are the outputs of all convolutions and dense layers, in the order they are computed: before any
 batch norm or rectifier that follows. Outputs that are neither channels nor neurons of each picture, such as tokens, are
-not shown; `not_shown` names them.
+not shown, nor are those whose rows and columns are not the picture's, see measured.sights; `not_shown` names them.
 """
 
 from collections import OrderedDict
@@ -16,10 +16,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.organisms import Field, Layer
 from microscope_atlas.errors import NetworkFailed, unknown
 from microscope_atlas.models.networks import autograd
 from microscope_atlas.models.networks.channels import in_channels
+from microscope_atlas.models.networks.measured import Sight, sights
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.networks.plain import is_lazy, plain
 from microscope_atlas.models.networks.unshown import PICTURES, unshown
@@ -38,7 +39,7 @@ SMALL, MEDIUM = 48, 112
 class Trace(NamedTuple):
     """What one forward pass tells of a module."""
 
-    layers: dict[str, Layer]
+    layers: dict[str, Layer]  # without their fields
     wiring: dict[str, tuple[str, ...]]
     rectifiers: dict[str, bool]  # layers that end with a rectifier -> whether it is a ReLU, not a ReLU6
     not_shown: dict[str, str]  # paths of modules with units of their own -> why they are no layers
@@ -81,6 +82,8 @@ class Traced(Network):
         }
         self.by_name = {name: paths[path] for name, path in self.paths.items()}
         self._traced: Trace | None = None
+        self._sights: dict[int, Mapping[str, Sight]] = {}
+        self._tables: dict[int, dict[str, Layer]] = {}
 
     def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
         """See Network."""
@@ -110,12 +113,47 @@ class Traced(Network):
         return self.trace().wiring
 
     def table(self, size: int) -> dict[str, Layer]:
-        """See Network; `size` is the input size."""
-        return self.trace().layers
+        """See Network."""
+        if size not in self._tables:
+            self._tables[size] = self._table(size)
+        return self._tables[size]
+
+    def _table(self, size: int) -> dict[str, Layer]:
+        seen, layers, stride = self.sights(size), dict[str, Layer](), 1
+        for name, layer in self.trace().layers.items():
+            sight = seen.get(name, Sight(Field(None, stride), Field(None, stride)))
+            if self.chosen and sight.fault:
+                raise NetworkFailed(f"layer {name} is no map: {sight.fault}")
+            if not sight.fault:
+                layers[name] = layer.seeing(sight.vertical, sight.horizontal)
+                stride = layers[name].stride
+        return self._with_sizes(layers)
+
+    def sides(self, name: str, size: int) -> tuple[Field, Field]:
+        """See Network."""
+        return self.table(size)[name].sides
+
+    def sights(self, size: int) -> Mapping[str, Sight]:
+        """What the maps' positions see of pictures of `size` px, measured."""
+        if size not in self._sights:
+            through = self._through_all()
+            maps = [name for name, layer in through.trace().layers.items() if layer.kind == "conv"]
+            self._sights[size] = sights(through, {name: through.by_name[name] for name in maps}, size)
+        return self._sights[size]
+
+    def _through_all(self) -> "Traced":
+        """The network with all convolutions and dense layers beside those chosen: a gradient is lost on a long way."""
+        if not self.chosen:
+            return self
+        every = Traced(self.module, (0.0,), (1.0,), self.input_size, channels=self.channels)
+        every.paths |= self.paths
+        every.by_name |= self.by_name
+        return every
 
     def not_shown(self) -> Mapping[str, str]:
         """See Network."""
-        return self.trace().not_shown
+        faulty = {name: sight.fault for name, sight in self.sights(self.input_size).items() if sight.fault}
+        return self.trace().not_shown | {self.paths[name]: why for name, why in faulty.items() if name in self.paths}
 
     def lay_out(self) -> None:
         """See Network: with channels last, unless the module's own code takes its tensors for contiguous."""
@@ -202,16 +240,14 @@ class Traced(Network):
             self._refuse_what_is_no_layer(found)
         shown = {name: output for name, output in found.items() if _is_layer(output)}
         steps = autograd.steps(shown.values())
-        fields = autograd.fields(steps)
         layers = {}
         for name, output in shown.items():
             kind: Literal["conv", "dense"] = "conv" if output.dim() == 4 else "dense"
-            size, stride, origin = fields[output.grad_fn]
-            layers[name] = Layer(name, kind, output.shape[1], size, stride, branches={}, origin=origin)
+            layers[name] = Layer(name, kind, output.shape[1], None, 1, branches={})
         rectifiers = {name: met[id(output)].by_relu for name, output in shown.items() if id(output) in met}
         by_path = {self.paths[name]: output for name, output in found.items()}
         return Trace(
-            self._with_sizes(layers),
+            layers,
             autograd.wiring(steps, shown),
             rectifiers,
             {} if self.chosen else unshown(self.module, by_path, watch),
