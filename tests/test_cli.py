@@ -382,15 +382,15 @@ def test_plan_is_printed_and_nothing_is_rendered(commands: Commands, tmp_path: P
     rates, root = tmp_path / "rates.json", tmp_path / "atlas"
     known = {"lens": LENS, "model": MODEL, "layer": LAYER, "seconds_per_unit": 90.0}
     rates.write_text(json.dumps({"about": {"workers": 2, "quality": "draft"}, "rates": [known]}))
-    asked = ["render", root, "--model", MODEL, "--layer", LAYER, "--lens", LENS, "--plan", "--workers", "8"]
+    asked = ["plan", root, "--model", MODEL, "--layer", LAYER, "--lens", LENS, "--workers", "8"]
     ended = commands(*asked, "--rates", rates, "--price", "2")
     assert ended.status == 0, ended.err
     assert ended.out.splitlines() == [
-        "32 jobs on 8 workers: 12.0 min; the longest job takes 3.0 min",
+        "32 jobs on 8 workers: 12.1 min, between 10.1 min and 14.5 min; the longest job takes 3.0 min",
+        "starting up: 4.0 s of the run, 32.0 s of all workers together",
         "tail: 0.0 s in all with workers that have nothing left to do",
-        "cost: 1.60 worker-hours, 0.0% of them idle; at 2 an hour 3.20",
-        "rates: 32 jobs by a rate of their own layer, 100% of the time; "
-        "0 estimated from their arithmetic and the rates of other layers",
+        "cost: 1.61 worker-hours, 0.0% of them idle; at 2 an hour 3.22",
+        "by a rate of the file, which may be wrong by a factor of 1.2: feature_visualization 1.60 h",
     ]
     assert not root.exists()
     other = commands(*asked, "--rates", rates, "--quality", "standard")
@@ -398,4 +398,28 @@ def test_plan_is_printed_and_nothing_is_rendered(commands: Commands, tmp_path: P
     elsewhere = {"workers": 2, "quality": "draft", "device": "NVIDIA H200"}  # a name, as rows have it
     rates.write_text(json.dumps({"about": elsewhere, "rates": [known]}))
     assert commands(*asked, "--rates", rates).status == 0
-    assert "--plan needs --rates" in commands(*asked).err
+
+
+def test_plan_without_rates_measures_and_says_so(commands: Commands, tmp_path: Path) -> None:
+    ended = commands("plan", tmp_path / "atlas", "--model", MODEL, "--layer", LAYER, "--lens", LENS, "--units", "0:2")
+    assert ended.status == 0, ended.err
+    first, second, third, *_, last = ended.out.splitlines()
+    assert first == "No --rates: measuring on this machine, for 10 s at most."
+    assert re.fullmatch(r"Measured in [0-9.]+ s, .*: 1. Seconds are those of a core.", second)
+    assert third.startswith("1 jobs on ")
+    assert last.startswith("by a probe of its layer, which may be wrong by a factor of 1.4: feature_visualization ")
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_plan_refuses_what_render_refuses(commands: Commands, tmp_path: Path) -> None:
+    for verb in ("plan", "render"):
+        ended = commands(verb, tmp_path / "atlas", "--units", "0:3")
+        assert (ended.status, "need a --model" in ended.err) == (2, True)
+
+
+def test_bad_rates_end_a_plan_with_one_sentence(commands: Commands, tmp_path: Path) -> None:
+    rates = tmp_path / "rates.json"
+    rates.write_text('{"about": {"workers": 1}, "rates": [{"seconds_per_unit": NaN}]}')
+    ended = commands("plan", tmp_path / "atlas", "--rates", rates)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1

@@ -27,7 +27,7 @@ ALLOWED = {
     "models": {"cache", "errors", "keys", "hub", "atlas", "pictures", "rectifiers", "structure"},
     "publish": {"errors", "keys", "hub", "atlas", "pictures"},
     "lenses": {"errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers", "structure"},
-    "run": {"errors", "keys", "stopping", "hub", "atlas", "pictures", "models", "lenses", "publish"},
+    "run": {"errors", "keys", "stopping", "hub", "atlas", "pictures", "models", "lenses", "publish", "structure"},
     "console": {"errors", "atlas", "hub", "lenses", "run"},
     "face": {"errors", "keys", "atlas", "pictures", "models", "rendering", "lenses", "run"},
 }

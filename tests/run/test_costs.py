@@ -1,6 +1,4 @@
-import json
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,15 +6,13 @@ import pytest
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import manifest_or_new
 from microscope_atlas.atlas.units import UnitRange
-from microscope_atlas.errors import UnknownName
-from microscope_atlas.lenses.recipe import changed
+from microscope_atlas.lenses.recipe import QUALITIES, changed
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.flops import flops
 from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.run import run
-from microscope_atlas.run.costs import SHARD_SECONDS, Costs, Setup, arithmetic, cut, load, longest_first
-from microscope_atlas.run.forecast import forecast
+from microscope_atlas.run.costs import SHARD_SECONDS, Costs, Rate, Setup, arithmetic, cut, interpolated, longest_first
 from microscope_atlas.run.plan import Job
 from tests.atlases import HERE, LENS, MODEL, RECIPE, content, quick, render, request
 
@@ -25,13 +21,13 @@ FIRST = UnitRange(LENS, MODEL, "stem", 0, 10)
 LAST = UnitRange(LENS, MODEL, "blocks_10", 0, 10)
 
 
-def of(units: UnitRange, seconds: float) -> dict[tuple[str, str, str], float]:
-    return {(units.lens, units.model, units.layer): seconds}
+def of(units: UnitRange, seconds: float) -> dict[tuple[str, str, str], Rate]:
+    return {(units.lens, units.model, units.layer): Rate(seconds, "a rate of the file")}
 
 
 def test_measured_layer_takes_what_was_measured() -> None:
     costs = Costs(of(FIRST, 2.0))
-    assert costs.is_measured(FIRST)
+    assert costs.basis(FIRST, LENSES_DRAFT) == "a rate of the file"
     assert costs.seconds(FIRST, LENSES_DRAFT) == 20.0
 
 
@@ -42,7 +38,7 @@ def test_other_layers_take_it_in_proportion_to_their_arithmetic() -> None:
     px = {name: recipe.picture_size(known.layer(name), known.input_size) for name in ("stem", "blocks_10")}
     more = known.flops("blocks_10", px["blocks_10"]) / known.flops("stem", px["stem"])
     assert px["stem"] < px["blocks_10"]
-    assert not costs.is_measured(LAST)
+    assert costs.basis(LAST, LENSES_DRAFT) == "arithmetic, and other layers"
     assert costs.seconds(LAST, LENSES_DRAFT) == pytest.approx(20.0 * more)
 
 
@@ -73,13 +69,42 @@ def test_arithmetic_is_of_every_picture_at_its_own_size_and_steps() -> None:
     assert lens(LENS).flops(known, layer, recipe) == (pictures * 512 + 256) * known.flops("blocks_2", px)
 
 
-def test_derived_lens_without_a_rate_is_left_out_and_said() -> None:
+def test_derived_lens_takes_what_it_says_itself_and_a_rate_goes_before() -> None:
     costs = Costs(of(FIRST, 2.0))
     derived = UnitRange("units", MODEL, "stem", 0, 32)
-    assert costs.seconds(derived, LENSES_DRAFT) == 0.0
-    assert "left out, for want of any rate: units" in list(forecast([[FIRST], [derived]], LENSES_DRAFT, costs, 2))
+    assert costs.seconds(derived, LENSES_DRAFT) == 32 * LENSES["units"].unit_seconds  # type: ignore[operator]
+    assert costs.basis(derived, LENSES_DRAFT) == "a constant"
     known = Costs({**costs.rates, **of(UnitRange("units", MODEL, "head", 0, 1), 0.5)})
     assert known.seconds(derived, LENSES_DRAFT) == 16.0
+
+
+def test_lens_of_which_nothing_is_known_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(LENSES["units"]), "unit_seconds", None)
+    costs, derived = Costs(of(FIRST, 2.0)), UnitRange("units", MODEL, "stem", 0, 32)
+    assert (costs.seconds(derived, LENSES_DRAFT), costs.basis(derived, LENSES_DRAFT)) == (0.0, "nothing")
+
+
+def test_pass_over_a_layer_costs_all_of_it_however_few_units_are_kept() -> None:
+    few, whole = (UnitRange("responses", MODEL, "stem", 0, stop) for stop in (4, 32))
+    costs = Costs(of(whole, 0.5))
+    assert costs.seconds(few, LENSES_DRAFT) == costs.seconds(whole, LENSES_DRAFT) == 16.0
+
+
+def test_layer_between_two_that_are_known_lies_between_them() -> None:
+    assert interpolated([(1.0, 2.0), (100.0, 50.0)], 10.0) == pytest.approx(10.0)
+    assert interpolated([(1.0, 2.0), (100.0, 50.0)], 200.0) == 100.0
+    assert interpolated([(4.0, 2.0)], 2.0) == 1.0
+    assert interpolated([(4.0, 2.0), (4.0, 2.0)], 4.0) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("name", [name for name, one in LENSES.items() if not one.reads])
+def test_shortened_recipe_asks_for_less_or_as_little(name: str) -> None:
+    one, layer = LENSES[name], organism(MODEL).layer("blocks_4")
+    for quality in QUALITIES:
+        full = one.recipe(quality)
+        short, long = (one.shortened(full, steps) for steps in (1, 3))
+        assert one.passes(layer, short) <= one.passes(layer, long) <= one.passes(layer, full)
+        assert short.picture_size(layer, 224) == full.picture_size(layer, 224)
 
 
 def test_jobs_are_cut_so_that_none_takes_longer_than_a_worker_may_be_lost_for() -> None:
@@ -101,7 +126,9 @@ def test_deeper_layers_begin_first_without_any_rate() -> None:
 def test_jobs_of_one_network_stay_together_where_they_take_alike() -> None:
     """A worker keeps one network loaded."""
     several = [UnitRange(LENS, model, layer, 0, 4) for model in ("alexnet", MODEL) for layer in ("conv1", "conv2")]
-    costs = Costs({(LENS, u.model, u.layer): seconds for u, seconds in zip(several, (17, 30, 18, 9), strict=True)})
+    costs = Costs({})
+    for units, seconds in zip(several, (17.0, 30.0, 18.0, 9.0), strict=True):
+        costs = Costs({**costs.rates, **of(units, seconds)})
     assert longest_first(several, lambda units: units, LENSES_DRAFT, costs) == several
 
 
@@ -138,30 +165,3 @@ def test_stages_are_the_jobs_that_render_gives_to_its_engine(tmp_path: Path) -> 
     run.render(Folder(tmp_path), [request(layers)], recipes, given, 16, lambda *_: None, costs=costs)  # type: ignore[arg-type]
     assert [units for stage in stages for units in stage] == given.given
     assert [units.start for units in stages[0] if units.layer == "stem"] == [1]
-
-
-def test_rates_are_read_as_those_of_one_worker(tmp_path: Path) -> None:
-    rate = {"lens": LENS, "model": MODEL, "layer": "stem", "seconds_per_unit": 1.5, "how": "measured"}
-    path = tmp_path / "rates.json"
-    path.write_text(json.dumps({"about": {"workers": 4, "quality": "draft", "load": 0.1}, "rates": [rate]}))
-    costs = load(path)
-    assert (costs.seconds(FIRST, LENSES_DRAFT), costs.quality, costs.device) == (60.0, "draft", "cpu")
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"about": {}, "rates": []}', '{"about": {"workers": 1}, "rates": [{}]}'])
-def test_file_without_rates_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "rates.json").write_text(text)
-    with pytest.raises(UnknownName, match=r"rates\.json holds no rates"):
-        load(tmp_path / "rates.json")
-
-
-def test_forecast_says_hours_tail_cost_and_what_it_knows() -> None:
-    costs = Costs({**of(FIRST, 360.0)})
-    jobs = [replace(FIRST, start=unit, stop=unit + 1) for unit in range(3)]
-    assert list(forecast([jobs], LENSES_DRAFT, costs, 2, price=2.0)) == [
-        "3 jobs on 2 workers: 12.0 min; the longest job takes 6.0 min",
-        "tail: 6.0 min in all with workers that have nothing left to do",
-        "cost: 0.40 worker-hours, 25.0% of them idle; at 2 an hour 0.80",
-        "rates: 3 jobs by a rate of their own layer, 100% of the time; "
-        "0 estimated from their arithmetic and the rates of other layers",
-    ]

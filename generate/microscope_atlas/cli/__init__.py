@@ -5,7 +5,7 @@ and whatever only reads, load no PyTorch.
 import os
 import sys
 
-from microscope_atlas.cli import browse, models, publish, read, render, weights  # noqa: F401 - each adds its commands
+from microscope_atlas.cli import browse, models, plan, publish, read, render, weights  # noqa: F401 - each adds its commands
 from microscope_atlas.cli.app import app, err
 from microscope_atlas.errors import AtlasError
 

@@ -42,6 +42,7 @@ class DatasetSamples(Lens[Recipe]):
 
     table = schema.DATASET_SAMPLES
     divisible = True
+    unit_seconds = 0.12  # measured on layers of efficientnet_lite0, with the package's pictures
 
     def recipe(self, quality: Quality) -> Recipe:
         return Recipe(DEFAULT, default_revision())

@@ -99,6 +99,9 @@ class FeatureVisualization(Lens[Recipe]):
     def quick(self) -> Recipe:
         return Recipe(Ascent(steps=2), max_size=32, variants=0, batch=16)
 
+    def shortened(self, recipe: Recipe, steps: int) -> Recipe:
+        return replace(super().shortened(recipe, steps), maco=replace(recipe.maco, steps=steps))
+
     def parts(self, recipe: Recipe) -> list[Part]:
         steps = {"maco": recipe.maco.steps}
         found = [Part(name, len(METHODS[name]), steps.get(name, recipe.ascent.steps)) for name in recipe.methods]

@@ -7,7 +7,7 @@ Some lenses look at the network. Others are derived: they look at rows that othe
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol
 
@@ -86,6 +86,7 @@ class Lens(ABC, Generic[R]):
 
     table: ClassVar[Table]  # says its name, what a row is about, and what it reads
     divisible: ClassVar[bool]  # whether a layer's units may be spread over shards at no cost; else one pass gives all
+    unit_seconds: ClassVar[float | None] = None  # that a derived lens takes for a unit, measured; None: nobody has
 
     @property
     def name(self) -> str:
@@ -116,6 +117,17 @@ class Lens(ABC, Generic[R]):
     def quick(self) -> R:
         """Its settings for tests: as few steps and as small pictures as show that it works."""
         return self.recipe("draft")
+
+    def shortened(self, recipe: R, steps: int) -> R:
+        """The same with so few steps, to be timed: what it takes grows in proportion to `passes`.
+
+        As it is, where it takes no steps.
+        """
+        short = {
+            name: replace(each, steps=steps, redirect_steps=min(each.redirect_steps, 1))
+            for name, each in recipe.ascents.items()
+        }
+        return replace(recipe, **short)
 
     def parts(self, recipe: R) -> Sequence[Part]:
         """What it does with these settings."""

@@ -7,7 +7,7 @@ some evenly spaced pictures, which quantiles, buckets and the random samples are
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any
 
@@ -50,6 +50,10 @@ class Responses(Lens[Recipe]):
 
     def recipe(self, quality: Quality) -> Recipe:
         return Recipe(DEFAULT, default_revision())
+
+    def shortened(self, recipe: Recipe, steps: int) -> Recipe:
+        """On the package's own pictures, which are few."""
+        return replace(recipe, pictures=DEFAULT, revision=default_revision())
 
     def passes(self, layer: Layer, recipe: Recipe) -> float:
         """The whole set, there and not back."""

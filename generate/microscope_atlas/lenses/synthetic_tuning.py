@@ -14,7 +14,7 @@ which would make all strong answers the same.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Annotated
 
@@ -109,6 +109,11 @@ class SyntheticTuning(Lens[Recipe]):
 
     def quick(self) -> Recipe:
         return Recipe(32, 2, 2, 2, directions=2, curvatures=2, offsets=2, hues=2, lightnesses=2)
+
+    def shortened(self, recipe: Recipe, steps: int) -> Recipe:
+        """So many batches of gratings, and a single curve and colour."""
+        once = dict.fromkeys(("frequencies", "phases", "directions", "curvatures", "offsets", "lightnesses"), 1)
+        return replace(recipe, **once, orientations=steps * recipe.batch, hues=1)
 
     def parts(self, recipe: Recipe) -> list[Part]:
         """Its stimuli, batch by batch."""

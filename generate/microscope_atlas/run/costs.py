@@ -1,24 +1,15 @@
 """What jobs take: from measured rates, and where nobody has measured, from the arithmetic that they ask for.
 
-Rates come from a JSON file, which `python -m benchmarks.atlas_cost` writes, or whoever measures otherwise:
-
-    {"about": {"workers": 2, "quality": "draft", "device": "cpu"},
-     "rates": [{"lens": "feature_visualization", "model": "inceptionv1", "layer": "mixed4c", "seconds_per_unit": 1.5}]}
-
-`seconds_per_unit` is that of so many workers together; of a lens that looks at layers, the layer's seconds over the
-number of its units. More keys may be there.
+Rates are read from a file, see rates, or measured in short probes, see probe.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from microscope_atlas.atlas.units import UnitRange, missing
-from microscope_atlas.errors import UnknownName
 from microscope_atlas.lenses.lens import Lens
 from microscope_atlas.lenses.recipe import Recipe
 from microscope_atlas.lenses.registry import lens
@@ -44,71 +35,127 @@ class Setup(NamedTuple):
 Lenses = Mapping[str, Setup]  # by name
 
 
+# What seconds rest on, and by which factor they may be wrong, either way; docs/clusters.md has a comparison
+Basis = Literal["a rate of the file", "a probe of its layer", "arithmetic, and other layers", "a constant", "nothing"]
+WRONG_BY: dict[Basis, float] = {
+    "a rate of the file": 1.2,
+    "a probe of its layer": 1.4,
+    "arithmetic, and other layers": 3.0,
+    "a constant": 3.0,
+    "nothing": 1.0,
+}
+
+
+class Rate(NamedTuple):
+    """Seconds of one worker for a unit."""
+
+    seconds: float
+    basis: Basis
+
+
 @dataclass(frozen=True)
 class Costs:
     """Seconds of one worker."""
 
-    rates: Mapping[tuple[str, str, str], float] = field(default_factory=dict)  # a unit's, by lens, model and layer
+    rates: Mapping[tuple[str, str, str], Rate] = field(default_factory=dict)  # a unit's, by lens, model and layer
     quality: str | None = None  # that the rates were measured at
     device: str = "cpu"  # that they were measured on: `cpu`, or an accelerator's own name
-    _ratios: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+    _found: dict[tuple[str, ...], Rate] = field(default_factory=dict, compare=False, repr=False)
 
     def seconds(self, units: UnitRange, lenses: Lenses) -> float:
         """What a job takes: in proportion to its arithmetic where no rate is known.
 
         Without any rate it is the arithmetic itself, by which jobs can be compared, though not timed.
         """
-        count = units.stop - units.start
-        if self.is_measured(units):
-            return count * self.rates[units.lens, units.model, units.layer]
-        if units.lens not in self._ratios:
-            self._ratios[units.lens] = self._ratio(units.lens, lenses)
-        return count * self._ratios[units.lens] * arithmetic(units.lens, units.model, units.layer, lenses)
+        one, count = lenses[units.lens].lens, units.stop - units.start
+        if not one.reads and not one.divisible:  # a pass gives all units, however few of them are kept
+            count = organism(units.model).layer(units.layer).units
+        return count * self._rate(units, lenses).seconds
 
-    def is_measured(self, units: UnitRange) -> bool:
-        return (units.lens, units.model, units.layer) in self.rates
+    def basis(self, units: UnitRange, lenses: Lenses) -> Basis:
+        """What the seconds of a job rest on."""
+        return self._rate(units, lenses).basis
 
     def most(self, units: UnitRange, lenses: Lenses, limit: int) -> int:
-        """UnitRange that one job may have: as many as SHARD_SECONDS allow, one at least and `limit` at most."""
-        each = self.seconds(units, lenses) / (units.stop - units.start) if self.rates else 0.0
-        return max(1, min(limit, int(SHARD_SECONDS / each))) if each else limit
+        """Units that one job may have: as many as SHARD_SECONDS allow, one at least and `limit` at most."""
+        each = self._rate(units, lenses).seconds if self.rates else 0.0
+        return max(1, int(min(limit, SHARD_SECONDS / each))) if each else limit
 
-    def _ratio(self, name: str, lenses: Lenses) -> float:
-        """Seconds for an operation of a lens: the median of what is known of it, else of all that look at a network.
+    def _rate(self, units: UnitRange, lenses: Lenses) -> Rate:
+        place = units.lens, units.model, units.layer
+        if place in self.rates:
+            return self.rates[place]
+        asked = (*place, repr(lenses[units.lens]))
+        if asked not in self._found:
+            self._found[asked] = self._estimated(place, lenses)
+        return self._found[asked]
 
-        0 for a derived lens of which no rate is known, while others are.
+    def _estimated(self, place: tuple[str, str, str], lenses: Lenses) -> Rate:
+        """Of a layer without a rate: from those of the lens, of its network if there are any; else from other lenses.
+
+        A derived lens looks at no network: its units are all alike, or take what it says itself.
         """
-        alike = {name} if lenses[name].lens.reads or any(of == name for of, _, _ in self.rates) else _looking(lenses)
-        known = [
-            seconds / work
-            for (of, model, layer), seconds in self.rates.items()
-            if of in alike and (work := arithmetic(of, model, layer, lenses))
-        ]
-        return median(known) if known else float(not self.rates)
+        name, model, layer = place
+        one = lenses[name].lens
+        same = [known for known in self.rates if known[0] == name]
+        if one.reads:
+            if same:
+                return Rate(median(self.rates[known].seconds for known in same), "arithmetic, and other layers")
+            if not self.rates:
+                return Rate(1.0, "nothing")
+            return Rate(0.0, "nothing") if one.unit_seconds is None else Rate(one.unit_seconds, "a constant")
+        work = whole(name, model, layer, lenses)
+        if not self.rates:
+            return Rate(work.flops / work.sharing, "nothing")
+        if same := [known for known in same if known[1] == model] or same:
+            points = []
+            for known in same:
+                other = whole(*known, lenses)
+                points.append((other.flops, self.rates[known].seconds * other.sharing))
+            return Rate(interpolated(points, work.flops) / work.sharing, "arithmetic, and other layers")
+        looking = [known for known in self.rates if known[0] in lenses and not lenses[known[0]].lens.reads]
+        ratios = [self.rates[known].seconds / arithmetic(*known, lenses) for known in looking]
+        if not ratios:
+            return Rate(0.0, "nothing")
+        return Rate(median(ratios) * work.flops / work.sharing, "arithmetic, and other layers")
 
 
-def _looking(lenses: Lenses) -> set[str]:
-    return {name for name, setup in lenses.items() if not setup.lens.reads}
+UNMEASURED = Costs()
+
+
+class Work(NamedTuple):
+    """What is done at once: for one unit, or for all of a layer."""
+
+    flops: float
+    sharing: int  # units that it is done for at once
+
+
+def whole(name: str, model: str, layer: str, lenses: Lenses) -> Work:
+    """What a lens that looks at the network does for a unit, or where units share a pass, for the layer."""
+    one, units = lenses[name].lens, organism(model).layer(layer).units
+    count = units if one.level == "layer" or not one.divisible else 1
+    return Work(count * arithmetic(name, model, layer, lenses), count)
 
 
 def arithmetic(name: str, model: str, layer: str, lenses: Lenses) -> float:
-    """Floating-point operations for a unit of a layer: see Lens.flops. Derived lenses look at no network: all alike."""
+    """Floating-point operations for a unit of a layer, one at least: see Lens.flops.
+
+    Derived lenses look at no network: all alike.
+    """
     one, known = lenses[name].lens, organism(model)
-    return 1.0 if one.reads else one.flops(known, known.layer(layer), lenses[name].recipe)
+    return 1.0 if one.reads else max(1.0, one.flops(known, known.layer(layer), lenses[name].recipe))
 
 
-def load(path: Path) -> Costs:
-    """The rates in a file; UnknownName where it is none of rates."""
-    try:
-        plain = json.loads(path.read_text())
-        about, workers = plain["about"], plain["about"]["workers"]
-        rates = {
-            (rate["lens"], rate["model"], rate["layer"]): workers * float(rate["seconds_per_unit"])
-            for rate in plain["rates"]
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnknownName(f"{path} holds no rates ({error!r}); python -m benchmarks.atlas_cost writes some") from error
-    return Costs(rates, about.get("quality"), about.get("device", "cpu"))
+def interpolated(points: Sequence[tuple[float, float]], at: float) -> float:
+    """Between two points on logarithmic scales, outside them in proportion to the nearest; all above 0."""
+    below = max((point for point in points if point[0] <= at), default=None)
+    above = min((point for point in points if point[0] >= at), default=None)
+    if below is None or above is None:
+        x, y = below or above or (at, 0.0)
+        return y * at / x
+    (low, a), (high, b) = below, above
+    share = math.log(at / low) / math.log(high / low) if high > low else 0.5
+    return math.exp((1 - share) * math.log(a) + share * math.log(b))
 
 
 def longest_first(jobs: Iterable[J], units: Callable[[J], UnitRange], lenses: Lenses, costs: Costs) -> list[J]:

@@ -27,7 +27,7 @@ from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.pictures.terms import Terms
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.cover import render_cover
-from microscope_atlas.run.costs import Costs, Lenses, Setup, cut, longest_first
+from microscope_atlas.run.costs import UNMEASURED, Costs, Lenses, Setup, cut, longest_first
 from microscope_atlas.run.engines.engine import Engine, Failed
 from microscope_atlas.run.plan import Job, differences
 from microscope_atlas.run.shard import Finished, Lowered, Made, software
@@ -35,8 +35,6 @@ from microscope_atlas.run.shard import Finished, Lowered, Made, software
 # Between two writes of the manifest and the card, which grow with the atlas; a shard that they do not name yet says
 # itself what it is, so nothing is lost
 SAVE_SECONDS = 5.0
-
-UNMEASURED = Costs()
 
 
 @dataclass(frozen=True)

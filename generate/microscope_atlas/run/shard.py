@@ -102,7 +102,7 @@ def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]
         "device": device_name(device),
         "recipe": settings(recipe),
     }
-    with _one_thread():
+    with one_thread():
         made = job.lens.rows(subject, range(job.units.start, job.units.stop), recipe)
         yield from _beside(lambda some: [_finished({**made_by, **row}, table) for row in some], made)
 
@@ -121,7 +121,7 @@ def _beside(finish: Callable[[list[Row]], list[Row]], batches: Iterable[list[Row
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Render with one thread a process: with more, gradients are rounded differently with the size of the batch."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

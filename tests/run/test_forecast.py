@@ -1,9 +1,10 @@
-"""List scheduling, against known answers, a simulation event by event, and an engine that really runs."""
+"""List scheduling, against known answers, a simulation event by event, and a real engine; what is said of it."""
 
 import itertools
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
+from microscope_atlas.run.costs import Costs, Rate
 from microscope_atlas.run.engines.local import LocalEngine
+from microscope_atlas.run.forecast import forecast, simulate
 from microscope_atlas.run.plan import Job
 from microscope_atlas.run.shard import Finished
-from microscope_atlas.run.simulate import simulate
 from tests.atlases import HERE, LENS, RECIPE
 from tests.run.engines.sleeping import NAME, TOGETHER
+from tests.run.test_costs import FIRST, LENSES_DRAFT, of
 
 SECONDS = st.lists(st.integers(1, 100), min_size=1, max_size=30)
 
@@ -47,6 +50,37 @@ def test_rounds_wait_for_each_other() -> None:
 def test_nothing_to_do_takes_no_time() -> None:
     schedule = simulate([[], []], 8)
     assert (schedule.makespan, schedule.idle, schedule.longest) == (0, 0, 0)
+
+
+def test_each_round_starts_workers_that_are_paid_for() -> None:
+    schedule = simulate([[4, 2], [], [3]], 2, start=1)
+    assert (schedule.makespan, schedule.busy, schedule.starting, schedule.tail) == (9, 9, 3, 2 + 3)
+    assert schedule.idle == pytest.approx((18 - 12) / 18)
+
+
+def test_forecast_says_span_tail_cost_and_what_it_rests_on() -> None:
+    costs = Costs(of(FIRST, 360.0))
+    jobs = [replace(FIRST, start=unit, stop=unit + 1) for unit in range(3)]
+    derived = UnitRange("units", FIRST.model, "stem", 0, 32)
+    assert list(forecast([jobs, [derived]], LENSES_DRAFT, costs, 2, price=2.0, start=6.0)) == [
+        "4 jobs on 2 workers: 12.3 min, between 10.3 min and 14.7 min; the longest job takes 6.0 min",
+        "starting up: 6.0 s of the run, 18.0 s of all workers together",
+        "tail: 6.0 min in all with workers that have nothing left to do",
+        "cost: 0.41 worker-hours, 25.0% of them idle; at 2 an hour 0.81",
+        "by a rate of the file, which may be wrong by a factor of 1.2: feature_visualization 18.0 min",
+        "by a constant, which may be wrong by a factor of 3: units 0.2 s",
+    ]
+
+
+def test_forecast_of_nothing_says_so() -> None:
+    assert list(forecast([[], []], LENSES_DRAFT, Costs(), 2)) == ["nothing is missing: there is nothing to render"]
+
+
+def test_forecast_names_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(LENSES_DRAFT["units"].lens), "unit_seconds", None)
+    derived = UnitRange("units", FIRST.model, "stem", 0, 32)
+    costs = Costs({(FIRST.lens, FIRST.model, FIRST.layer): Rate(1.0, "a probe of its layer")})
+    assert "left out, for want of any rate: units" in list(forecast([[FIRST], [derived]], LENSES_DRAFT, costs, 2))
 
 
 def by_events(jobs: Sequence[int], workers: int) -> int:

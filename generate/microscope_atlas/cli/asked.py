@@ -1,0 +1,199 @@
+"""What `render` and `plan` are asked alike: options, and what they mean."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from microscope_atlas.atlas.storage import WritableStorage
+    from microscope_atlas.lenses.recipe import Recipe
+    from microscope_atlas.run.costs import Costs
+
+
+class QualityName(StrEnum):
+    draft = "draft"
+    standard = "standard"
+    microscope = "microscope"
+
+
+class PrecisionName(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class MethodName(StrEnum):
+    fourier = "fourier"
+    maco = "maco"
+    transparent = "transparent"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for; each field is an option of the commands that are `asking`."""
+
+    atlas: Annotated[
+        str, typer.Argument(help="Folder of the atlas, or a URL such as s3://bucket/atlas.", show_default=False)
+    ]
+    model: Annotated[
+        list[str] | None, typer.Option(help="Again for several. Default: a small atlas of efficientnet_lite0.")
+    ] = None
+    lens_names: Annotated[list[str] | None, typer.Option("--lens", help="Again for several. Default: all.")] = None
+    layer: Annotated[list[str] | None, typer.Option(help="Again for several. Default: all.")] = None
+    units: Annotated[
+        str | None,
+        typer.Option(help="One, 447; START:STOP, without the stop; or several, 3,7,64:80. Default: all."),
+    ] = None
+    quality: Annotated[QualityName, typer.Option(help="128, 512 or 4,096 steps.")] = QualityName.draft
+    pictures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET",
+            help="Natural pictures: a folder, or a dataset as OWNER/NAME#SPLIT. Default: the atlas' own, or ours.",
+        ),
+    ] = None
+    skip_bad_pictures: Annotated[
+        bool, typer.Option("--skip-bad-pictures", help="Leave out what cannot be read of the folder; rows say so.")
+    ] = False
+    pointers: Annotated[bool, typer.Option("--pointers", help="Point at natural pictures, do not copy them.")] = False
+    method: Annotated[
+        list[MethodName] | None,
+        typer.Option(help="Of feature_visualization, again for several. Default: fourier; all but for drafts."),
+    ] = None
+    precision: Annotated[
+        PrecisionName | None,
+        typer.Option(help="Of networks while pictures are made. Default: float32; bfloat16 for standard quality."),
+    ] = None
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="LENS.PATH=VALUE",
+            help="Any setting of a lens, again for several: deepdream.ascent.steps=256.",
+        ),
+    ] = None
+    batch_pixels: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of a batch of feature_visualization together. Default: 802816, 16 pictures of 224 px."
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, or tasks. Default: one a core on a CPU, else 1; all of a Ray cluster."),
+    ] = None
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None
+    shard_units: Annotated[
+        int | None, typer.Option(min=1, help="Units a file at most. Default: 16 on a CPU, else 64.")
+    ] = None
+    rates: Annotated[
+        Path | None,
+        typer.Option(help="File of measured seconds: then no shard takes more than a few minutes."),
+    ] = None
+
+    @property
+    def storage(self) -> "WritableStorage":
+        """Where the atlas is, or will be."""
+        from microscope_atlas.atlas.locate import storage_at
+
+        return storage_at(self.atlas)
+
+    def recipes(self) -> "dict[str, Recipe]":
+        """Of the lenses asked for; refuses what does not go together."""
+        from microscope_atlas.atlas.manifest import manifest_or_new
+        from microscope_atlas.errors import UnknownName, WrongLevel
+        from microscope_atlas.lenses.registry import LENSES, lens
+        from microscope_atlas.run.recipes import chosen
+
+        if not self.model and (self.layer or self.units):
+            raise UnknownName("--layer and --units need a --model")
+        if self.skip_bad_pictures and not self.pictures:
+            raise UnknownName("--skip-bad-pictures needs --pictures FOLDER")
+        for name in self.lens_names or []:
+            if self.units and lens(name).level == "layer":
+                raise WrongLevel(f"{name} looks at a layer; --units {self.units} are units")
+        names = self.lens_names or list(LENSES)
+        short = _spelled_out(names, self.precision, self.method, self.batch_pixels, self.pointers)
+        changes = [*short, *(self.changes or [])]
+        there = manifest_or_new(self.storage).lenses
+        return chosen(names, self.quality.value, self.pictures, changes, self.skip_bad_pictures, there)
+
+    def layers(self) -> list[tuple[str, dict[str, range]]]:
+        """Models and the units of their layers, again for each range of units."""
+        from microscope_atlas.keys import parse_units
+        from microscope_atlas.models.catalog import organism
+        from microscope_atlas.run.plan import DEFAULT_UNITS, select
+
+        ranges = parse_units(self.units) if self.units else [None]
+        asked = [(name, select(organism(name), self.layer or [], some)) for name in self.model or [] for some in ranges]
+        return asked or list(DEFAULT_UNITS.items())
+
+    def costs(self) -> "Costs | None":
+        """Those of --rates; UnknownName where they are of another quality."""
+        from microscope_atlas.errors import UnknownName
+        from microscope_atlas.lenses.registry import lens
+        from microscope_atlas.run.rates import load
+
+        if self.rates is None:
+            return None
+        costs = load(self.rates, self.model or [], [lens(name).name for name in self.lens_names or []])
+        if costs.quality not in (None, self.quality.value):
+            raise UnknownName(f"{self.rates} has rates of {costs.quality} quality, --quality is {self.quality.value}")
+        return costs
+
+
+def asking(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose first argument is what was Asked, with the options that say so before its own."""
+    hints = get_type_hints(Asked, include_extras=True)
+    (first, *own), kind = inspect.signature(command).parameters.values(), inspect.Parameter.KEYWORD_ONLY
+    shared = [
+        inspect.Parameter(each.name, kind, annotation=hints[each.name], default=_default(each.default))
+        for each in fields(Asked)
+    ]
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        asked = Asked(**{each.name: values.pop(each.name) for each in fields(Asked)})
+        command(asked, **values)
+
+    parameters = [*shared, *(each.replace(kind=kind) for each in own)]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    annotated = {name: hint for name, hint in command.__annotations__.items() if name != first.name}
+    with_options.__annotations__ = {**hints, **annotated}
+    return with_options
+
+
+def _default(value: Any) -> Any:
+    return inspect.Parameter.empty if value is MISSING else value
+
+
+def _spelled_out(
+    lenses: Sequence[str],
+    precision: PrecisionName | None,
+    methods: Sequence[MethodName] | None,
+    batch_pixels: int | None,
+    pointers: bool,
+) -> list[str]:
+    """What options that are short for `--set` stand for."""
+    from microscope_atlas.lenses.registry import lens
+
+    changes = []
+    if precision:
+        changes += [
+            f"{lens(name).name}.{ascent}.precision={precision.value}"
+            for name in lenses
+            for ascent in lens(name).recipe("draft").ascents
+        ]
+    if methods:
+        words = ",".join(name.value for name in MethodName if name in methods)
+        changes.append(f"feature_visualization.methods={words}")
+    if batch_pixels:
+        changes.append(f"feature_visualization.batch_pixels={batch_pixels}")
+    if pointers and "dataset_samples" in lenses:
+        changes.append("dataset_samples.crops=false")
+    return changes
