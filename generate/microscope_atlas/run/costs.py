@@ -35,7 +35,7 @@ class Setup(NamedTuple):
 Lenses = Mapping[str, Setup]  # by name
 
 
-# What seconds rest on, and by which factor they may be wrong, either way; docs/clusters.md has a comparison
+# What seconds rest on, and by which factor they may be wrong, either way; docs/clusters.md lists them
 Basis = Literal["a rate of the file", "a probe of its layer", "arithmetic, and other layers", "a constant", "nothing"]
 WRONG_BY: dict[Basis, float] = {
     "a rate of the file": 1.2,
