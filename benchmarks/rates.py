@@ -156,7 +156,7 @@ def _digests(quality: Quality, device: str) -> Callable[[str], dict[str, float]]
         model, _, layer = place.partition("/")
         known = organism(model)
         units = range(known.layer(layer).units)
-        request = run.Request(known, weights.load(known, "random"), "random", {layer: units})
+        request = run.RenderRequest(known, weights.load(known, "random"), "random", {layer: units})
         recipes = {name: shortened(one.recipe(quality), 1) for name, one in LENSES.items()}
         clock = _Clock(torch.device(device))
         with TemporaryDirectory() as folder:

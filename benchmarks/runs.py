@@ -24,7 +24,7 @@ from microscope_atlas.models.catalog import organism
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine, keep_freed_memory
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import Finished, encode, render_shard
+from microscope_atlas.run.shard import ShardFinished, encode, render_shard
 
 UNITS_PER_SHARD = 16
 
@@ -54,7 +54,7 @@ def _run(place: str, recipe: Any, device: str, workers: int) -> Callable[[int], 
     engine = LocalEngine(torch.device(device), workers)
 
     def render(units: int) -> tuple[float, int, int]:
-        request = run.Request(known, given, "random", {layer: range(units)})
+        request = run.RenderRequest(known, given, "random", {layer: range(units)})
         with TemporaryDirectory() as folder:
             start = time.perf_counter()
             atlas = Folder(Path(folder) / "atlas")
@@ -93,7 +93,7 @@ def _shard(place: str, recipe: Any, device: str) -> Callable[[int], tuple[float,
         job = Job(UnitRange(LENS, model, layer, 0, units), asked, "random", sha256)
         start = made = time.perf_counter()
         for event in render_shard(job, Folder(folder), torch.device(device)):
-            if not isinstance(event, Finished):
+            if not isinstance(event, ShardFinished):
                 made = time.perf_counter()
         end = time.perf_counter()
         rows = read_shard(folder / job.units.path, ("image",)).to_pylist()

@@ -33,8 +33,8 @@ def at(root: Path | WritableStorage) -> WritableStorage:
     return Folder(root) if isinstance(root, Path) else root
 
 
-def request(layers: Mapping[str, range], kind: weights.WeightsKind = "pretrained") -> run.Request:
-    return run.Request(organism(MODEL), weights.load(organism(MODEL), kind), kind, layers)
+def request(layers: Mapping[str, range], kind: weights.WeightsKind = "pretrained") -> run.RenderRequest:
+    return run.RenderRequest(organism(MODEL), weights.load(organism(MODEL), kind), kind, layers)
 
 
 def render(

@@ -55,7 +55,7 @@ def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
     """
     known = Atlas(open_atlas(atlas) if isinstance(atlas, str) else atlas)
     if live.zero_gpu():
-        live.lent()
+        live.zero_gpu_render()
     Thread(target=ready, args=(known,), daemon=True).start()
     application, address, _ = _blocks(known).launch(
         theme=THEME,

@@ -33,7 +33,7 @@ def two_models(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = Path(shutil.copytree(whole, tmp_path_factory.mktemp("two") / "microscope-atlas"))
     requests = [
         request({"blocks_1": range(2)}),
-        run.Request(organism(SECOND), weights.load(organism(SECOND), "random"), "random", {"conv1": range(2)}),
+        run.RenderRequest(organism(SECOND), weights.load(organism(SECOND), "random"), "random", {"conv1": range(2)}),
     ]
     run.render(Folder(root), requests, {LENS: RECIPE}, HERE, 1, lambda *_: None)
     return root

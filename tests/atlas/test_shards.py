@@ -158,6 +158,6 @@ def test_manifest_that_could_not_be_read_again_is_not_written(atlas: Path) -> No
     before = (atlas / schema.MANIFEST).read_bytes()
     manifest = read_manifest(Folder(atlas))
     manifest.models[next(iter(manifest.models))]["provenance"]["license"] = None
-    with pytest.raises(AtlasDamaged, match="is not written, as it could not be read again: .*license"):
+    with pytest.raises(AtlasDamaged, match=r"is not written, as it could not be read again: .*license"):
         write_manifest(Folder(atlas), manifest)
     assert (atlas / schema.MANIFEST).read_bytes() == before

@@ -36,7 +36,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     roots = {}
     for channels, name in KINDS.items():
         roots[channels] = root = tmp_path_factory.mktemp("colours") / "microscope-atlas"
-        asked = run.Request(organism(name), weights.load(organism(name)), "pretrained", LAYERS)
+        asked = run.RenderRequest(organism(name), weights.load(organism(name)), "pretrained", LAYERS)
         recipes = {lens: quick(lens) for lens in LENSES} | {"feature_visualization": VISUALIZATION}
         run.render(Folder(root), [asked], recipes, HERE, 4, lambda *_: None)
         assert list(check(Folder(root))) == []

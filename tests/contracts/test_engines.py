@@ -12,11 +12,11 @@ import torch
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.run import run
-from microscope_atlas.run.engines.engine import Engine, Failed
+from microscope_atlas.run.engines.engine import Engine, JobFailed
 from microscope_atlas.run.engines.local import LocalEngine
-from microscope_atlas.run.engines.ray import RayEngine, joined
+from microscope_atlas.run.engines.ray import RayEngine, ray_cluster
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import Finished, Made
+from microscope_atlas.run.shard import RowsMade, ShardFinished
 from tests.atlases import IMAGES, LAYER, LENS, MODEL, RECIPE, content, quick, request
 from tests.run.engines.test_local import ENDLESS
 
@@ -27,7 +27,7 @@ RECIPES = {LENS: RECIPE, "sheets": quick("sheets")}  # one that looks at the net
 
 @contextmanager
 def on_ray() -> Iterator[Engine]:
-    with joined(None):
+    with ray_cluster(None):
         yield RayEngine(CPU, workers=2)
 
 
@@ -64,10 +64,10 @@ def reference(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def test_each_job_ends_in_exactly_one_shard(engine: Engine, tmp_path: Path) -> None:
     events = list(engine.run(jobs(), Folder(tmp_path)))
-    ended = [event for event in events if not isinstance(event, Made)]
-    assert sorted(event.shard.units.start for event in ended if isinstance(event, Finished)) == list(range(UNITS))
+    ended = [event for event in events if not isinstance(event, RowsMade)]
+    assert sorted(event.shard.units.start for event in ended if isinstance(event, ShardFinished)) == list(range(UNITS))
     assert len(ended) == UNITS
-    assert sum(event.rows for event in events if isinstance(event, Made)) == UNITS * IMAGES
+    assert sum(event.rows for event in events if isinstance(event, RowsMade)) == UNITS * IMAGES
 
 
 def test_nothing_to_do_ends_at_once(engine: Engine, tmp_path: Path) -> None:
@@ -86,18 +86,18 @@ def test_error_fails_its_job_alone_and_says_which_and_why(engine: Engine, tmp_pa
     good, *others = jobs()
     bad = replace(good, weights_sha256="another")
     events = list(engine.run([bad, *others], Folder(tmp_path)))
-    (failed,) = (event for event in events if isinstance(event, Failed))
+    (failed,) = (event for event in events if isinstance(event, JobFailed))
     assert failed.job == bad
     assert "WeightsError" in failed.reason
     assert "expects another" in failed.reason
-    assert sum(isinstance(event, Finished) for event in events) == len(others)
+    assert sum(isinstance(event, ShardFinished) for event in events) == len(others)
 
 
 def test_nobody_writes_once_the_run_has_let_go(engine: Engine, tmp_path: Path) -> None:
     first, *others = jobs()
     endless = [replace(job, recipe=ENDLESS) for job in others]
     events = engine.run([first, *endless], Folder(tmp_path))
-    assert any(isinstance(event, Finished) for event in events)
+    assert any(isinstance(event, ShardFinished) for event in events)
     events.close()  # type: ignore[attr-defined]
     there = content(tmp_path)
     time.sleep(0.5)

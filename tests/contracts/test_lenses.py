@@ -135,7 +135,12 @@ def test_rows_are_made_again_as_they_were(every: Path, name: str) -> None:
     assert found
     assert notes == []
     for row in found:
-        assert (row.score or 0.0, row.likeness or 1.0, row.numbers, row.unlike) == (0.0, pytest.approx(1.0), 0.0, ())
+        assert (row.score or 0.0, row.likeness or 1.0, row.numbers, row.mismatched) == (
+            0.0,
+            pytest.approx(1.0),
+            0.0,
+            (),
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not LENSES[name].reads])

@@ -159,7 +159,7 @@ def test_stages_are_the_jobs_that_render_gives_to_its_engine(tmp_path: Path) -> 
     recipes = {LENS: RECIPE, "sheets": quick("sheets")}
     costs = Costs(of(FIRST, SHARD_SECONDS / 2))
     render(tmp_path, range(1))
-    wanted = [run.Wanted(organism(MODEL), layers)]
+    wanted = [run.Selection(organism(MODEL), layers)]
     stages = run.stages(manifest_or_new(Folder(tmp_path)), wanted, recipes, 16, costs)
     given = Shuffled()
     run.render(Folder(tmp_path), [request(layers)], recipes, given, 16, lambda *_: None, costs=costs)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from microscope_atlas.run.costs import Costs, Rate
 from microscope_atlas.run.engines.local import LocalEngine
 from microscope_atlas.run.forecast import forecast, simulate
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import Finished
+from microscope_atlas.run.shard import ShardFinished
 from tests.atlases import HERE, LENS, RECIPE
 from tests.run.engines.sleeping import NAME, TOGETHER
 from tests.run.test_costs import FIRST, LENSES_DRAFT, of
@@ -128,7 +128,7 @@ def test_engine_takes_as_long_as_its_simulation(tmp_path: Path, monkeypatch: pyt
     seconds = []
     for job in jobs:
         began = time.monotonic()
-        assert isinstance(list(HERE.run([job], Folder(tmp_path / "alone")))[-1], Finished)
+        assert isinstance(list(HERE.run([job], Folder(tmp_path / "alone")))[-1], ShardFinished)
         seconds.append(time.monotonic() - began)
     assert seconds[0] > 2 * seconds[-1]  # three times, but for what is the same for all: one unit is paired with a copy
     together = tmp_path / "together"
@@ -137,9 +137,9 @@ def test_engine_takes_as_long_as_its_simulation(tmp_path: Path, monkeypatch: pyt
     events = LocalEngine(torch.device("cpu"), workers=2).run(jobs, Folder(tmp_path / "atlas"))
     finished = 0
     while len(list(together.iterdir())) < 2:
-        finished += isinstance(next(events), Finished)
+        finished += isinstance(next(events), ShardFinished)
     began = max(file.stat().st_mtime for file in together.iterdir())
-    finished += sum(isinstance(event, Finished) for event in events)
+    finished += sum(isinstance(event, ShardFinished) for event in events)
     assert finished == len(jobs)
     took = max(file.stat().st_mtime for file in tmp_path.glob("atlas/**/*.parquet")) - began
     # one after the other they would take twice as long; what runs beside these tests may slow their workers down

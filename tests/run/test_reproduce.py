@@ -17,7 +17,7 @@ from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.errors import UnknownName, WeightsError, WrongLevel
 from microscope_atlas.keys import parse_key
 from microscope_atlas.publish.publish import plan, publish
-from microscope_atlas.run.reproduce import Remade, compare, reproduce
+from microscope_atlas.run.reproduce import Comparison, compare, reproduce
 from tests import atlases
 from tests.atlases import LAYER, LENS, MODEL
 from tests.commands import Commands
@@ -28,7 +28,7 @@ UNIT = f"{MODEL}/{LAYER}/1"
 PATH = f"{LENS}/{MODEL}/{LAYER}.00000-00002.parquet"
 
 
-def again(source: Storage, key: str = UNIT, lens: str = LENS) -> tuple[list[str], list[Remade]]:
+def again(source: Storage, key: str = UNIT, lens: str = LENS) -> tuple[list[str], list[Comparison]]:
     notes, remade = reproduce(source, parse_key(key), lens, torch.device("cpu"))
     return notes, list(remade)
 
@@ -57,11 +57,11 @@ def test_rows_of_a_published_atlas_are_made_again(hub: Hub, whole: Path) -> None
     ("change", "why"),
     [
         ({"score": 1e6}, lambda row: row.score == pytest.approx(1, abs=1e-3)),
-        ({"flag": "flat"}, lambda row: row.unlike == ("flag",)),
+        ({"flag": "flat"}, lambda row: row.mismatched == ("flag",)),
         ({"seed": 1}, lambda row: row.numbers > 0.5),
     ],
 )
-def test_row_that_is_not_what_is_made_is_told(atlas: Path, change: Any, why: Callable[[Remade], bool]) -> None:
+def test_row_that_is_not_what_is_made_is_told(atlas: Path, change: Any, why: Callable[[Comparison], bool]) -> None:
     _, remade = again(edited(atlas, **change))
     assert all(not row.close and why(row) for row in remade)
 
@@ -120,16 +120,16 @@ def schema_image(image: dict[str, Any]) -> Any:
 
 def test_missing_row_and_other_recipe_are_unlike() -> None:
     assert not compare(row(score=1.0), {}, TABLE).close
-    assert compare(row(recipe='{"steps": 1}'), row(recipe='{"steps": 2}'), TABLE).unlike == ("recipe",)
+    assert compare(row(recipe='{"steps": 1}'), row(recipe='{"steps": 2}'), TABLE).mismatched == ("recipe",)
 
 
 def test_value_that_version_0_1_named_and_that_is_null_now_is_no_difference() -> None:
     table = schema.SYNTHETIC_TUNING
     black = {**dict.fromkeys(table.arrow.names), "model": MODEL, "layer": LAYER, "recipe": "{}", "unit": 3}
     assert compare({**black, "preferred_x": 240.0}, black, table).close
-    assert compare(black, {**black, "preferred_x": 240.0}, table).unlike == ("preferred_x",)
+    assert compare(black, {**black, "preferred_x": 240.0}, table).mismatched == ("preferred_x",)
     flagged = {**black, "flag": "dead"}
-    assert compare({**black, "preferred_x": 240.0}, flagged, table).unlike == ("preferred_x", "flag")
+    assert compare({**black, "preferred_x": 240.0}, flagged, table).mismatched == ("preferred_x", "flag")
 
 
 def test_nan_equals_nan_alone() -> None:
@@ -139,7 +139,7 @@ def test_nan_equals_nan_alone() -> None:
 
 
 def test_tolerances_decide() -> None:
-    close = Remade("unit 0", score=0.04, likeness=0.9, numbers=0.001, unlike=())
+    close = Comparison("unit 0", score=0.04, likeness=0.9, numbers=0.001, mismatched=())
     assert close.close
     for change in ({"score": 0.06}, {"likeness": 0.7}, {"numbers": 0.02}, {"unlike": ("flag",)}):
         assert not replace(close, **change).close

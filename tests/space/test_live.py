@@ -282,11 +282,11 @@ def test_the_atlas_own_is_found(atlas: Atlas) -> None:
 def test_a_gpu_is_asked_for_before_the_server_is_there(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    monkeypatch.setattr(live, "lent", lambda: done.append("lent"))
+    monkeypatch.setattr(live, "zero_gpu_render", lambda: done.append("zero_gpu_render"))
     monkeypatch.setattr(app, "ready", lambda _: None)
     monkeypatch.setattr(app, "_blocks", lambda _: SimpleNamespace(launch=lambda **_: done.append("launch") or [""] * 3))
     app.serve(atlas.storage)
-    assert done == ["lent", "launch"]
+    assert done == ["zero_gpu_render", "launch"]
 
 
 def test_a_fork_can_load_what_another_thread_was_loading(atlas: Atlas) -> None:
@@ -311,8 +311,8 @@ def test_a_borrowed_gpu_is_asked_for_no_longer_than_it_may(atlas: Atlas, monkeyp
     monkeypatch.setitem(sys.modules, "spaces", fake)
     assert not live.zero_gpu()  # the package alone says nothing
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    live.lent.cache_clear()
+    live.zero_gpu_render.cache_clear()
     *_, last = live.frames(atlas, PHOTO, MODEL, ["stem"])
-    live.lent.cache_clear()
+    live.zero_gpu_render.cache_clear()
     assert asked == [15] and live.BUDGET_SECONDS["cuda"] < 15
     assert last.made

@@ -32,7 +32,7 @@ def plan(
 
     imported = time.process_time()
     recipes, costs, start = asked.recipes(), asked.costs(), START_SECONDS
-    wanted = [run.Wanted(organism(name), layers) for name, layers in asked.layers()]
+    wanted = [run.Selection(organism(name), layers) for name, layers in asked.layers()]
     manifest = manifest_or_new(asked.storage)
     lenses = run.setups(manifest, recipes)
     if costs is None:

@@ -63,7 +63,7 @@ def render(
     recipes, layers_of = asked.recipes(), asked.layers()
     costs = asked.costs() or UNMEASURED
     loaded = {name: trained.load(organism(name), weights.value) for name, _ in layers_of}
-    requests = [run.Request(organism(name), loaded[name], weights.value, layers) for name, layers in layers_of]
+    requests = [run.RenderRequest(organism(name), loaded[name], weights.value, layers) for name, layers in layers_of]
     for name in loaded:
         if told := summary(organism(name).not_shown, len(organism(name).layers)):
             out.print(f"{name}: {told}. microscope-atlas models {name} --json names them.", soft_wrap=True)
@@ -94,12 +94,12 @@ def _engine(
     import torch
 
     from microscope_atlas.run.engines.local import LocalEngine, num_cores
-    from microscope_atlas.run.engines.ray import RayEngine, has_gpus, joined
+    from microscope_atlas.run.engines.ray import RayEngine, has_gpus, ray_cluster
 
     if name is EngineName.local:
         chosen = device_called(device)
         yield LocalEngine(chosen, workers or (num_cores() if chosen.type == "cpu" else 1))
         return
-    with joined(address):
+    with ray_cluster(address):
         chosen = torch.device(device or ("cuda" if has_gpus() else "cpu"))
         yield RayEngine(chosen, workers, cpus, float(chosen.type == "cuda") if gpus is None else gpus)

@@ -77,7 +77,7 @@ def render(
         recipes[by_name[name]] = changed(recipes[by_name[name]], changes)
     asked = {name: select(organism(name), layers or [], units) for name in models} if models else DEFAULT_UNITS
     requests = [
-        run.Request(organism(name), trained.load(organism(name), weights), weights, chosen_units)
+        run.RenderRequest(organism(name), trained.load(organism(name), weights), weights, chosen_units)
         for name, chosen_units in asked.items()
     ]
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -66,8 +66,8 @@ class Repo:
         """
         if offline():
             return cached_commit(self.name, self.kind, revision)
-        with answering(f"{self.url} at {revision}"):
-            info = patiently(
+        with translated_errors(f"{self.url} at {revision}"):
+            info = with_retries(
                 lambda: client().repo_info(self.name, repo_type=self.kind, revision=revision, expand="sha")
             )
         assert info.sha
@@ -75,8 +75,8 @@ class Repo:
 
     def tags(self) -> dict[str, str]:
         """Its tags, and the commit of each."""
-        with answering(self.url):
-            refs = patiently(lambda: client().list_repo_refs(self.name, repo_type=self.kind))
+        with translated_errors(self.url):
+            refs = with_retries(lambda: client().list_repo_refs(self.name, repo_type=self.kind))
         return {tag.name: tag.target_commit for tag in refs.tags}
 
     def sizes(self, commit: str) -> dict[str, int]:
@@ -89,14 +89,14 @@ class Repo:
         """Its files at a commit, by path."""
         from huggingface_hub.hf_api import RepoFile
 
-        with answering(self.url):
+        with translated_errors(self.url):
             listed = client().list_repo_tree(self.name, recursive=True, revision=commit, repo_type=self.kind)
             return {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
 
     def download(self, path: str, commit: str, folder: Path | None = None) -> Path:
         """A file at a commit: in the client's cache, or in `folder`; offline always in the cache."""
         folder = None if offline() else folder
-        with answering(f"{self.url} at {commit}: {path}"):
+        with translated_errors(f"{self.url} at {commit}: {path}"):
             return Path(
                 client().hf_hub_download(self.name, path, repo_type=self.kind, revision=commit, local_dir=folder)
             )
@@ -122,16 +122,16 @@ class Repo:
             response.raise_for_status()
             return bytes(response.content)
 
-        with answering(f"{url}, {length} bytes from {offset}"):
-            content = patiently(fetch)
+        with translated_errors(f"{url}, {length} bytes from {offset}"):
+            content = with_retries(fetch)
         if len(content) != length:
             raise HubFailed(f"{url}: {len(content)} bytes came, expected {length} from {offset}")
         return content
 
     def create(self, private: bool = False, space_sdk: str | None = None) -> str:
         """Make it where it is not there; returns the commit at the tip of main."""
-        with answering(self.url):
-            patiently(
+        with translated_errors(self.url):
+            with_retries(
                 lambda: client().create_repo(
                     self.name, repo_type=self.kind, private=private, exist_ok=True, space_sdk=space_sdk
                 )
@@ -156,10 +156,10 @@ class Repo:
         contents = {path: file.content for path, file in changes.add.items()}
         add = [CommitOperationAdd(path, content) for path, content in contents.items()]
         remove = [CommitOperationDelete(path) for path in changes.remove]
-        with answering(self.url):
+        with translated_errors(self.url):
             self._send(add, listen)
             try:
-                made = patiently(
+                made = with_retries(
                     lambda: client().create_commit(
                         self.name, [*add, *remove], commit_message=message, repo_type=self.kind, parent_commit=parent
                     )
@@ -183,9 +183,9 @@ class Repo:
         """Name a commit for good; HubFailed where the name is another commit's."""
         from huggingface_hub.errors import HfHubHTTPError
 
-        with answering(f"{self.url}: tag {name}"):
+        with translated_errors(f"{self.url}: tag {name}"):
             try:
-                patiently(lambda: client().create_tag(self.name, tag=name, revision=commit, repo_type=self.kind))
+                with_retries(lambda: client().create_tag(self.name, tag=name, revision=commit, repo_type=self.kind))
             except HfHubHTTPError as error:
                 if error.response.status_code != 409:
                     raise
@@ -225,7 +225,7 @@ def endpoint() -> str:
     return asked
 
 
-def patiently(call: Callable[[], T]) -> T:
+def with_retries(call: Callable[[], T]) -> T:
     """What `call` returns; again after a wait, a few times, where the Hub is busy or does not answer."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
@@ -241,7 +241,7 @@ def patiently(call: Callable[[], T]) -> T:
 
 
 @contextmanager
-def answering(where: str) -> Iterator[None]:
+def translated_errors(where: str) -> Iterator[None]:
     """The Hub's refusals, and its silence, as HubFailed that says `where`.
 
     Never with the token in it; nor with what stands behind `?` in a URL, which may be signed in somebody's name.

@@ -42,20 +42,20 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Remade:
+class Comparison:
     """A row, beside the same row made again."""
 
     row: str  # what identifies it
     score: float | None  # difference, a share of the larger one; None where the row has none
     likeness: float | None  # the least correlation of its pictures with those made again; None where it has none
     numbers: float  # the largest difference of other numbers, a share of the largest of their column
-    unlike: tuple[str, ...]  # columns with other words, or lists of another length
+    mismatched: tuple[str, ...]  # columns with other words, or lists of another length
 
     def __str__(self) -> str:
         told = [] if self.score is None else [f"score differs by {self.score:.2%}"]
         told += [] if self.likeness is None else [f"likeness {self.likeness:.4f}"]
         told += [f"other numbers differ by {self.numbers:.2%}"]
-        told += [f"{column} is another" for column in self.unlike]
+        told += [f"{column} is another" for column in self.mismatched]
         return f"{self.row}: {', '.join(told)}{'' if self.close else ': not close'}"
 
     @property
@@ -65,11 +65,11 @@ class Remade:
             (self.score is None or self.score <= SCORE)
             and (self.likeness is None or self.likeness >= LIKENESS)
             and self.numbers <= NUMBERS
-            and not self.unlike
+            and not self.mismatched
         )
 
 
-def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tuple[list[str], Iterator[Remade]]:
+def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tuple[list[str], Iterator[Comparison]]:
     """What is different here from where the rows of `key` in table `name` were made, and each row made again.
 
     Raises WrongLevel where the lens does not look at such a key, UnknownName where the atlas has no such rows, and
@@ -132,7 +132,7 @@ def _job(manifest: Manifest, known: Lens[Any], units: UnitRange, row: Mapping[st
     return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units))
 
 
-def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: torch.device) -> Iterator[Remade]:
+def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: torch.device) -> Iterator[Comparison]:
     table = job.lens.table
     made = pa.Table.from_pylist([row for some in shard.rows(job, storage, device) for row in some], schema=table.arrow)
     again = {table.sort_key(row): row for row in made.to_pylist()}
@@ -140,16 +140,16 @@ def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: t
         yield compare(row, again.pop(table.sort_key(row), {}), table)
 
 
-def compare(row: Mapping[str, Any], again: Mapping[str, Any], table: Table) -> Remade:
+def compare(row: Mapping[str, Any], again: Mapping[str, Any], table: Table) -> Comparison:
     """How close a row made again, or nothing, comes to a row."""
     named = ", ".join(f"{c.name} {row[c.name]}" for c in table.keys if c.name not in ("model", "layer"))
-    unlike, numbers, score, likeness = [], 0.0, None, None
+    mismatched, numbers, score, likeness = [], 0.0, None, None
     for column in (column.name for column in table.columns if column.name not in PROVENANCE):
         a, b = row[column], again.get(column)
         if again and b is None and column in FORMERLY_FILLED and row["flag"] == again["flag"]:
             continue
         if (a is None) != (b is None):
-            unlike.append(column)
+            mismatched.append(column)
         elif a is None or b is None:
             continue
         elif column in table.images:
@@ -160,12 +160,12 @@ def compare(row: Mapping[str, Any], again: Mapping[str, Any], table: Table) -> R
         else:
             (words, values), (words_again, values_again) = _taken_apart(a), _taken_apart(b)
             if words != words_again or len(values) != len(values_again):
-                unlike.append(column)
+                mismatched.append(column)
             elif values:
                 numbers = max(numbers, _difference(np.array(values), np.array(values_again)))
     if again and json.loads(row["recipe"]) != json.loads(again["recipe"]):
-        unlike.append("recipe")
-    return Remade(named or f"{row['model']}/{row['layer']}", score, likeness, numbers, tuple(unlike))
+        mismatched.append("recipe")
+    return Comparison(named or f"{row['model']}/{row['layer']}", score, likeness, numbers, tuple(mismatched))
 
 
 def _pixels(image: Mapping[str, Any]) -> Values:

@@ -28,9 +28,9 @@ from microscope_atlas.pictures.terms import Terms
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.cover import render_cover
 from microscope_atlas.run.costs import UNMEASURED, Costs, Lenses, Setup, cut, longest_first
-from microscope_atlas.run.engines.engine import Engine, Failed
+from microscope_atlas.run.engines.engine import Engine, JobFailed
 from microscope_atlas.run.plan import Job, differences
-from microscope_atlas.run.shard import Finished, Lowered, Made, software
+from microscope_atlas.run.shard import BatchHalved, RowsMade, ShardFinished, software
 
 # Between two writes of the manifest and the card, which grow with the atlas; a shard that they do not name yet says
 # itself what it is, so nothing is lost
@@ -38,7 +38,7 @@ SAVE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """What is asked for of one model."""
 
     organism: Organism
@@ -46,7 +46,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Request:
+class RenderRequest:
     """The same, with the weights to make it with."""
 
     organism: Organism
@@ -79,7 +79,7 @@ Listen = Callable[[Progress], None]
 
 def render(
     storage: WritableStorage,
-    requests: Sequence[Request],
+    requests: Sequence[RenderRequest],
     recipes: Mapping[str, Recipe],
     engine: Engine,
     units_per_shard: int,
@@ -158,7 +158,7 @@ def _make(
     try:
         for event in engine.run(jobs, storage):
             match event:
-                case Finished(shard):
+                case ShardFinished(shard):
                     manifest.shards[shard.path] = shard
                     if time.monotonic() - saved > SAVE_SECONDS:
                         _save(storage, manifest)
@@ -166,13 +166,13 @@ def _make(
                     if _rows_each(manifest, shard.units.lens) is None:
                         progress[shard.units.lens].done += _amount(manifest, shard.units)
                         listen(progress[shard.units.lens])
-                case Failed(job, reason):
+                case JobFailed(job, reason):
                     failures.append(f"\n  {job.units}: {reason}")
-                case Lowered(name, rows, batch):
+                case BatchHalved(name, rows, batch):
                     progress[name].done -= _share(manifest, name, rows)
                     progress[name].batch = batch
                     listen(progress[name])
-                case Made(name, rows):
+                case RowsMade(name, rows):
                     progress[name].done += _share(manifest, name, rows)
                     listen(progress[name])
     finally:
@@ -197,7 +197,7 @@ def _rows_each(manifest: Manifest, name: str) -> int | None:
 
 
 def _refuse_other_settings(
-    storage: WritableStorage, manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Recipe]
+    storage: WritableStorage, manifest: Manifest, requests: Sequence[RenderRequest], recipes: Mapping[str, Recipe]
 ) -> None:
     found = []
     given = {lens(maker).name for maker in recipes}
@@ -242,7 +242,7 @@ def _refuse_unreadable(manifest: Manifest, names: Sequence[str]) -> None:
                 raise SettingsDiffer(f"{name} was made by another version, which its rows name: {error}") from error
 
 
-def _enter(manifest: Manifest, requests: Sequence[Request], recipes: Mapping[str, Recipe]) -> None:
+def _enter(manifest: Manifest, requests: Sequence[RenderRequest], recipes: Mapping[str, Recipe]) -> None:
     """Put down what the atlas is going to hold; settings that are there stay as they are, for they make content ids."""
     manifest.software = software()
     manifest.planned += [run for maker in recipes for request in requests for run in _wanted(maker, request)]
@@ -273,7 +273,7 @@ def _state(manifest: Manifest, recipes: Mapping[str, Any], terms: Terms | None) 
             manifest.pictures[revision] = {**nothing, **manifest.pictures.get(revision, {}), **stated}
 
 
-def _wanted(maker: str, request: Request | Wanted) -> list[UnitRange]:
+def _wanted(maker: str, request: RenderRequest | Selection) -> list[UnitRange]:
     """What is asked for of one model through one lens."""
     runs = []
     for layer, units in request.units.items():
@@ -325,7 +325,7 @@ def setups(manifest: Manifest, recipes: Mapping[str, Recipe]) -> Lenses:
 
 
 def stages(
-    manifest: Manifest, requests: Sequence[Wanted], recipes: Mapping[str, Recipe], units_per_shard: int, costs: Costs
+    manifest: Manifest, requests: Sequence[Selection], recipes: Mapping[str, Recipe], units_per_shard: int, costs: Costs
 ) -> list[list[UnitRange]]:
     """What render would do, without doing it: the jobs of each round, in the order in which they begin."""
     ahead = replace(manifest, lenses=dict(manifest.lenses), tables=dict(manifest.tables))
@@ -347,7 +347,7 @@ def stages(
 
 def _jobs(
     manifest: Manifest,
-    requests: Sequence[Request],
+    requests: Sequence[RenderRequest],
     lenses: Lenses,
     recipes: Mapping[str, Recipe],
     units_per_shard: int,

@@ -31,7 +31,7 @@ from microscope_atlas.run.plan import Job
 
 
 @dataclass(frozen=True)
-class Made:
+class RowsMade:
     """Some rows were made; their shard is not written yet."""
 
     lens: str
@@ -39,7 +39,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Lowered:
+class BatchHalved:
     """Memory ran out: the rows that were made of a shard are made again, fewer of them at once."""
 
     lens: str
@@ -48,13 +48,15 @@ class Lowered:
 
 
 @dataclass(frozen=True)
-class Finished:
+class ShardFinished:
     """A shard is in its place."""
 
     shard: Shard
 
 
-def render_shard(job: Job, storage: WritableStorage, device: torch.device) -> Iterator[Made | Lowered | Finished]:
+def render_shard(
+    job: Job, storage: WritableStorage, device: torch.device
+) -> Iterator[RowsMade | BatchHalved | ShardFinished]:
     """Make a job's rows and write them as a shard into the atlas at `storage`; tells of rows as they are made.
 
     Where memory runs out, it begins anew with half the batch, until the rows fit; OutOfMemory where they never do.
@@ -64,7 +66,7 @@ def render_shard(job: Job, storage: WritableStorage, device: torch.device) -> It
         try:
             for some in rows(job, storage, device):
                 made += some
-                yield Made(job.units.lens, len(some))
+                yield RowsMade(job.units.lens, len(some))
             break
         except Exception as error:
             if not ran_out(error):
@@ -72,9 +74,9 @@ def render_shard(job: Job, storage: WritableStorage, device: torch.device) -> It
             job = _lowered(job, device, error)
         free_cached_memory(device)  # here, because the error holds on to all that was in use when it was raised
         assert job.batch is not None
-        yield Lowered(job.units.lens, len(made), job.batch)
+        yield BatchHalved(job.units.lens, len(made), job.batch)
         made = []
-    yield Finished(write_shard(storage, job.units, job.id, made, job.lens.table))
+    yield ShardFinished(write_shard(storage, job.units, job.id, made, job.lens.table))
 
 
 def _lowered(job: Job, device: torch.device, error: Exception) -> Job:

@@ -100,7 +100,7 @@ def frames(
     a number of layers that cannot be, WeightsError where the network cannot be had: both before any work.
     """
     job = _job(atlas, picture, model, layers, quality, device())
-    yield from lent()(job) if zero_gpu() else _in_a_thread(partial(_render, job))
+    yield from zero_gpu_render()(job) if zero_gpu() else _in_a_thread(partial(_render, job))
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def zero_gpu() -> bool:
 
 
 @cache
-def lent() -> Callable[..., Iterator[Frame]]:
+def zero_gpu_render() -> Callable[..., Iterator[Frame]]:
     """`_render` in a process that has a GPU for `GPU_SECONDS`.
 
     ZeroGPU asks for it before the server is launched: a Space where nothing was decorated by then is given no GPU.

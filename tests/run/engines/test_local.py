@@ -17,10 +17,10 @@ from microscope_atlas.lenses.feature_visualization import Recipe
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.rendering.ascend import Ascent
-from microscope_atlas.run.engines.engine import Engine, Failed
+from microscope_atlas.run.engines.engine import Engine, JobFailed
 from microscope_atlas.run.engines.local import LocalEngine
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import Finished, Made
+from microscope_atlas.run.shard import RowsMade, ShardFinished
 from tests.atlases import HERE, LAYER, LENS, MODEL, RECIPE, render, rows
 from tests.commands import workers_of
 
@@ -69,10 +69,10 @@ def signalling(what: signal.Signals, times: int) -> Iterator[list[int]]:
 @pytest.mark.parametrize("engine", [HERE, TWO])
 def test_each_job_ends_in_exactly_one_shard(engine: Engine, tmp_path: Path) -> None:
     events = list(engine.run(jobs(3), Folder(tmp_path)))
-    finished = [event.shard.units.start for event in events if isinstance(event, Finished)]
+    finished = [event.shard.units.start for event in events if isinstance(event, ShardFinished)]
     assert sorted(finished) == [0, 1, 2]
-    assert sum(event.rows for event in events if isinstance(event, Made)) == 3 * 4
-    assert not any(isinstance(event, Failed) for event in events)
+    assert sum(event.rows for event in events if isinstance(event, RowsMade)) == 3 * 4
+    assert not any(isinstance(event, JobFailed) for event in events)
 
 
 def test_workers_make_the_rows_that_one_process_makes(whole: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_interrupt_is_for_the_parent_alone(
     with signalling(what, 2) as interrupted:
         events = list(TWO.run(jobs(2), Folder(tmp_path)))
     assert len(interrupted) == 2
-    assert sum(isinstance(event, Finished) for event in events) == 2
+    assert sum(isinstance(event, ShardFinished) for event in events) == 2
     assert capfd.readouterr().err == ""
 
 
@@ -117,9 +117,9 @@ def test_job_whose_workers_die_fails_after_two_attempts_and_the_others_finish(tm
     killer.start()
     for event in engine:
         match event:
-            case Finished(shard):
+            case ShardFinished(shard):
                 ended[shard.units] = "finished"
-            case Failed(job, reason):
+            case JobFailed(job, reason):
                 ended[job.units] = reason
     killer.join()
     assert "died 2 times, with exit code -9: killed, as the kernel does where memory runs" in ended[deadly.units]
@@ -131,10 +131,10 @@ def test_error_fails_its_job_alone_and_says_what_it_was(tmp_path: Path) -> None:
     bad, *others = jobs(3)
     bad = Job(bad.units, bad.recipe, bad.weights, "another")
     events = list(HERE.run([bad, *others], Folder(tmp_path)))
-    (failed,) = (event for event in events if isinstance(event, Failed))
+    (failed,) = (event for event in events if isinstance(event, JobFailed))
     assert failed.job == bad
     assert "expects another" in failed.reason
-    assert sum(isinstance(event, Finished) for event in events) == 2
+    assert sum(isinstance(event, ShardFinished) for event in events) == 2
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ from microscope_atlas.errors import ClusterFailed, ExtraMissing
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.publish.check import check
-from microscope_atlas.run.engines.engine import Failed
+from microscope_atlas.run.engines.engine import JobFailed
 from microscope_atlas.run.engines.local import num_cores
-from microscope_atlas.run.engines.ray import ATTEMPTS, RayEngine, gpu, joined
+from microscope_atlas.run.engines.ray import ATTEMPTS, RayEngine, gpu, ray_cluster
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import Finished
+from microscope_atlas.run.shard import ShardFinished
 from tests.atlases import LAYER, LENS, MODEL, RECIPE, content, render, request
 from tests.commands import Commands
 from tests.run.engines import counted
@@ -87,12 +87,12 @@ def until(condition: Callable[[], bool], seconds: float = 180) -> None:
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ExtraMissing, match=r"pip install 'microscope-atlas\[ray\]'"), joined(None):
+    with pytest.raises(ExtraMissing, match=r"pip install 'microscope-atlas\[ray\]'"), ray_cluster(None):
         pass
 
 
 def test_address_without_a_cluster_is_named() -> None:
-    with pytest.raises(ClusterFailed, match=r"127\.0\.0\.1:1 cannot be joined"), joined("127.0.0.1:1"):
+    with pytest.raises(ClusterFailed, match=r"127\.0\.0\.1:1 cannot be joined"), ray_cluster("127.0.0.1:1"):
         pass
 
 
@@ -152,7 +152,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster(cache: Path, notes: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(counted.NOTES, str(notes))  # workers have the environment that the cluster was started in
-        with joined(None):
+        with ray_cluster(None):
             yield
 
 
@@ -184,9 +184,9 @@ def test_job_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
     killer.start()
     for event in RayEngine(CPU, workers=2).run([deadly, *others], tmp_path):
         match event:
-            case Finished(shard):
+            case ShardFinished(shard):
                 ended[shard.units] = "finished"
-            case Failed(job, reason):
+            case JobFailed(job, reason):
                 ended[job.units] = reason
     killer.join()
     assert ended[deadly.units] == f"its worker was lost {ATTEMPTS} times, at last with WorkerCrashedError"
@@ -217,7 +217,7 @@ def test_worker_loads_the_weights_once(notes: Path, tmp_path: Path) -> None:
     def asked(number: int) -> Counter[str]:
         """How often each worker has asked for the network, after another run of four jobs."""
         events = list(RayEngine(CPU, workers=1).run(some, tmp_path / str(number)))
-        assert sum(isinstance(event, Finished) for event in events) == len(some)
+        assert sum(isinstance(event, ShardFinished) for event in events) == len(some)
         return Counter(notes.read_text().split())
 
     counts = [asked(number) for number in range(3)]
@@ -230,8 +230,8 @@ def test_worker_loads_the_weights_once(notes: Path, tmp_path: Path) -> None:
 def test_cluster_of_ones_own_is_kept_to_this_machine(tmp_path: Path) -> None:
     code = """
         import ray
-        from microscope_atlas.run.engines.ray import joined
-        with joined(None):
+        from microscope_atlas.run.engines.ray import ray_cluster
+        with ray_cluster(None):
             print(ray.get_runtime_context().gcs_address)
         """
     script = tmp_path / "script.py"
@@ -274,8 +274,8 @@ def test_killed_run_takes_its_workers_along_and_the_next_completes_it(
         from pathlib import Path
         from tests.atlases import render
         from tests.run.engines.test_ray import CPU, LONGER, UNITS
-        from microscope_atlas.run.engines.ray import RayEngine, joined
-        with joined(None):
+        from microscope_atlas.run.engines.ray import RayEngine, ray_cluster
+        with ray_cluster(None):
             render(Path(sys.argv[1]), range(UNITS), LONGER, per_shard=1, engine=RayEngine(CPU, workers=2))
         """
     script, root = tmp_path / "script.py", tmp_path / "atlas"
@@ -373,8 +373,8 @@ JOINS = """
     import ray
     from tests.atlases import render
     from tests.run.engines.test_ray import CPU, LONGER, UNITS
-    from microscope_atlas.run.engines.ray import RayEngine, joined
-    with joined(sys.argv[1]):
+    from microscope_atlas.run.engines.ray import RayEngine, ray_cluster
+    with ray_cluster(sys.argv[1]):
         while sum(node["Alive"] for node in ray.nodes()) < 2:
             time.sleep(0.1)
         render(Path(sys.argv[2]), range(UNITS), LONGER, per_shard=1, engine=RayEngine(CPU, gpus=0.5))

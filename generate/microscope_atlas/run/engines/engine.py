@@ -9,23 +9,23 @@ import torch
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.errors import AtlasUnwritable
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import Finished, Lowered, Made, render_shard
+from microscope_atlas.run.shard import BatchHalved, RowsMade, ShardFinished, render_shard
 
 
 @dataclass(frozen=True)
-class Failed:
+class JobFailed:
     """A shard could not be rendered; the others go on."""
 
     job: Job
     reason: str
 
 
-Event = Made | Lowered | Finished | Failed
+Event = RowsMade | BatchHalved | ShardFinished | JobFailed
 
 
 class Engine(Protocol):
     def run(self, jobs: Sequence[Job], storage: WritableStorage) -> Iterator[Event]:
-        """Render `jobs` into the atlas at `storage`. Each ends in exactly one Finished or Failed.
+        """Render `jobs` into the atlas at `storage`. Each ends in exactly one ShardFinished or JobFailed.
 
         What would fail every job is no job's failure: AtlasUnwritable where the atlas' disk refuses.
         """
@@ -38,4 +38,4 @@ def attempt(job: Job, storage: WritableStorage, device: torch.device) -> Iterato
     except AtlasUnwritable:  # the next one would meet it, too
         raise
     except Exception as error:  # whatever it is, it fails one shard alone, and is reported
-        yield Failed(job, f"{type(error).__name__}: {error}")
+        yield JobFailed(job, f"{type(error).__name__}: {error}")

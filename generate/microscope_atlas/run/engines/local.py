@@ -17,9 +17,9 @@ import torch
 
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.errors import AtlasUnwritable
-from microscope_atlas.run.engines.engine import Event, Failed, attempt
+from microscope_atlas.run.engines.engine import Event, JobFailed, attempt
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import Finished
+from microscope_atlas.run.shard import ShardFinished
 from microscope_atlas.stopping import SIGNALS
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
@@ -64,10 +64,10 @@ class LocalEngine:
                             continue
                         code = worker.process.exitcode
                         hint = KILLED if code == -signal.SIGKILL else ""
-                        event = Failed(worker.job, f"its worker died {ATTEMPTS} times, with exit code {code}{hint}")
-                    elif isinstance(event, Finished | Failed) and waiting:
+                        event = JobFailed(worker.job, f"its worker died {ATTEMPTS} times, with exit code {code}{hint}")
+                    elif isinstance(event, ShardFinished | JobFailed) and waiting:
                         worker.take(waiting.popleft())
-                    elif isinstance(event, Finished | Failed):
+                    elif isinstance(event, ShardFinished | JobFailed):
                         del working[connection]
                         worker.leave()
                     yield event

@@ -24,10 +24,10 @@ import torch
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.errors import AtlasUnwritable, ClusterFailed, ExtraMissing
-from microscope_atlas.run.engines.engine import Event, Failed, attempt
+from microscope_atlas.run.engines.engine import Event, JobFailed, attempt
 from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import Finished
+from microscope_atlas.run.shard import ShardFinished
 
 ATTEMPTS = 4  # at a job whose worker was lost; more than on one machine, because here whole machines come and go
 KNOCK_SECONDS = 10.0
@@ -40,7 +40,7 @@ EVERY_GPU = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Shards as tasks of the cluster that this process has joined: see joined."""
+    """Shards as tasks of the cluster that this process has joined: see ray_cluster."""
 
     device: torch.device  # of a task: its type; which one of a machine's GPUs, Ray says
     workers: int | None = None  # tasks at once; None: as many as the cluster has shares for, as it grows and shrinks
@@ -77,8 +77,8 @@ class RayEngine:
                     if losses[job] < ATTEMPTS:
                         waiting.appendleft(job)  # not to be the last of all, alone
                         continue
-                    event = Failed(job, f"its worker was lost {ATTEMPTS} times, at last with {event.reason}")
-                elif isinstance(event, Finished | Failed):
+                    event = JobFailed(job, f"its worker was lost {ATTEMPTS} times, at last with {event.reason}")
+                elif isinstance(event, ShardFinished | JobFailed):
                     del working[stream]
                 yield event
         finally:
@@ -102,7 +102,7 @@ class _Lost:
 
 
 @contextmanager
-def joined(address: str | None) -> Iterator[None]:
+def ray_cluster(address: str | None) -> Iterator[None]:
     """Be part of the Ray cluster at `address`, `HOST:PORT` or `auto`; None: of one on this machine, for as long.
 
     That one can be reached from this machine alone, with a token that nobody is told. ClusterFailed where there is no
@@ -179,7 +179,7 @@ def _told(ray: ModuleType, stream: Any, job: Job) -> Event | _Lost:
     except ray.exceptions.RayTaskError as error:  # not in a shard, where each is caught: the worker lacks something
         if isinstance(error.cause, AtlasUnwritable):
             raise error.cause from error
-        return Failed(job, f"{type(error.cause).__name__}: {error.cause}")
+        return JobFailed(job, f"{type(error.cause).__name__}: {error.cause}")
     except (ray.exceptions.RayError, StopIteration) as error:
         return _Lost(type(error).__name__)
     return event
