@@ -32,10 +32,11 @@ def square(network: Traced, size: int = 32) -> dict[str, tuple[int | None, int, 
 
 
 def differences(build: Callable[[], Graph], size: int) -> dict[str, object]:
-    """Nodes that the measure and the kernels disagree about."""
+    """Nodes that the measure and the kernels disagree about, of those with more positions than one."""
     with torch.device("meta"):
         graph = build().eval()
-        table = {name: layer for name, layer in graph.table(size).items() if layer.kind == "conv"}
+        shapes = graph._shapes(list(graph.reads), size)
+        table = {name: layer for name, layer in graph.table(size).items() if max((0, *shapes[name][1:])) > 1}
     found = sights(graph, {name: graph.get_submodule(name) for name in table}, size)
     assert not any(sight.fault for sight in found.values())
     return {
