@@ -39,11 +39,13 @@ def cost(module: str, paths: Sequence[Path], arguments: Sequence[str]) -> Cost:
         [sys.executable, "-m", module, *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{module} {' '.join(arguments)} ended with {status}")
-    process.returncode = 0
+    process.returncode = os.waitstatus_to_exitcode(status)
     assert process.stderr
-    process.stderr.close()
+    with process.stderr as said:
+        if process.returncode:
+            raise RuntimeError(
+                f"{module} {' '.join(arguments)} ended with {process.returncode}: {said.read().decode()}"
+            )
     scale = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * scale / 1e6)
 

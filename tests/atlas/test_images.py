@@ -20,6 +20,7 @@ from microscope_atlas.atlas.shards import read_shard, write_index, write_shard
 from microscope_atlas.atlas.tables import IMAGE
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, UnknownName
+from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.publish import plan, publish
 from tests.atlases import IMAGES, LAYER, LENS, MODEL, render, rows, shards
@@ -97,7 +98,9 @@ def test_image_in_no_slice_is_refused(tmp_path: Path) -> None:
 def test_index_grows_with_the_atlas_and_looks_at_new_files_alone(atlas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     right = index.rows
-    monkeypatch.setattr(index, "rows", lambda root, shard: looked.append(shard.path) or right(root, shard))
+    monkeypatch.setattr(
+        index, "rows", lambda file, shard, table: looked.append(shard.path) or right(file, shard, table)
+    )
     render(atlas, range(5))
     assert looked == [shards(atlas)[-1].relative_to(atlas).as_posix()]
     assert {entry["unit"] for entry in entries(atlas)} == set(range(5))
@@ -126,6 +129,7 @@ def test_index_that_points_elsewhere_is_told(atlas: Path) -> None:
     wrong = [{**entry, "offset": entry["offset"] + 1} for entry in entries(atlas)]
     manifest.indexes[MODEL] = write_index(Folder(atlas), MODEL, wrong, manifest.indexes[MODEL].of)
     write_manifest(Folder(atlas), manifest)
+    Folder(atlas).write(schema.CARD, render_card(manifest))
     assert list(check(Folder(atlas))) == [f"{PATH}: does not say where the images lie"]
 
 
