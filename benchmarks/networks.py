@@ -11,6 +11,7 @@ import time
 import warnings
 from datetime import date
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -26,23 +27,23 @@ from microscope_atlas.models.organism import Organism
 from tests.models import kinds_of_networks as kinds
 
 TORCHVISION = """
-    alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t mnasnet0_5
+    alexnet convnext_tiny densenet121 efficientnet_b0 mobilenet_v3_large googlenet inception_v3 maxvit_t mnasnet0_5
     mobilenet_v2 mobilenet_v3_small regnet_x_400mf regnet_y_400mf resnet18 resnext50_32x4d shufflenet_v2_x0_5
     squeezenet1_1 swin_t swin_v2_t vgg11 vgg11_bn vit_b_32 wide_resnet50_2
 """.split()  # noqa: SIM905
 TIMM = """
     beit_base_patch16_224 cait_xxs24_224 caformer_s18 coat_tiny convit_tiny convmixer_768_32 cpubone_nano
-    crossvit_tiny_240 cs3darknet_focus_s cspnext_tiny csatv2 davit_tiny deit_tiny_patch16_224 densenet121 dla34 dpn68
+    crossvit_tiny_240 cs3darknet_focus_s cspnext_tiny csatv2 davit_tiny deit_tiny_patch16_224 dla34 dpn68
     edgenext_x_small efficientformer_l1 efficientformerv2_s0 efficientvim_m1 efficientvit_b0 efficientvit_m0
     ese_vovnet19b_slim_dw eva02_tiny_patch14_224 fasternet_t0 fastvit_s12 focalnet_tiny_srf gcvit_xtiny ghostnet_050
     halonet26t hardcorenas_b hgnet_tiny hiera_tiny_224 hrnet_w18_small iformer_t inception_next_atto
-    inception_resnet_v2 inception_v4 lcnetv2_small legacy_seresnet18 legacy_xception levit_128s lowformer_b0
-    mixer_s16_224 mobilenetv3_small_050 mobilevit_xxs mvitv2_tiny nasnetalarge nest_tiny nextvit_small pit_xs_224
-    pnasnet5large pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetv_040 repghostnet_050 repvit_m1 res2net50_26w_4s resnest26d
+    lcnetv2_small legacy_seresnet18 legacy_xception levit_128s lowformer_b0
+    mixer_s16_224 mobilenetv3_small_050 mobilevit_xxs mvitv2_tiny nest_tiny nextvit_small pit_xs_224
+    pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetv_040 repghostnet_050 repvit_m1 res2net50_26w_4s resnest26d
     resnetv2_18 rexnet_100 sam2_hiera_tiny selecsls42 sequencer2d_s shvit_s1 skresnet18 starnet_s1 swiftformer_xs
     swin_tiny_patch4_window7_224 swinv2_cr_tiny_224 swinv2_tiny_window8_256 test_byobnet test_coatnet test_convnext
     test_efficientnet test_mambaout test_nfnet test_resnet test_vit test_vit_relpos tiny_vit_5m_224
-    tnt_s_legacy_patch16_224 tresnet_m twins_svt_small visformer_tiny vit_small_patch16_dinov3 vit_tiny_r_s16_p8_224
+    tnt_s_legacy_patch16_224 twins_svt_small visformer_tiny vit_small_patch16_dinov3 vit_tiny_r_s16_p8_224
     vitamin_small_224 volo_d1_224 xception41 xcit_nano_12_p16_224
 """.split()  # noqa: SIM905
 OWN = (*kinds.WORKS, *(build for build in kinds.IN_PART if build not in kinds.WORKS), *kinds.REFUSED)
@@ -82,24 +83,30 @@ def _there_and_back(known: Organism, network: Network) -> None:
         sum(value.sum() for value in network(pictures, names)).backward()
 
 
+def _quiet() -> None:
+    """In a process that makes lines."""
+    warnings.simplefilter("ignore")  # of the libraries'
+    torch.set_num_threads(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="Default: all; then docs/networks.md is written.")
-    names = parser.parse_args().names
-    warnings.simplefilter("ignore")  # of the libraries'
-    torch.set_num_threads(1)
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
     began, rows = time.monotonic(), []
-    for name in names or NAMES:
-        rows.append(row(name))
-        print(" | ".join(rows[-1]), flush=True)
-    if names:
+    with get_context("spawn").Pool(asked.workers, _quiet) as pool:
+        for made in pool.imap(row, asked.names or NAMES):
+            rows.append(made)
+            print(" | ".join(made), flush=True)
+    if asked.names:
         return
     libraries = ", ".join(f"{each} {version(each)}" for each in ("torch", "torchvision", "timm"))
     working = sum(each[-1].startswith("works") for each in rows)
     lines = [
         "# Networks, and what each shows",
         "",
-        f"`python -m benchmarks.networks`, {date.today()}, {libraries}; random weights, one thread, "
+        f"`python -m benchmarks.networks`, {date.today()}, {libraries}; random weights, {asked.workers} processes, "
         f"{time.monotonic() - began:,.0f} s. Of {len(rows)} kinds of networks {working} work and {len(rows) - working} "
         "are refused in one sentence. `own:` ones are those of tests/models/kinds_of_networks.py.",
         "",
