@@ -141,7 +141,7 @@ def test_nan_equals_nan_alone() -> None:
 def test_tolerances_decide() -> None:
     close = Comparison("unit 0", score=0.04, likeness=0.9, numbers=0.001, mismatched=())
     assert close.close
-    for change in ({"score": 0.06}, {"likeness": 0.7}, {"numbers": 0.02}, {"unlike": ("flag",)}):
+    for change in ({"score": 0.06}, {"likeness": 0.7}, {"numbers": 0.02}, {"mismatched": ("flag",)}):
         assert not replace(close, **change).close
 
 
