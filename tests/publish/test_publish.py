@@ -258,7 +258,10 @@ def test_token_without_permission_is_told_and_not_shown(hub: Hub, atlas: Path, s
 
 
 def test_token_that_an_error_repeats_is_not_shown(hub: Hub) -> None:
-    with pytest.raises(HubFailed, match=re.escape("there: illegal header 'Bearer ***'")), hub_client.answering("there"):
+    with (
+        pytest.raises(HubFailed, match=re.escape("there: illegal header 'Bearer ***'")),
+        hub_client.translated_errors("there"),
+    ):
         raise ValueError("illegal header 'Bearer hf_nobody'")
 
 

@@ -108,5 +108,5 @@ def test_a_password_in_the_address_of_the_hub_is_refused(
 def test_what_a_signed_url_holds_is_not_said() -> None:
     url = "https://cdn.example.org/ab/cd?X-Amz-Signature=5161&Expires=1"
     said = r"^a shard: 403 for url 'https://cdn.example.org/ab/cd', denied$"
-    with pytest.raises(HubFailed, match=said), hub_client.answering("a shard"):
+    with pytest.raises(HubFailed, match=said), hub_client.translated_errors("a shard"):
         raise OSError(f"403 for url '{url}', denied")
