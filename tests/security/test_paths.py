@@ -15,7 +15,7 @@ from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, UnknownName
-from microscope_atlas.publish.publish import space_files
+from microscope_atlas.publish.space import space_files
 from tests.atlases import LENS, MODEL
 from tests.security.conftest import Space
 
