@@ -169,7 +169,12 @@ def test_a_class_is_found_by_few_bytes(hub: Hub, tmp_path: Path) -> None:
     nothing = dict.fromkeys(column.name for column in schema.UNITS.columns)
     made = dict.fromkeys(("kind", "weights_sha256", "software", "device"), "")
     manifest = Manifest(
-        models={MODEL: {"weights_sha256": "", "provenance": {"source": "", "license": ""}}},
+        models={
+            MODEL: {
+                "weights_sha256": "",
+                "provenance": {"source": "", "file_sha256": "", "license": "", "official": False, "ignored": []},
+            }
+        },
         shards={},
     )
     for layer, count in counts.items():

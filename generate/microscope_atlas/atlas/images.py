@@ -157,7 +157,7 @@ class Images:
         places = zip(*(table[name].to_pylist() for name in ("file", "offset", "length")), strict=True)
         self._storage = storage
         self._slices = {name: Slice(*place) for name, place in zip(names, places, strict=True)}
-        files = storage.files()
+        files = shards.parquet_files(storage)
         for place in self._slices.values():  # whoever made the index: it leads to the atlas' own files alone
             if place.file not in files or place.offset < 0 or not 0 <= place.length <= MAX_BYTES:
                 raise AtlasDamaged(f"{storage.name}: {path} leads to {place}, which is no image of this atlas")
