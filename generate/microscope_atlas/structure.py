@@ -73,6 +73,7 @@ Count = Annotated[int, at_least(1)]
 
 PRINTABLE = Limit("that can be printed", str.isprintable)
 EACH_ONCE = Limit("one or more, each once", lambda values: 0 < len(values) == len(set(values)))
+NONE_TWICE = Limit("each once", lambda values: len(values) == len(set(values)))
 
 
 def structure(type: type[T], plain: Any, at: str = "") -> T:

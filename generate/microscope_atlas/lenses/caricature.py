@@ -29,7 +29,7 @@ from microscope_atlas.rendering import objectives
 from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.views import centre
-from microscope_atlas.structure import EACH_ONCE, Count, at_least, between
+from microscope_atlas.structure import NONE_TWICE, Count, at_least, between
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Recipe(recipes.Recipe):
     max_size: Annotated[int, between(8, 4096)] | None  # px on a side; None: the network's input
     power: Annotated[float, at_least(0)] = 2.0
     # of the cosine; by eye: at 0 (Lucid's) inception_5b forgets the arrangement, at 4 little grows
-    sources: Annotated[tuple[SourceName, ...], EACH_ONCE] = FIRST  # pictures that come with the package
+    sources: Annotated[tuple[SourceName, ...], NONE_TWICE] = FIRST  # pictures that come with the package
     batch: Count = 6  # pictures at once
 
     def picture_size(self, layer: Layer, input_size: int) -> int:

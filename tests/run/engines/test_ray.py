@@ -216,7 +216,7 @@ def test_worker_loads_the_weights_once(notes: Path, tmp_path: Path) -> None:
 
     def asked(number: int) -> Counter[str]:
         """How often each worker has asked for the network, after another run of four jobs."""
-        events = list(RayEngine(CPU, workers=1).run(some, tmp_path / str(number)))
+        events = list(RayEngine(CPU, workers=1).run(some, Folder(tmp_path / str(number))))
         assert sum(isinstance(event, ShardFinished) for event in events) == len(some)
         return Counter(notes.read_text().split())
 
