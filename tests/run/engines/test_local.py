@@ -102,7 +102,7 @@ def test_job_whose_workers_die_fails_after_two_attempts_and_the_others_finish(tm
     deadly, *others = jobs(3)
     deadly = Job(deadly.units, ENDLESS, deadly.weights, deadly.weights_sha256)
     ended = {}
-    engine = TWO.run([deadly, *others], tmp_path)
+    engine = TWO.run([deadly, *others], Folder(tmp_path))
 
     def kill_idle() -> None:
         """The one worker that is left busy when the others are done has the deadly job."""

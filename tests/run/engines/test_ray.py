@@ -182,7 +182,7 @@ def test_job_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
 
     killer = Thread(target=kill)
     killer.start()
-    for event in RayEngine(CPU, workers=2).run([deadly, *others], tmp_path):
+    for event in RayEngine(CPU, workers=2).run([deadly, *others], Folder(tmp_path)):
         match event:
             case ShardFinished(shard):
                 ended[shard.units] = "finished"
