@@ -198,7 +198,7 @@ def test_releases(tmp_path: Path, cases: int) -> None:
 
     def one(edited: Any) -> None:
         path.write_text(json.dumps(edited))
-        reads(releases.read, tmp_path, f"{edited!r}")
+        reads(lambda root: releases.read(Folder(root)), tmp_path, f"{edited!r}")
 
     generated.each(edits(plain), cases // 2, one)
 
