@@ -12,6 +12,7 @@ from microscope_atlas.structure import (
     Count,
     above,
     at_least,
+    before,
     between,
     from_text,
     hint,
@@ -45,6 +46,16 @@ def test_what_is_there_is_taken_and_what_is_absent_has_its_default() -> None:
     assert made == Outer(3, names=("dog", "cat"), inner=Inner(1.0), pair=(2, "b"), renderer=1)
     assert isinstance(made.inner.share, float)
     assert structure(Outer, {"steps": 3, "size": 9, "renderer": 2, "sizes": {"a": 1}}) == Outer(3, 9, sizes={"a": 1})
+
+
+def test_fields_that_came_later_are_named_with_what_their_absence_means() -> None:
+    @dataclass(frozen=True)
+    class Around:
+        outer: Outer
+
+    assert before(Around, {"outer": {"steps": 3}}) == {"outer.renderer": 1}
+    assert before(Around, {"outer": {"steps": 3, "renderer": 2}}) == {}
+    assert before(Around, {}) == {}
 
 
 @pytest.mark.parametrize(

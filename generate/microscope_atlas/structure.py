@@ -86,6 +86,17 @@ def structure(type: type[T], plain: Any, at: str = "") -> T:
     return made
 
 
+def before(type: Any, plain: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """What fields of `type`, by their paths, are in `plain`, which was written before there were such: see Absent."""
+    found: dict[str, Any] = {}
+    for name, each in _fields(type).items():
+        if name in plain and _has_fields(each.hint) and isinstance(plain[name], Mapping):
+            found |= before(each.hint, plain[name], f"{above}{name}.")
+        elif name not in plain and each.absent_means is not None:
+            found[f"{above}{name}"] = each.absent_means.value
+    return found
+
+
 def hint(type: Any, path: str) -> Any:
     """The type at a path of fields within a dataclass, `views.shift`; ValueError with the nearest where there is none.
 
@@ -149,12 +160,16 @@ class _Known:
     field: Field[Any]
     hint: Any
 
+    @property
+    def absent_means(self) -> Absent | None:
+        """What is said of it; None: nothing is."""
+        told = get_args(self.hint) if get_origin(self.hint) is Annotated else ()
+        return next((each for each in told if isinstance(each, Absent)), None)
+
     def absent(self) -> Any:
         """What it is where nothing is said; MISSING where something has to be."""
-        if get_origin(self.hint) is Annotated:
-            for each in get_args(self.hint):
-                if isinstance(each, Absent):
-                    return each.value
+        if self.absent_means is not None:
+            return self.absent_means.value
         return self.field.default if self.field.default_factory is MISSING else self.field.default_factory()
 
 

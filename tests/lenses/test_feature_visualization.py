@@ -50,6 +50,22 @@ def test_unit_gets_both_objectives_in_both_directions() -> None:
     assert len(found) == 2 * LENS.count(settings(QUICK))
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_dense_unit_gets_the_one_objective_that_it_has(both: bool) -> None:
+    recipe = replace(EVERY, neuron_of_dense=both)
+    found = rows("logits", range(2), recipe)
+    assert {row["objective"] for row in found} == ({"channel", "neuron"} if both else {"channel"})
+    assert len(found) == 2 * LENS.count(settings(recipe), "dense") == 2 * (9 if both else 6)
+    work = [LENS.passes(TOY.layer(layer), recipe) for layer in ("logits", "mixed")]
+    assert (work[0] == work[1]) == both
+
+
+def test_recipe_of_version_0_1_has_both_objectives_for_dense_units() -> None:
+    plain = settings(QUICK)
+    del plain["neuron_of_dense"]
+    assert restored(Recipe, plain) == replace(QUICK, neuron_of_dense=True)
+
+
 def test_variants_are_a_set_beside_the_others() -> None:
     recipe = Recipe(Ascent(steps=3), max_size=32, variants=3, batch=4)
     found = rows("mixed", range(2), recipe)

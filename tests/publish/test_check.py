@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import microscope_atlas
 from microscope_atlas.atlas import images as index
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import Folder
@@ -18,6 +19,8 @@ from microscope_atlas.atlas.shards import file_sha256, read_shard, write_shard
 from microscope_atlas.atlas.units import content_id
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.check import check
+from microscope_atlas.run import run
+from tests import atlases
 from tests.atlases import LAYER, LENS, MODEL, replace_rows, shards
 
 PATH = f"{LENS}/{MODEL}/{LAYER}.00000-00002.parquet"
@@ -228,3 +231,17 @@ def test_row_of_another_layer(atlas: Path) -> None:
     problems = list(check(Folder(atlas)))
     assert problems[0] == f"{FIRST_ROW}it is of {MODEL}/head"
     assert len(problems) == 8
+
+
+def test_dense_units_have_rows_of_the_one_objective_that_they_have(tmp_path: Path) -> None:
+    root, lens = tmp_path / "microscope-atlas", {LENS: atlases.RECIPE}
+    run.render(Folder(root), [atlases.request({"logits": range(2)})], lens, atlases.HERE, 2, lambda *_: None)
+    assert list(check(Folder(root))) == []
+    (path,) = shards(root)
+    rows = read_shard(path).to_pylist()
+    assert [(row["objective"], row["direction"]) for row in rows] == 2 * [("channel", 1), ("channel", -1)]
+    unit = microscope_atlas.open(root).unit(f"{MODEL}/logits/1")
+    assert unit.image(objective="neuron").tobytes() == unit.image().tobytes()
+    name = path.relative_to(root).as_posix()
+    replace_rows(root, name, rows[:3])
+    assert f"{name}: it does not hold 2 rows of each of the units 0:2" in list(check(Folder(root)))

@@ -9,7 +9,9 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.keys import parse_key
+from microscope_atlas.lenses.registry import lens
 from microscope_atlas.publish.check import check
+from microscope_atlas.run.recipes import chosen
 from microscope_atlas.run.reproduce import reproduce
 
 ATLAS = Folder(Path(__file__).parents[1] / "version_0_1" / "atlas")
@@ -26,6 +28,15 @@ def test_rows_of_the_twelve_photos_reproduce(lens: str) -> None:
 def test_its_promises_are_kept() -> None:
     # the card is worded by whichever version writes it
     assert not [problem for problem in check(ATLAS) if not problem.startswith(schema.CARD)]
+
+
+def test_run_that_goes_on_makes_its_dense_units_as_it_began() -> None:
+    there = read_manifest(ATLAS).lenses
+    name = "feature_visualization"
+    assert "neuron_of_dense" not in there[name]
+    goes_on, anew = (chosen([name], "draft", there=begun)[name] for begun in (there, {}))
+    assert (vars(goes_on)["neuron_of_dense"], vars(anew)["neuron_of_dense"]) == (True, False)
+    assert lens(name).count(there[name], "dense") == lens(name).count(there[name])
 
 
 def test_its_recipes_name_the_twelve_photos() -> None:

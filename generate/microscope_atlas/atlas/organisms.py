@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from microscope_atlas.atlas import classes
 
 FILE = Path(__file__).with_name("organisms.json")
+Kind = Literal["conv", "dense"]  # of a layer: its units are channels, or neurons
 CLASSES: dict[str, Callable[[], tuple[str, ...]]] = {
     "imagenet": classes.imagenet,
     "imagenet_behind_background": classes.imagenet_behind_background,
@@ -36,7 +37,7 @@ class Layer:
     """A node whose units are shown."""
 
     name: str
-    kind: Literal["conv", "dense"]
+    kind: Kind
     units: int  # channels, or neurons
     receptive_field: int | None  # px on the longer side, before the picture's border cuts it; None: the whole picture
     stride: int  # px between neighbouring positions; the larger, where the axes differ

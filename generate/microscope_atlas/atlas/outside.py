@@ -77,7 +77,14 @@ def table(name: str, plain: Any) -> Table:
         for c in told.columns
     ]
     made = Table(
-        name, told.about, tuple(columns), told.level, told.reads, lambda _: told.rows, told.title, told.shows_pictures
+        name,
+        told.about,
+        tuple(columns),
+        told.level,
+        told.reads,
+        count=lambda _: told.rows,
+        title=told.title,
+        shows_pictures=told.shows_pictures,
     )
     refuse_unfit(made)
     return made

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from microscope_atlas.atlas.organisms import Kind
 from microscope_atlas.atlas.tables import FLOATS, IMAGE, Column, Table, list_of
 from microscope_atlas.errors import unknown
 
@@ -46,9 +47,19 @@ METHODS: dict[str, tuple[tuple[str, int], ...]] = {
 FAMILIES = ("gratings", "curves", "colours")  # of synthetic_tuning
 
 
-def _visualizations(settings: Mapping[str, Any]) -> int:
+def views(method: str, kind: Kind = "conv", neuron_of_dense: bool = False) -> list[tuple[str, int]]:
+    """What a method shows of a unit of a layer of this kind, objectives and directions.
+
+    A dense unit has one position, where `neuron` is the same objective as `channel`; version 0.1 made both.
+    """
+    both = kind == "conv" or neuron_of_dense
+    return [shown for shown in METHODS[method] if both or shown[0] == "channel"]
+
+
+def _visualizations(settings: Mapping[str, Any], kind: Kind = "conv") -> int:
     variants = int(settings["variants"]) if "fourier" in settings["methods"] else 0
-    return sum(len(METHODS[method]) for method in settings["methods"]) + variants
+    both = bool(settings.get("neuron_of_dense", True))
+    return sum(len(views(method, kind, both)) for method in settings["methods"]) + variants
 
 
 FEATURE_VISUALIZATION = Table(
@@ -57,7 +68,12 @@ FEATURE_VISUALIZATION = Table(
     (
         *UNIT_KEY,
         Column("method", pa.string(), "how it was made: `fourier`, `maco` or `transparent`", key=True),
-        Column("objective", pa.string(), "`channel`: mean over all positions; `neuron`: the centre position", key=True),
+        Column(
+            "objective",
+            pa.string(),
+            "`channel`: mean over all positions; `neuron`: the centre position, which of dense units is all they have",
+            key=True,
+        ),
         Column("direction", pa.int8(), "+1 maximised, -1 minimised", key=True, descending=True),
         Column("variant", pa.int8(), "0 alone; from 1, a set made to differ from one another", key=True),
         Column("image", IMAGE, "the picture; null where rendering failed", optional=True),
@@ -87,6 +103,7 @@ FEATURE_VISUALIZATION = Table(
         *PROVENANCE,
     ),
     count=_visualizations,
+    count_dense=lambda settings: _visualizations(settings, "dense"),
 )
 
 DEEPDREAM = Table(

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from microscope_atlas.atlas.organisms import Kind
+
 
 def list_of(type: pa.DataType) -> pa.DataType:
     """A list, its elements named as Parquet names them, so that it reads back as it was written."""
@@ -51,12 +53,17 @@ class Table:
     reads: Mapping[str, Scope] = field(default_factory=dict)  # tables that its rows are made from; else: from a network
     count: Callable[[Mapping[str, Any]], int | None] = field(default=lambda settings: None)
     # rows that a unit, or a layer, gets with a recipe's settings; None: it depends
+    count_dense: Callable[[Mapping[str, Any]], int | None] | None = None  # of dense layers, where that is another
     title: str = ""  # a heading; its name in words where none is given
     shows_pictures: bool = False  # whether natural pictures can be seen in its images, which are owed to somebody
 
     def __post_init__(self) -> None:
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " ").capitalize())
+
+    def rows_each(self, settings: Mapping[str, Any], kind: Kind) -> int | None:
+        """Rows that a unit of a layer of this kind, or the layer, gets with a recipe's settings; None: it depends."""
+        return self.count_dense(settings) if self.count_dense and kind == "dense" else self.count(settings)
 
     @property
     def keys(self) -> tuple[Column, ...]:

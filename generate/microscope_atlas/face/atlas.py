@@ -11,6 +11,7 @@ from PIL import Image
 
 from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas as Reader
+from microscope_atlas.atlas.schema import METHODS
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import InvalidKey, NotRendered, UnknownName, unknown
 from microscope_atlas.keys import Key, parse_key
@@ -176,10 +177,16 @@ class Unit:
     ) -> Image.Image:
         """A picture that was made to excite it, or with direction -1 to silence it: RGB, for `transparent` RGBA.
 
+        Of a dense unit `neuron` means `channel`, which is the same objective where there is one position.
+
         Raises:
             NotRendered: the atlas has no such picture, or rendering failed, which its row's flag says.
 
         """
+        rows = self.rows("feature_visualization")
+        shown = {row["objective"] for row in rows if row["method"] == method}
+        if objective == "neuron" and shown == {"channel"} and ("neuron", 1) in METHODS.get(method, ()):
+            objective = "channel"  # of a convolution's channel there would be both
         about = {"method": method, "objective": objective, "direction": direction, "variant": variant}
         row = self._one("feature_visualization", about)
         if row["image"] is None:

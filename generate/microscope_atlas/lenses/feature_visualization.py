@@ -1,7 +1,8 @@
 """Feature visualization: the picture that excites a unit most, found by gradient ascent from noise.
 
 Olah, Mordvintsev and Schubert 2017, https://distill.pub/2017/feature-visualization. Each unit is shown by two
-objectives, `channel` and `neuron`, in both directions, and by a set of variants made to differ ("Diversity" there).
+objectives, `channel` and `neuron`, in both directions, and by a set of variants made to differ ("Diversity" there). Of
+a dense unit, which has one position, the two are one objective: it is shown by `channel`.
 
 Three methods. `fourier` is that article's. `maco` (Fel et al. 2023, https://arxiv.org/abs/2306.06805) holds the picture
 to the amplitudes of natural ones, so that late layers cannot drift into noise; it looks at crops, which have no centre
@@ -23,8 +24,8 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.atlas.schema import METHODS
+from microscope_atlas.atlas.organisms import Kind, Layer
+from microscope_atlas.atlas.schema import METHODS, views
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import fill_rows, pixels, squares
 from microscope_atlas.lenses.geometry import shift, unit_size
@@ -36,7 +37,7 @@ from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
 from microscope_atlas.rendering.transparent import Transparent
-from microscope_atlas.structure import EACH_ONCE, Count, above, at_least, between, one_of
+from microscope_atlas.structure import EACH_ONCE, Absent, Count, above, at_least, between, one_of
 
 Method = Annotated[str, one_of(METHODS)]
 
@@ -72,6 +73,8 @@ class Recipe(recipes.Recipe):
     maco: Maco = field(default_factory=Maco)
     background_std: Annotated[float, at_least(0)] = 0.5
     # of the spectra behind transparent pictures; Lucid's collapse_alpha_random
+    neuron_of_dense: Annotated[bool, Absent(True)] = False
+    # whether units of dense layers get `neuron` too, which of them is the objective `channel` with another seed
 
     def picture_size(self, layer: Layer, input_size: int) -> int:
         """See Recipe."""
@@ -102,9 +105,15 @@ class FeatureVisualization(Lens[Recipe]):
     def shortened(self, recipe: Recipe, steps: int) -> Recipe:
         return replace(super().shortened(recipe, steps), maco=replace(recipe.maco, steps=steps))
 
-    def parts(self, recipe: Recipe) -> list[Part]:
+    def passes(self, layer: Layer, recipe: Recipe) -> float:
+        return sum(part.pictures * part.steps for part in self.parts(recipe, layer.kind))
+
+    def parts(self, recipe: Recipe, kind: Kind = "conv") -> list[Part]:
         steps = {"maco": recipe.maco.steps}
-        found = [Part(name, len(METHODS[name]), steps.get(name, recipe.ascent.steps)) for name in recipe.methods]
+        found = [
+            Part(name, len(views(name, kind, recipe.neuron_of_dense)), steps.get(name, recipe.ascent.steps))
+            for name in recipe.methods
+        ]
         if recipe.variants and "fourier" in recipe.methods:
             found.append(Part("variants", recipe.variants, recipe.ascent.steps))
         return found
@@ -113,7 +122,7 @@ class FeatureVisualization(Lens[Recipe]):
         px = recipe.picture_size(subject.layer, subject.organism.input_size)
         recipe = replace(recipe, batch=at_once(recipe, px))
         for method in recipe.methods:
-            for objective, direction in METHODS[method]:
+            for objective, direction in views(method, subject.layer.kind, recipe.neuron_of_dense):
                 for some in _chunks(units, recipe.batch):
                     yield _batch(subject, some, method, objective, direction, [0], recipe)
         if recipe.variants and "fourier" in recipe.methods:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.organisms import Kind, Layer
 from microscope_atlas.atlas.tables import Level, Scope, Table
 from microscope_atlas.errors import WrongLevel
 from microscope_atlas.keys import Key
@@ -110,9 +110,9 @@ class Lens(ABC, Generic[R]):
         """Its recipe from plain values; ValueError where they are none of its. See recipe.restored."""
         return restored(type(self.recipe("draft")), settings)
 
-    def count(self, settings: Mapping[str, Any]) -> int | None:
-        """How many rows a unit, or a layer, gets with these settings; None: it depends."""
-        return self.table.count(settings)
+    def count(self, settings: Mapping[str, Any], kind: Kind = "conv") -> int | None:
+        """How many rows a unit of a layer of this kind, or the layer, gets with these settings; None: it depends."""
+        return self.table.rows_each(settings, kind)
 
     def quick(self) -> R:
         """Its settings for tests: as few steps and as small pictures as show that it works."""

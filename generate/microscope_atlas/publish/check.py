@@ -14,6 +14,7 @@ import numpy as np
 
 from microscope_atlas.atlas import images, releases, schema, shards
 from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
+from microscope_atlas.atlas.organisms import Kind, organisms
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange, missing
@@ -153,14 +154,21 @@ def _rows(
 ) -> Iterator[str]:
     about = range(units.start, units.stop) if table.level == "unit" else [None]
     found = Counter(row.get("unit") for row in rows)
-    each = table.count(recipe)
-    if not set(found) <= set(about) or (each is not None and found != dict.fromkeys(about, each)):
+    each = {table.rows_each(recipe, kind) for kind in _kinds(units)}
+    if not set(found) <= set(about) or (None not in each and found not in [dict.fromkeys(about, n) for n in each]):
         what = f"each of the units {units.start}:{units.stop}" if table.level == "unit" else "the layer"
-        yield f"it does not hold {'only' if each is None else each} rows of {what}"
+        expected = "only" if None in each else " or ".join(map(str, sorted(filter(None, each))))
+        yield f"it does not hold {expected} rows of {what}"
     for row in rows:
         for problem in _row(row, table, units, recipe, model["weights_sha256"]):
             named = ", ".join(f"{c.name} {row[c.name]}" for c in table.keys if c.name not in ("model", "layer"))
             yield f"{named or 'its row'}: {problem}"
+
+
+def _kinds(units: UnitRange) -> tuple[Kind, ...]:
+    """What a layer may be, of a network that the catalog does not know either."""
+    known = organisms().get(units.model)
+    return (known.layers[units.layer].kind,) if known and units.layer in known.layers else ("conv", "dense")
 
 
 def _row(

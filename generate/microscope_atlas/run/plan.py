@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from microscope_atlas.atlas.organisms import Kind
 from microscope_atlas.atlas.units import Input, UnitRange, content_id
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.lenses.lens import Lens
@@ -52,8 +53,15 @@ class Job:
     @property
     def id(self) -> str:
         """Of the shard's content."""
-        stated = settings(self.recipe) if self.stated is None else json.loads(self.stated)
-        return content_id(self.units, stated, self.weights_sha256, self.inputs)
+        return content_id(self.units, self._settings(), self.weights_sha256, self.inputs)
+
+    def rows_each(self, kind: Kind) -> int | None:
+        """Rows of a unit, or of the layer, which is of this kind; None: it depends."""
+        return self.lens.count(self._settings(), kind)
+
+    def _settings(self) -> dict[str, Any]:
+        stated: dict[str, Any] = settings(self.recipe) if self.stated is None else json.loads(self.stated)
+        return stated
 
 
 def select(organism: Organism, layers: Sequence[str], units: range | None) -> dict[str, range]:

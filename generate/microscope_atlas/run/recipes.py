@@ -8,6 +8,7 @@ from typing import Any
 from microscope_atlas.errors import InvalidSetting, nearest
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, Recipe, changed, read
 from microscope_atlas.lenses.registry import lens
+from microscope_atlas.structure import before
 
 
 def chosen(
@@ -20,8 +21,9 @@ def chosen(
 ) -> dict[str, Recipe]:
     """The recipe of each lens, by its name: on natural pictures of the set `pictures`, and with `changes`.
 
-    Without `pictures`, on those that the recipes `there`, which an atlas has already, are on. `skip_bad` leaves files
-    of a folder out that are no whole pictures.
+    Without `pictures`, on those that the recipes `there`, which an atlas has already, are on. Settings that came after
+    such a recipe are as they were then: an atlas goes on as it began. `skip_bad` leaves files of a folder out that are
+    no whole pictures.
 
     A change is `LENS.PATH=VALUE`: `feature_visualization.ascent.steps=256`. InvalidSetting where there is no such
     lens among them, or no such setting, with the nearest; and with what may be, where the value may not.
@@ -37,6 +39,9 @@ def chosen(
             for name, recipe in recipes.items()
         }
     by_name = {lens(name).name: name for name in recipes}
+    for short, name in by_name.items():
+        if short in there:
+            recipes[name] = changed(recipes[name], before(type(recipes[name]), there[short]))
     for change in changes:
         where, separator, value = change.partition("=")
         short, _, path = where.strip().partition(".")

@@ -163,17 +163,17 @@ def _make(
                     if time.monotonic() - saved > SAVE_SECONDS:
                         _save(storage, manifest)
                         saved = time.monotonic()
-                    if _rows_each(manifest, shard.units.lens) is None:
+                    if manifest.table(shard.units.lens).count(manifest.lenses[shard.units.lens]) is None:
                         progress[shard.units.lens].done += _amount(manifest, shard.units)
                         listen(progress[shard.units.lens])
                 case JobFailed(job, reason):
                     failures.append(f"\n  {job.units}: {reason}")
-                case BatchHalved(name, rows, batch):
-                    progress[name].done -= _share(manifest, name, rows)
+                case BatchHalved(name, units, batch):
+                    progress[name].done -= units
                     progress[name].batch = batch
                     listen(progress[name])
-                case RowsMade(name, rows):
-                    progress[name].done += _share(manifest, name, rows)
+                case RowsMade(name, _, units):
+                    progress[name].done += units
                     listen(progress[name])
     finally:
         storage.remove_unfinished()  # of workers that were ended
@@ -184,16 +184,6 @@ def _make(
 def _amount(manifest: Manifest, units: UnitRange) -> int:
     """What a shard adds to a lens' progress: its units, or the one layer it is about."""
     return 1 if manifest.table(units.lens).level == "layer" else units.stop - units.start
-
-
-def _share(manifest: Manifest, name: str, rows: int) -> Fraction:
-    """What some rows add to a lens' progress; nothing where it depends how many there will be."""
-    each = _rows_each(manifest, name)
-    return Fraction(rows, each) if each else Fraction(0)
-
-
-def _rows_each(manifest: Manifest, name: str) -> int | None:
-    return manifest.table(name).count(manifest.lenses[name])
 
 
 def _refuse_other_settings(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -36,6 +37,7 @@ class RowsMade:
 
     lens: str
     rows: int
+    units: Fraction  # that they are all of, or a layer; 0 where it depends how many rows there will be
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class BatchHalved:
     """Memory ran out: the rows that were made of a shard are made again, fewer of them at once."""
 
     lens: str
-    rows: int  # to make again
+    units: Fraction  # to make again, as in RowsMade
     batch: int  # from now on
 
 
@@ -62,11 +64,12 @@ def render_shard(
     Where memory runs out, it begins anew with half the batch, until the rows fit; OutOfMemory where they never do.
     """
     made: list[Row] = []
+    each = job.rows_each(organism(job.units.model).layer(job.units.layer).kind)
     while True:
         try:
             for some in rows(job, storage, device):
                 made += some
-                yield RowsMade(job.units.lens, len(some))
+                yield RowsMade(job.units.lens, len(some), _share(len(some), each))
             break
         except Exception as error:
             if not ran_out(error):
@@ -74,9 +77,13 @@ def render_shard(
             job = _lowered(job, device, error)
         free_cached_memory(device)  # here, because the error holds on to all that was in use when it was raised
         assert job.batch is not None
-        yield BatchHalved(job.units.lens, len(made), job.batch)
+        yield BatchHalved(job.units.lens, _share(len(made), each), job.batch)
         made = []
     yield ShardFinished(write_shard(storage, job.units, job.id, made, job.lens.table))
+
+
+def _share(rows: int, each: int | None) -> Fraction:
+    return Fraction(rows, each) if each else Fraction(0)
 
 
 def _lowered(job: Job, device: torch.device, error: Exception) -> Job:

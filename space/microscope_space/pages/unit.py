@@ -77,10 +77,12 @@ def _heading(atlas: Atlas, key: Key, about: Row | None, total: int) -> str:
 
 
 def _visualizations(key: Key, rows: Sequence[Row], about: Row | None) -> str:
+    dense = about is not None and about["kind"] == "dense"  # its one position is the channel and the neuron
     times = {_which(row): row["natural"] for row in about["visualizations"]} if about else {}
 
     def shown(row: Row, size: int) -> str:
-        what = f"{text.OBJECTIVES.get(row['objective'], row['objective'])}, {text.DIRECTIONS[row['direction']]}"
+        named = "neuron" if dense else text.OBJECTIVES.get(row["objective"], row["objective"])
+        what = f"{named}, {text.DIRECTIONS[row['direction']]}"
         what += f", variant {row['variant']}" if row["variant"] else ""
         natural = times.get(_which(row))
         note = f"score {markup.number(row['score'])}" + (
