@@ -44,6 +44,28 @@ class Small(nn.Module):
         return self.logits(x.mean((1, 2)))
 
 
+class Gated(nn.Module):
+    """Smooth activations of narrow layers and odd sizes, and a squeeze-and-excitation gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 5, 3, padding=1)
+        self.squeeze, self.excite = nn.Conv2d(5, 3, 1), nn.Conv2d(3, 5, 1)
+        self.conv = nn.Conv2d(5, 4, 3, padding=1)
+        self.logits = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.stem(x))
+        x = x * self.excite(F.silu(self.squeeze(x.mean((2, 3), keepdim=True)))).sigmoid()
+        return self.logits(F.gelu(self.conv(x)).mean((2, 3)))
+
+
+def gated() -> Trained:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Trained(Gated(), input_size=31)
+
+
 def small() -> Trained:
     return Trained(_seeded(), input_size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5), classes=("a", "b", "c", "d"))
 

@@ -81,11 +81,15 @@ class Manifest:
 
     def expects(self, shard: Shard) -> bool:
         """Whether a shard's content is what these settings make."""
+        return self.renderer(shard) is not None
+
+    def renderer(self, shard: Shard) -> int | None:
+        """Which of `renderers` made a shard's content with these settings; None: it has other settings."""
         recipe, model = self.lenses.get(shard.units.lens), self.models.get(shard.units.model)
         if recipe is None or model is None:
-            return False
+            return None
         made = partial(content_id, shard.units, recipe, model["weights_sha256"], self.inputs(shard.units))
-        return shard.id in [made(renderer=number) for number in renderers(shard.units.model)]
+        return next((number for number in renderers(shard.units.model) if made(renderer=number) == shard.id), None)
 
     def inputs(self, units: UnitRange) -> tuple[Input, ...]:
         """The shards that rows about `units` are made from; none where their lens looks at the network."""

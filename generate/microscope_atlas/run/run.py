@@ -15,7 +15,7 @@ from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.shards import parquet_files, unnoted
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.tables import Level, Table
-from microscope_atlas.atlas.units import UnitRange, missing
+from microscope_atlas.atlas.units import UnitRange, missing, renderers
 from microscope_atlas.errors import AtlasUnwritable, LensFailed, RenderFailed, SettingsDiffer
 from microscope_atlas.lenses.recipe import Recipe, settings
 from microscope_atlas.lenses.registry import LENSES, lens, rounds
@@ -211,11 +211,28 @@ def _refuse_other_settings(
         if name in manifest.models:
             there = {"weights_sha256": manifest.models[name]["weights_sha256"]}
             found += [f"{name}: {d}" for d in differences({"weights_sha256": request.weights.sha256}, there)]
+        if model := _older_renderer(manifest, request, recipes):
+            raise SettingsDiffer(
+                f"{storage} holds rows of {model} by version 0.1, whose pictures have other sizes than this version's; "
+                "what is missing of it needs an atlas of its own: render into another folder"
+            )
     if found:
         raise SettingsDiffer(
             f"{storage} was rendered with other settings: {'; '.join(found)}. "
             "Other settings are another atlas: render into another folder"
         )
+
+
+def _older_renderer(manifest: Manifest, request: RenderRequest, recipes: Mapping[str, Recipe]) -> str | None:
+    """The model whose rows would be mixed: some are by an older renderer, and others are still to be made."""
+    model = request.organism.name
+    made = [shard for shard in manifest.shards.values() if shard.units.model == model]
+    looking = [maker for maker in recipes if not lens(maker).reads]
+    wanted = [run for maker in looking for run in _wanted(maker, request)]
+    if not missing(wanted, [shard.units for shard in made]):
+        return None
+    older = [shard for shard in made if manifest.renderer(shard) not in (None, renderers(model)[0])]
+    return model if older else None
 
 
 def _same_columns(a: Table, b: Table) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from typer.testing import CliRunner
 
 from microscope_atlas import cli
 from microscope_atlas.atlas.folder import Folder
-from microscope_atlas.atlas.manifest import read_manifest
+from microscope_atlas.atlas.manifest import read_manifest, write_manifest
 from microscope_atlas.atlas.shards import read_shard
-from microscope_atlas.errors import NetworkFailed, UnknownName
+from microscope_atlas.atlas.units import content_id
+from microscope_atlas.errors import NetworkFailed, SettingsDiffer, UnknownName
 from microscope_atlas.keys import parse_key
 from microscope_atlas.lenses.feature_visualization import RECIPES, Recipe
 from microscope_atlas.models import weights
@@ -22,7 +24,7 @@ from microscope_atlas.rendering.ascend import Ascent
 from tests.models import own_networks
 
 LENS = "feature_visualization"
-SMALL, CHOSEN = "own:tests.models.own_networks.small", "own:tests.models.own_networks.chosen"
+SMALL, CHOSEN, GATED = (f"own:tests.models.own_networks.{name}" for name in ("small", "chosen", "gated"))
 
 
 def run(*arguments: object) -> str:
@@ -113,14 +115,16 @@ def test_random_weights_are_others_and_the_same_in_every_run() -> None:
 
 
 @pytest.mark.usefixtures("_brief")
-@pytest.mark.parametrize("layer", ["block_conv2", "logits"])
-def test_unit_alone_equals_unit_among_others(layer: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "layer"), [(SMALL, "block_conv2"), (SMALL, "logits"), (GATED, "conv"), (GATED, "logits")]
+)
+def test_unit_alone_equals_unit_among_others(model: str, layer: str, tmp_path: Path) -> None:
     for units in ("1:2", "0:4"):
         run(
             "render",
             tmp_path / units,
             "--model",
-            SMALL,
+            model,
             "--layer",
             layer,
             "--lens",
@@ -139,8 +143,24 @@ def test_unit_alone_equals_unit_among_others(layer: str, tmp_path: Path) -> None
         ]
         for atlas in (tmp_path / "1:2", tmp_path / "0:4")
     )
-    assert len(alone) == 4
+    assert len(alone) == (2 if layer == "logits" else 4)
     assert alone == among
+
+
+@pytest.mark.usefixtures("_brief")
+def test_rows_of_version_0_1_are_not_joined_by_others(tmp_path: Path) -> None:
+    asked = ("render", tmp_path, "--model", SMALL, "--layer", "logits", "--lens", LENS, "--workers", 1, "--units")
+    run(*asked, "0:2")
+    manifest = read_manifest(Folder(tmp_path))
+    ((path, shard),) = manifest.shards.items()
+    weights_sha256 = manifest.models[SMALL]["weights_sha256"]
+    by_0_1 = content_id(shard.units, manifest.lenses[LENS], weights_sha256, renderer=1)
+    manifest.shards[path] = replace(shard, id=by_0_1)
+    write_manifest(Folder(tmp_path), manifest)
+    run(*asked, "0:2")  # nothing is missing
+    assert read_manifest(Folder(tmp_path)).shards[path].id == by_0_1
+    with pytest.raises(SettingsDiffer, match=f"holds rows of {SMALL} by version 0.1"):
+        run(*asked, "0:3")
 
 
 @pytest.mark.parametrize(

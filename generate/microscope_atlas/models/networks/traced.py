@@ -23,6 +23,7 @@ from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.models.networks.measured import Sight, sights
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.networks.plain import is_lazy, plain
+from microscope_atlas.models.networks.smooth import Smooth
 from microscope_atlas.models.networks.unshown import PICTURES, unshown
 from microscope_atlas.models.networks.watch import Watch
 from microscope_atlas.rectifiers import Rectified, Rectifiers
@@ -219,7 +220,8 @@ class Traced(Network):
         handles = [self.by_name[name].register_forward_hook(hook(name)) for name in names]
         given = (in_channels(pictures, self.channels) - self.mean) / self.std
         try:
-            self.module(given if self.channels_last else given.contiguous())
+            with Smooth():
+                self.module(given if self.channels_last else given.contiguous())
         except _Done:
             pass
         finally:
