@@ -22,7 +22,9 @@ from microscope_atlas.lenses.responses import Recipe as ResponsesRecipe
 from microscope_atlas.lenses.responses import Responses
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
+from microscope_atlas.pictures import cuts
 from microscope_atlas.pictures.sets import with_pictures
+from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.publish.check import check
 from microscope_atlas.run import run
 from tests import atlases, toy
@@ -139,6 +141,18 @@ def test_unit_that_is_not_a_number_has_a_row_that_says_so(folder: Path) -> None:
 
 def test_dead_unit_is_flagged(folder: Path) -> None:
     assert {row["flag"] for row in samples(folder, "conv1", range(RED, RED + 1), conv1_pre=-9.0)} == {"dead"}
+
+
+@pytest.mark.parametrize(("revision", "num_photos"), [(cuts.NOW.revision, 87), (cuts.OF_0_1.revision, None)])
+def test_row_says_of_how_many_photos_its_set_are_crops(folder: Path, revision: str, num_photos: int | None) -> None:
+    rows = responses(folder, "conv1").to_pylist()
+    for row in rows:
+        row["recipe"] = json.dumps({**json.loads(row["recipe"]), "pictures": DEFAULT, "revision": revision})
+    table = pa.Table.from_pylist(rows, schema=schema.table("responses").arrow)
+    recipe = replace(LENS.recipe("draft"), revision=revision, crops=False)
+    found = [row for some in LENS.rows(subject("conv1", table), range(3), recipe) for row in some]
+    assert found
+    assert {row.get("recipe", {}).get("num_photos") for row in found} == {num_photos}
 
 
 def test_responses_to_other_pictures_are_refused(folder: Path) -> None:

@@ -435,7 +435,12 @@ DATASET_SAMPLES = Table(
             )
             for side, edge in (("left", "left"), ("top", "upper"), ("right", "right"), ("bottom", "lower"))
         ),
-        Column("set", pa.string(), "name of the picture set"),
+        Column(
+            "set",
+            pa.string(),
+            "name of the picture set; where its pictures are crops of fewer photos, `recipe` says of how many: "
+            "`num_photos`",
+        ),
         Column("revision", pa.string(), "of the set's content: a dataset's commit, or a hash"),
         Column("flag", pa.string(), "the unit's in `responses`: `nan` or `dead`; null if nothing", optional=True),
         *PROVENANCE,

@@ -19,8 +19,8 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Field, Layer
 from microscope_atlas.errors import NotRendered, PicturesFailed
 from microscope_atlas.lenses.lens import Lens, Row, Subject
-from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
-from microscope_atlas.pictures.cuts import default_revision
+from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, settings
+from microscope_atlas.pictures.cuts import cut_of, default_revision
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
@@ -49,6 +49,8 @@ class DatasetSamples(Lens[Recipe]):
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         pictures = picture_set(recipe.pictures, recipe.revision) if recipe.crops else None
+        cut = cut_of(recipe.revision) if recipe.pictures == DEFAULT else None
+        num_photos = len(cut.photos) if cut and cut.spread else None
         responses = [
             row
             for part in subject.read("responses", ("unit", "samples", "flag", "recipe"))
@@ -66,11 +68,16 @@ class DatasetSamples(Lens[Recipe]):
             return np.array(picture.convert("L") if subject.organism.channels == 1 else picture)
 
         for response in responses:
-            yield list(_rows(subject, response, shown if recipe.crops else None, recipe))
+            yield list(_rows(subject, response, shown if recipe.crops else None, recipe, num_photos))
 
 
-def _rows(subject: Subject, response: Row, shown: Callable[[int], Pixels] | None, recipe: Recipe) -> Iterator[Row]:
-    """Rows of one unit: its samples; where it has none because it is not finite, one that says so."""
+def _rows(
+    subject: Subject, response: Row, shown: Callable[[int], Pixels] | None, recipe: Recipe, num_photos: int | None
+) -> Iterator[Row]:
+    """Rows of one unit: its samples; where it has none because it is not finite, one that says so.
+
+    Of a set of crops each says in its recipe of how many photos they are.
+    """
     made = json.loads(response["recipe"])
     if (made["pictures"], made["revision"]) != (recipe.pictures, recipe.revision):
         raise PicturesFailed(
@@ -78,6 +85,8 @@ def _rows(subject: Subject, response: Row, shown: Callable[[int], Pixels] | None
             f"{recipe.pictures} at {recipe.revision}; name the same --pictures for both"
         )
     shared = {"set": recipe.pictures, "revision": recipe.revision, "flag": response["flag"], "unit": response["unit"]}
+    if num_photos:
+        shared["recipe"] = {**settings(recipe), "num_photos": num_photos}
     if not response["samples"]:
         nothing = dict.fromkeys(("activation", "picture", "image", "left", "top", "right", "bottom"))
         yield {**shared, "bucket": "top", "rank": 0, **nothing}
