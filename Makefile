@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ATLAS := microscope-atlas
 
-.PHONY: atlas space test test-long lint docs clean
+.PHONY: atlas space test test-long test-hours lint docs clean
 
 atlas: .venv/core ## Render the default atlas into microscope-atlas/ and check it; again: only what is missing
 	$(BIN)/microscope-atlas render $(ATLAS)
@@ -23,6 +23,9 @@ test: .venv/test ## The tests: on a CPU, without network, in a few minutes
 
 test-long: .venv/test ## The tests that take minutes: many more faults, and much more bad input
 	$(BIN)/python -m pytest -n auto -m long
+
+test-hours: .venv/test ## What takes longer still, by hand: docs/faults.md says when it last passed
+	$(BIN)/python -m pytest -n auto -m hours
 
 lint: .venv/test ## What the pre-commit hooks run
 	$(BIN)/ruff check .

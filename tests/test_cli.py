@@ -23,6 +23,7 @@ from tests.atlases import LAYER, LENS, MODEL, content, rows, shards
 from tests.commands import Commands
 from tests.references.caffemodel import caffemodel
 
+BRIEF = [f"--set={LENS}.ascent.steps=2", "--workers=1"]
 ROOT = Path(__file__).parent.parent
 VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
 
@@ -140,7 +141,7 @@ def test_any_setting_can_be_set_and_short_spellings_are_the_same(commands: Comma
     spelled = [
         f"--set={LENS}.{change}" for change in ("ascent.precision=bfloat16", "batch_pixels=5000", "methods=maco")
     ]
-    other = [f"--set={LENS}.maco.crops.noise=0", f"--set={LENS}.max_size=none"]
+    other = [f"--set={LENS}.maco.steps=2", f"--set={LENS}.maco.crops.noise=0", f"--set={LENS}.max_size=none"]
     ended = commands("render", tmp_path / "atlas", *one, *spelled, *other)
     assert ended.status == 0, ended.err
     recipe = json.loads((tmp_path / "atlas" / "atlas.json").read_text())["lenses"][LENS]
@@ -151,7 +152,7 @@ def test_any_setting_can_be_set_and_short_spellings_are_the_same(commands: Comma
 
 
 def test_precision_asked_for_is_in_the_rows(commands: Commands, tmp_path: Path) -> None:
-    one = ["--model", MODEL, "--layer", LAYER, "--units", "0:1", "--device", "cpu"]
+    one = ["--model", MODEL, "--layer", LAYER, "--units", "0:1", "--device", "cpu", *BRIEF]
     ended = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--precision", "bfloat16")
     assert ended.status == 0, ended.err
     assert {json.loads(row["recipe"])["ascent"]["precision"] for row in rows(tmp_path / "atlas")} == {"bfloat16"}
@@ -161,7 +162,7 @@ def test_precision_asked_for_is_in_the_rows(commands: Commands, tmp_path: Path) 
 
 
 def test_pixels_of_a_batch_are_of_the_recipe_and_rows_say_what_they_make(commands: Commands, tmp_path: Path) -> None:
-    one = ["--model", MODEL, "--layer", LAYER, "--units", "0:4", "--device", "cpu", "--workers", "1"]
+    one = ["--model", MODEL, "--layer", LAYER, "--units", "0:4", "--device", "cpu", *BRIEF]
     ended = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--batch-pixels", "5000")
     assert ended.status == 0, ended.err
     recipes = [json.loads(row["recipe"]) for row in rows(tmp_path / "atlas")]
@@ -242,7 +243,7 @@ def test_every_column_of_a_table_is_explained(commands: Commands) -> None:
 
 def test_units_are_listed_in_any_form(commands: Commands, tmp_path: Path) -> None:
     lens = ["--lens", LENS, "--model", MODEL, "--layer", LAYER]
-    ended = commands("render", tmp_path, *lens, "--units", "7,0:2,1", "--device", "cpu")
+    ended = commands("render", tmp_path, *lens, *BRIEF, "--units", "7,0:2,1", "--device", "cpu")
     assert ended.status == 0, ended.err
     assert sorted({row["unit"] for row in rows(tmp_path)}) == [0, 1, 7]
     (counted,) = as_json(commands, "status", tmp_path)["coverage"]
@@ -255,7 +256,7 @@ def test_version_is_said(commands: Commands) -> None:
 
 def test_off_a_terminal_progress_is_a_line_for_each_lens(commands: Commands, tmp_path: Path) -> None:
     lens = ["--lens", LENS, "--model", MODEL, "--layer", LAYER]
-    ended = commands("render", tmp_path, *lens, "--units", "0:2", "--device", "cpu")
+    ended = commands("render", tmp_path, *lens, *BRIEF, "--units", "0:2", "--device", "cpu")
     assert re.fullmatch(rf"{LENS}: 2 of 2 units, [0-9.]+/s\n", ended.err)
 
 

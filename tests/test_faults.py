@@ -18,7 +18,7 @@ from tests.commands import Command, Commands, Result, workers_of
 
 KILLS = 40  # at random moments, by turns of the ways below
 EVENTS = 45  # more than there are touches of the atlas in the run that is killed before each
-FEW = 10  # of each that the short run of the tests has
+FEW = 4  # of each that the short run of the tests has
 
 
 def some_long(count: int, few: range) -> list[object]:
@@ -147,8 +147,15 @@ def assert_gone(started: Command) -> None:
         until(lambda: os.killpg(started.pid, 0), started, seconds=5)  # raises once the group is empty
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("by", "workers"),
+    [
+        (signal.SIGINT, 2),
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.long),
+    ],
+)
 def test_stopped_run_says_how_to_go_on(
     commands: Commands, undisturbed: Path, tmp_path: Path, by: signal.Signals, workers: int
 ) -> None:
@@ -162,7 +169,7 @@ def test_stopped_run_says_how_to_go_on(
     assert_completed(commands, root, undisturbed)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_stopped_again_and_again_it_ends_as_if_stopped_once(
     commands: Commands, undisturbed: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -232,7 +239,7 @@ def assert_complains(ended: Result, *about: str) -> None:
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_full_disk_stops_the_run_and_keeps_what_was_finished(
     commands: Commands, undisturbed: Path, small_disk: Path, workers: int
 ) -> None:
@@ -328,6 +335,7 @@ def test_of_five_runs_at_once_one_works(commands: Commands, undisturbed: Path, t
     assert_whole(commands, root, undisturbed)
 
 
+@pytest.mark.long
 def test_clock_that_jumps_changes_nothing(commands: Commands, undisturbed: Path, tmp_path: Path) -> None:
     root = tmp_path / "atlas"
     for units in ("0:1", "0:3"):

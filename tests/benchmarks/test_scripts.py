@@ -34,6 +34,7 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.mark.long
 def test_throughput(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--turns", "1", "--steps", "4", "--matrix", "256", "--set", "batch=2,max_size=32")
     (layer,) = run(throughput.main, PLACE, *asked)["layers"]
@@ -45,6 +46,7 @@ def test_throughput(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert PLACE in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_scaling(run: Run) -> None:
     asked = ("--scaling", "--units", "1", "3", "--steps", "1", "--scaling-layer", PLACE, "--matrix", "256")
     results = run(throughput.main, *asked)
@@ -56,6 +58,7 @@ def test_scaling(run: Run) -> None:
     assert "seconds_per_further_step" in results["by_steps"][-1]
 
 
+@pytest.mark.long
 def test_overhead(run: Run) -> None:
     asked = ("--overhead", "--shard-units", "1", "--quality", "draft", "--matrix", "256")
     (row,) = run(throughput.main, PLACE, *asked, "--set", "ascent.steps=2,max_size=32")["overhead"]
@@ -63,6 +66,7 @@ def test_overhead(run: Run) -> None:
     assert row["share"] == pytest.approx((row["encoding_seconds"] + row["writing_seconds"]) / row["seconds"], rel=0.01)
 
 
+@pytest.mark.long
 def test_batch(run: Run) -> None:
     asked = ("--batches", "2", "3", "--turns", "1", "--steps", "1", "--set", "max_size=32")
     (layer,) = run(batch.main, PLACE, *asked)["layers"]
@@ -84,6 +88,7 @@ def test_quality(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "efficientnet_lite0-blocks_0.png").is_file()
 
 
+@pytest.mark.long
 def test_early_stop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early_stop, "WINDOWS", (32,))
     (layer,) = run(early_stop.main, PLACE, "--units", "2", "--steps", "96")["layers"]
@@ -92,6 +97,7 @@ def test_early_stop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(0 < rule["lowest"] <= rule["settled"] < 1.5 for rule in layer["rules"])
 
 
+@pytest.mark.long
 def test_atlas_cost(run: Run) -> None:
     asked = ("--models", TINY, "--minutes", "0", "--units", "1", "--steps", "1", "--digest", PLACE)
     results = run(atlas_cost.main, *asked)

@@ -18,6 +18,16 @@ from microscope_atlas.rendering.ascend import Ascent, Precision
 
 NAMES = sorted(CATALOG)
 SIZE = 96  # px of the pictures; large enough for the auxiliary heads' pools
+LARGE = {"vgg19_caffe", "resnetv2_50_slim", "inceptionv4_slim"}
+
+
+def _tier(name: str, precision: Precision) -> object:
+    """Where a processor has no instructions for bfloat16 it takes ten times as long as float32."""
+    slow = (name in LARGE) + (precision == "bfloat16" and name != "inceptionv1")
+    return pytest.param(name, precision, marks=((), pytest.mark.long, pytest.mark.hours)[slow])
+
+
+_TWICE = [_tier(name, precision) for name in NAMES for precision in get_args(Precision)]
 
 
 @pytest.fixture(autouse=True)
@@ -38,23 +48,21 @@ def shown(graph: Graph, pictures: Tensor, nodes: list[str], precision: Precision
     return [value[0].detach().clone() for value in values] + [gradient[0]]
 
 
-@pytest.mark.parametrize("precision", get_args(Precision))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "precision"), _TWICE)
 def test_sample_does_not_depend_on_companions(name: str, precision: Precision) -> None:
     organism = CATALOG[name]
     graph = weights.network(organism, weights.random(organism))
     maps = [layer.name for layer in organism.layers.values() if layer.kind == "conv" and layer.name[:4] != "head"]
     assert isinstance(graph, Graph)
     nodes = graph.order(tuple(maps))
-    pictures = torch.rand(16, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    pictures = torch.rand(8, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     among_others = shown(graph, pictures, nodes, precision)
     for count in (2, 5):
         both = zip([*nodes, "gradient"], shown(graph, pictures[:count], nodes, precision), among_others, strict=True)
         assert not [node for node, alone, together in both if not torch.equal(alone, together)]
 
 
-@pytest.mark.parametrize("precision", get_args(Precision))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "precision"), _TWICE)
 def test_dense_unit_does_not_depend_on_companions(name: str, precision: Precision) -> None:
     organism = CATALOG[name]
     graph = weights.network(organism, weights.random(organism))
@@ -108,7 +116,9 @@ def test_branches_cover_their_layer(name: str) -> None:
             assert starts[-1] == layer.units
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LARGE else ()) for name in NAMES]
+)
 def test_every_layer_renders(name: str) -> None:
     organism = CATALOG[name]
     network = weights.network(organism, weights.random(organism))

@@ -140,6 +140,7 @@ def test_row_that_is_not_its_tables_fails_the_shard_and_is_named(tmp_path: Path)
         run.render(Folder(tmp_path), [request({LAYER: range(1)})], {name: lens(name).quick()}, HERE, 2, lambda *_: None)
 
 
+@pytest.mark.long
 @pytest.mark.makes
 def test_command_line_takes_it_with_its_settings_into_worker_processes(commands: Commands, tmp_path: Path) -> None:
     one = [

@@ -393,6 +393,7 @@ def test_datasets_loads_the_tag_whole_streaming_and_filtered(hub: Hub, atlas: Pa
     assert hub.ranges  # streaming
 
 
+@pytest.mark.long
 def test_thousand_files_are_sent_once(hub: Hub, atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "large"
     monkeypatch.setattr(os, "fsync", lambda _: None)  # these two take their time, and have their own tests

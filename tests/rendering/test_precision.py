@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from microscope_atlas.models import weights
@@ -13,6 +14,7 @@ UNITS = torch.arange(0, 24, 3)
 SETTINGS = Ascent(steps=48)
 
 
+@pytest.mark.long
 def test_units_are_excited_as_much_in_bfloat16_as_in_float32() -> None:
     graph = weights.network(CATALOG["efficientnet_lite0"], weights.load(CATALOG["efficientnet_lite0"]))
 

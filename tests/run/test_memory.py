@@ -170,6 +170,7 @@ def limited(commands: Commands, root: Path, limit: int) -> Result:
     return commands.wait(commands.start("render", root, "--lens", LENS, *LARGE, memory_limit=limit))
 
 
+@pytest.mark.long
 def test_process_with_little_memory_goes_on_with_a_smaller_batch(commands: Commands, tmp_path: Path) -> None:
     free = tmp_path / "free"
     # what is left to the smaller batch depends on where the allocator has put what the larger one had got

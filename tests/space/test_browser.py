@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+BUSIEST, LONG = {"home", "layer", "unit"}, pytest.mark.long
 LAYER = f"?model={MODEL}&layer=blocks_4"
 UNIT = f"{LAYER}&unit=2"
 
@@ -91,7 +92,15 @@ def desktop(chromium: Browser, server: str) -> Iterator[Visit]:
     assert visit.wrong == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    ("visit", "name"),
+    [
+        pytest.param(view, name, id=f"{words}-{name}", marks=() if name in BUSIEST or view == DESKTOP else LONG)
+        for words, view in (("desktop", DESKTOP), ("phone", PHONE))
+        for name in PAGES
+    ],
+    indirect=["visit"],
+)
 def test_every_page_is_shown_and_accessible(visit: Visit, name: str) -> None:
     visit.go(f"?{urlencode(PAGES[name])}")
     assert "Atlas revision: not published" in visit.page.inner_text("footer")
@@ -99,7 +108,7 @@ def test_every_page_is_shown_and_accessible(visit: Visit, name: str) -> None:
     assert problems(visit.page) == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in BUSIEST else LONG) for name in PAGES])
 def test_dark_pages_are_accessible(desktop: Visit, name: str) -> None:
     desktop.page.emulate_media(color_scheme="dark")
     desktop.go(f"?{urlencode({**PAGES[name], '__theme': 'dark'})}")
@@ -217,7 +226,9 @@ def test_what_is_to_be_copied_is(desktop: Visit) -> None:
     assert download.value.suggested_filename.endswith(".jpg")
 
 
-@pytest.mark.parametrize("hostile", HOSTILE[:5], ids=range(5))
+@pytest.mark.parametrize(
+    "hostile", [*HOSTILE[:2], *(pytest.param(each, marks=LONG) for each in HOSTILE[2:5])], ids=range(5)
+)
 def test_hostile_link_does_nothing(desktop: Visit, hostile: str) -> None:
     for asked in (dict.fromkeys(PARAMETERS[:6], hostile), {"q": hostile}, {"view": "compare", "a": hostile}):
         desktop.go(f"?{urlencode(asked)}")

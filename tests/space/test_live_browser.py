@@ -124,6 +124,7 @@ def test_cancel_ends_the_rendering(page: Page, photo: Path) -> None:
     expect(page.get_by_text("Done: 64 steps")).to_be_visible()
 
 
+@pytest.mark.long
 def test_two_visitors_are_served_in_turn(chromium: Browser, served: tuple[str, Path], photo: Path) -> None:
     pages = [chromium.new_page(base_url=served[0]) for _ in range(2)]
     for page in pages:
@@ -182,7 +183,7 @@ def test_a_bad_picture_is_refused_politely(page: Page, served: tuple[str, Path],
     assert not kept(served[1])
 
 
-@pytest.mark.parametrize("view", ["caricature", "probe"])
+@pytest.mark.parametrize("view", ["caricature", pytest.param("probe", marks=pytest.mark.long)])
 def test_a_phone_shows_it_whole(page: Page, view: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(f"/?view={view}")
@@ -191,7 +192,7 @@ def test_a_phone_shows_it_whole(page: Page, view: str) -> None:
     assert problems(page) == []
 
 
-@pytest.mark.parametrize("view", ["caricature", "probe"])
+@pytest.mark.parametrize("view", ["caricature", pytest.param("probe", marks=pytest.mark.long)])
 def test_dark_views_are_accessible(page: Page, view: str) -> None:
     page.goto(f"/?view={view}&__theme=dark")
     expect(page.get_by_role("button", name="Start" if view == "caricature" else "Look")).to_be_visible()
@@ -210,6 +211,7 @@ def test_it_works_by_keyboard(page: Page) -> None:
     expect(page.locator(".excited a").first).to_be_visible()
 
 
+@pytest.mark.long
 def test_programs_get_the_same(served: tuple[str, Path]) -> None:
     from gradio_client import Client
 

@@ -17,11 +17,11 @@ from microscope_atlas.lenses.feature_visualization import Recipe
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.rendering.ascend import Ascent
-from microscope_atlas.run.engines.engine import Engine, JobFailed
+from microscope_atlas.run.engines.engine import JobFailed
 from microscope_atlas.run.engines.local import LocalEngine
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import RowsMade, ShardFinished
-from tests.atlases import HERE, LAYER, LENS, MODEL, RECIPE, render, rows
+from microscope_atlas.run.shard import ShardFinished
+from tests.atlases import LAYER, LENS, MODEL, RECIPE, render, rows
 from tests.commands import workers_of
 
 TWO = LocalEngine(torch.device("cpu"), workers=2)
@@ -66,20 +66,6 @@ def signalling(what: signal.Signals, times: int) -> Iterator[list[int]]:
     sender.join()
 
 
-@pytest.mark.parametrize("engine", [HERE, TWO])
-def test_each_job_ends_in_exactly_one_shard(engine: Engine, tmp_path: Path) -> None:
-    events = list(engine.run(jobs(3), Folder(tmp_path)))
-    finished = [event.shard.units.start for event in events if isinstance(event, ShardFinished)]
-    assert sorted(finished) == [0, 1, 2]
-    assert sum(event.rows for event in events if isinstance(event, RowsMade)) == 3 * 4
-    assert not any(isinstance(event, JobFailed) for event in events)
-
-
-def test_workers_make_the_rows_that_one_process_makes(whole: Path, tmp_path: Path) -> None:
-    render(tmp_path, engine=TWO, per_shard=1)
-    assert rows(tmp_path) == rows(whole)
-
-
 def test_worker_that_dies_is_replaced_and_its_job_done(whole: Path, tmp_path: Path) -> None:
     with signalling(signal.SIGKILL, 1) as killed:
         render(tmp_path, engine=TWO)
@@ -87,7 +73,7 @@ def test_worker_that_dies_is_replaced_and_its_job_done(whole: Path, tmp_path: Pa
     assert rows(tmp_path) == rows(whole)
 
 
-@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("what", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_interrupt_is_for_the_parent_alone(
     what: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,6 +84,7 @@ def test_interrupt_is_for_the_parent_alone(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.long
 def test_job_whose_workers_die_fails_after_two_attempts_and_the_others_finish(tmp_path: Path) -> None:
     deadly, *others = jobs(3)
     deadly = Job(deadly.units, ENDLESS, deadly.weights, deadly.weights_sha256)
@@ -125,16 +112,6 @@ def test_job_whose_workers_die_fails_after_two_attempts_and_the_others_finish(tm
     assert "died 2 times, with exit code -9: killed, as the kernel does where memory runs" in ended[deadly.units]
     assert "fewer --workers" in ended[deadly.units]
     assert [ended[job.units] for job in others] == ["finished", "finished"]
-
-
-def test_error_fails_its_job_alone_and_says_what_it_was(tmp_path: Path) -> None:
-    bad, *others = jobs(3)
-    bad = Job(bad.units, bad.recipe, bad.weights, "another")
-    events = list(HERE.run([bad, *others], Folder(tmp_path)))
-    (failed,) = (event for event in events if isinstance(event, JobFailed))
-    assert failed.job == bad
-    assert "expects another" in failed.reason
-    assert sum(isinstance(event, ShardFinished) for event in events) == 2
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:

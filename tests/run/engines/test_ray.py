@@ -156,6 +156,7 @@ def cluster(cache: Path, notes: Path) -> Iterator[None]:
             yield
 
 
+@pytest.mark.hours
 @pytest.mark.usefixtures("cluster")
 def test_workers_killed_at_random_moments_change_nothing(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     with killing(1.0, random.Random(0)) as killed:
@@ -164,6 +165,7 @@ def test_workers_killed_at_random_moments_change_nothing(undisturbed: dict[str, 
     assert content(tmp_path / "atlas") == undisturbed
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cluster")
 def test_job_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
     deadly, *others = jobs(3)
@@ -227,6 +229,7 @@ def test_worker_loads_the_weights_once(notes: Path, tmp_path: Path) -> None:
     assert all(counts[-1][worker] == times for worker, times in counts[0].items())
 
 
+@pytest.mark.long
 def test_cluster_of_ones_own_is_kept_to_this_machine(tmp_path: Path) -> None:
     code = """
         import ray
