@@ -14,6 +14,7 @@ from microscope_atlas.atlas.coverage import coverage
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import AtlasDamaged, LensFailed, RenderFailed, SettingsDiffer, UnknownName
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.recipe import settings
@@ -24,9 +25,11 @@ from microscope_atlas.run import reproduce, run
 from microscope_space.pages import about, layer, unit
 from tests.atlases import HERE, LAYER, LENS, MODEL, RECIPE, content, request
 from tests.commands import Commands
+from tests.contracts import brightness
 from tests.contracts.colours import TABLE
 
 OWN = "own:tests.contracts.colours.Colours"
+DERIVED = "own:tests.contracts.brightness.Brightness"
 KEY = Key(MODEL, LAYER, 1)
 VERSION_0_1 = Path(__file__).parents[1] / "version_0_1" / "atlas"
 
@@ -123,6 +126,31 @@ def test_second_run_makes_nothing_and_other_lenses_go_on_without_it(tmp_path: Pa
     assert content(tmp_path) == before
     assert run.render(Folder(tmp_path), asked, {LENS: RECIPE}, HERE, 2, lambda *_: None).made == 8
     assert list(check(Folder(tmp_path))) == []
+
+
+@pytest.mark.makes
+def test_derived_lens_follows_the_rows_that_it_reads(tmp_path: Path) -> None:
+    def render(units: range, *others: str) -> run.Outcome:
+        recipes = {LENS: RECIPE} | {name: lens(name).recipe("draft") for name in others}
+        return run.render(Folder(tmp_path), [request({LAYER: units})], recipes, HERE, 2, lambda *_: None)
+
+    assert render(range(2), DERIVED).made == 2 * (4 + 1)
+    before = content(tmp_path)
+    assert render(range(2), DERIVED).made == 0
+    assert content(tmp_path) == before
+    with pytest.raises(LensFailed, match=f"holds brightness, which follows other rows.*--lens {DERIVED}"):
+        render(range(3))
+    assert render(range(3), DERIVED).made == 4 + 1
+    assert list(check(Folder(tmp_path))) == []
+    first = next(path for path in sorted(read_manifest(Folder(tmp_path)).shards) if path.startswith(LENS))
+    (tmp_path / first).unlink()
+    assert render(range(3), DERIVED).made == 2 * 4  # the same again, so what was made from them holds
+    assert list(check(Folder(tmp_path))) == []
+    table = read_manifest(Folder(tmp_path)).table("brightness")
+    assert (table.reads, table.columns) == (brightness.TABLE.reads, brightness.TABLE.columns)
+    rows = [row for path in sorted(tmp_path.glob("brightness/*/*")) for row in read_shard(path).to_pylist()]
+    assert [row["unit"] for row in rows] == [0, 1, 2]
+    assert all(0.2 < row["brightness"] < 0.8 for row in rows)
 
 
 @pytest.mark.makes
