@@ -95,7 +95,8 @@ def test_planned_units_that_no_shard_holds(atlas: Path) -> None:
     edit_manifest(atlas, lambda m: m.shards.pop(PATH))
     (atlas / schema.CARD).unlink()
     assert list(check(Folder(atlas))) == [
-        f"{LENS} of {MODEL}/{LAYER} 0:2 is planned and not there; running render again makes it",
+        f"{LENS} of {MODEL}/{LAYER} 0:2 is planned and not there; "
+        "running render again makes it, and forget takes it back",
         f"{INDEX}: missing, or not of the shards that are there; running render again makes it",
         "README.md: missing; running render again writes it",
     ]

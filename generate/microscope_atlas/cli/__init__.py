@@ -5,7 +5,16 @@ and whatever only reads, load no PyTorch.
 import os
 import sys
 
-from microscope_atlas.cli import browse, models, plan, publish, read, render, weights  # noqa: F401 - each adds its commands
+from microscope_atlas.cli import (  # noqa: F401 - each adds its commands
+    browse,
+    forget,
+    models,
+    plan,
+    publish,
+    read,
+    render,
+    weights,
+)
 from microscope_atlas.cli.app import app, err
 from microscope_atlas.errors import AtlasError
 

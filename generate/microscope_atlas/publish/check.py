@@ -48,7 +48,7 @@ def _coverage(manifest: Manifest) -> Iterator[str]:
     """Each planned unit exactly once."""
     present = [shard.units for shard in manifest.shards.values()]
     for run in missing(manifest.planned, present):
-        yield f"{run} is planned and not there; running render again makes it"
+        yield f"{run} is planned and not there; running render again makes it, and forget takes it back"
     stops: dict[tuple[str, str, str], int] = {}
     for run in sorted(present):
         layer = (run.lens, run.model, run.layer)

@@ -27,6 +27,7 @@ from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.pictures.terms import Terms
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.cover import render_cover
+from microscope_atlas.run import wishes
 from microscope_atlas.run.costs import UNMEASURED, Costs, Lenses, Setup, cut, longest_first
 from microscope_atlas.run.engines.engine import Engine, JobFailed
 from microscope_atlas.run.plan import Job, differences
@@ -100,16 +101,14 @@ def render(
     needs a lens from outside that is not named; AtlasBusy where another run writes to it; AtlasUnwritable at once where
     its disk refuses; RenderFailed at the end where a shard failed.
     """
-    manifest = manifest_or_new(storage)
-    _refuse_other_settings(storage, manifest, requests, recipes)
+    _binding(storage, requests, recipes)
     with _what_stays(storage), storage.lock():
-        manifest = manifest_or_new(storage)
-        _refuse_other_settings(storage, manifest, requests, recipes)
+        manifest = _binding(storage, requests, recipes)
         _enter(manifest, requests, recipes)
         _state(manifest, recipes, terms)
         _forget_lost(storage, manifest)
         _note_finished(storage, manifest)
-        _save(storage, manifest)
+        save(storage, manifest)
         present = sum(shard.rows for shard in manifest.shards.values())
         lenses = setups(manifest, recipes)
         jobs = _jobs(manifest, requests, lenses, recipes, units_per_shard, batch, costs)
@@ -121,7 +120,7 @@ def render(
             failures += _make(jobs, storage, manifest, engine, listen)
         images.update(storage, manifest)
         _cover(storage, manifest)
-        _save(storage, manifest)
+        save(storage, manifest)
     if failures:
         raise RenderFailed(
             f"{len(failures)} of the shards failed; the others are there, and running again tries these:"
@@ -161,7 +160,7 @@ def _make(
                 case ShardFinished(shard):
                     manifest.shards[shard.path] = shard
                     if time.monotonic() - saved > SAVE_SECONDS:
-                        _save(storage, manifest)
+                        save(storage, manifest)
                         saved = time.monotonic()
                     if manifest.table(shard.units.lens).count(manifest.lenses[shard.units.lens]) is None:
                         progress[shard.units.lens].done += _amount(manifest, shard.units)
@@ -177,13 +176,24 @@ def _make(
                     listen(progress[name])
     finally:
         storage.remove_unfinished()  # of workers that were ended
-        _save(storage, manifest)
+        save(storage, manifest)
     return failures
 
 
 def _amount(manifest: Manifest, units: UnitRange) -> int:
     """What a shard adds to a lens' progress: its units, or the one layer it is about."""
     return 1 if manifest.table(units.lens).level == "layer" else units.stop - units.start
+
+
+def _binding(storage: WritableStorage, requests: Sequence[RenderRequest], recipes: Mapping[str, Recipe]) -> Manifest:
+    """The manifest without what no row was made of; SettingsDiffer where rows were made with other settings."""
+    manifest = manifest_or_new(storage)
+    asked = {lens(maker).name: settings(recipe) for maker, recipe in recipes.items()}
+    wishes.forget_other_settings(
+        storage, manifest, asked, {request.organism.name: request.weights.sha256 for request in requests}
+    )
+    _refuse_other_settings(storage, manifest, requests, recipes)
+    return manifest
 
 
 def _refuse_other_settings(
@@ -404,7 +414,8 @@ def _cover(storage: WritableStorage, manifest: Manifest) -> None:
         storage.write(schema.COVER, cover)
 
 
-def _save(storage: WritableStorage, manifest: Manifest) -> None:
+def save(storage: WritableStorage, manifest: Manifest) -> None:
+    """Write the manifest and the card that goes with it; only for who holds the atlas."""
     write_manifest(storage, manifest)
     if manifest.shards:
         storage.write(schema.CARD, render_card(manifest, releases.read(storage)))

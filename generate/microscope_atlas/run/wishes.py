@@ -1,0 +1,87 @@
+"""Wishes: what was planned and is not made. They can be taken back; rows that are there cannot."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.coverage import Coverage, covered
+from microscope_atlas.atlas.manifest import Manifest
+from microscope_atlas.atlas.shards import unnoted
+from microscope_atlas.atlas.storage import Storage
+from microscope_atlas.atlas.units import UnitRange, missing, union
+
+
+def unmade(
+    storage: Storage,
+    manifest: Manifest,
+    lenses: Collection[str] = (),
+    models: Collection[str] = (),
+    layers: Collection[str] = (),
+) -> list[UnitRange]:
+    """What was planned through these lenses, of these models and layers, and is not there; none named means all.
+
+    What a killed run finished, and could not note, is there.
+    """
+    finished = [shard for shard in unnoted(storage, manifest) if manifest.expects(shard)]
+    present = [shard.units for shard in (*manifest.shards.values(), *finished)]
+    asked = [
+        run
+        for run in manifest.planned
+        if (not lenses or run.lens in lenses)
+        and (not models or run.model in models)
+        and (not layers or run.layer in layers)
+    ]
+    return union(missing(asked, present))
+
+
+def forget(manifest: Manifest, wishes: Iterable[UnitRange]) -> None:
+    """Take wishes out of what is planned, and with them the settings and weights that nothing else is planned with."""
+    manifest.planned = missing(union(manifest.planned), wishes)
+    left = [*manifest.planned, *(shard.units for shard in manifest.shards.values())]
+    for name in manifest.lenses.keys() - {run.lens for run in left}:
+        _drop_lens(manifest, name)
+    for name in manifest.models.keys() - {run.model for run in left}:
+        del manifest.models[name]
+        manifest.indexes.pop(name, None)
+
+
+def forget_other_settings(
+    storage: Storage, manifest: Manifest, lenses: Mapping[str, Any], weights: Mapping[str, str]
+) -> None:
+    """Drop what was planned with other settings or weights than these where no row of it is there.
+
+    A plan counts when rows exist: what was stopped before its first row binds nobody. `lenses` are settings by name,
+    `weights` the sha256 of each model's.
+    """
+    made = {path for path in storage.files() if path.endswith(".parquet")} | manifest.shards.keys()
+    for name, settings in lenses.items():
+        if manifest.lenses.get(name, settings) != settings and not any(path.startswith(f"{name}/") for path in made):
+            _drop_lens(manifest, name)
+    for name, sha256 in weights.items():
+        other = manifest.models.get(name, {}).get("weights_sha256", sha256) != sha256
+        if other and not any(path.split("/")[1] == schema.split(name) for path in made if path.count("/") == 2):
+            manifest.planned = [run for run in manifest.planned if run.model != name]
+            del manifest.models[name]
+
+
+def told(manifest: Manifest, wishes: Iterable[UnitRange]) -> list[Coverage]:
+    """Wishes for readers: how many of each layer's planned units they are, lens by lens."""
+    counted = {(each.model, each.layer, each.lens): each.planned for each in covered(manifest, ())}
+    alone = Manifest(lenses=manifest.lenses, tables=manifest.tables, planned=list(wishes))
+    return [
+        Coverage(
+            each.model,
+            each.layer,
+            each.lens,
+            each.of,
+            counted[each.model, each.layer, each.lens],
+            counted[each.model, each.layer, each.lens] - each.planned,
+        )
+        for each in covered(alone, ())
+    ]
+
+
+def _drop_lens(manifest: Manifest, name: str) -> None:
+    del manifest.lenses[name]
+    manifest.tables.pop(name, None)
+    manifest.planned = [run for run in manifest.planned if run.lens != name]
