@@ -62,7 +62,9 @@ def test_module_is_the_command_line() -> None:
         (["--set", "batch"], "expected LENS.PATH=VALUE"),
         (["--device", "cud"], "best there is: cpu"),
         (["--device", "meta"], "best there is: cpu"),
+        (["--device", "privateuseone"], "best there is: cpu"),
         (["--workers", "0"], "workers"),
+        (["--workers", "1000"], "1000 workers; this machine has"),
         (["--shard-units", "0"], "shard-units"),
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import UNFINISHED, Folder
 from microscope_atlas.atlas.manifest import read_manifest, write_manifest
-from microscope_atlas.errors import AtlasDamaged, RenderFailed, SettingsDiffer
+from microscope_atlas.errors import AtlasDamaged, InvalidSetting, RenderFailed, SettingsDiffer
 from microscope_atlas.lenses.feature_visualization import FeatureVisualization, Recipe
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.rendering import objectives
@@ -199,6 +199,23 @@ def test_nan_in_the_middle_becomes_a_flagged_row_without_a_picture_and_leaves_th
         (None, None, "nan")
     ] * 2
     assert [row for row in rows(tmp_path) if not poor(row)] == [row for row in rows(whole) if not poor(row)]
+
+
+def test_layers_that_would_be_one_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Folder, "folds_case", lambda self: True)
+    render(tmp_path / "one")
+    manifest = read_manifest(Folder(tmp_path / "one"))
+    manifest.planned.append(replace(manifest.planned[0], layer=LAYER.upper()))
+    write_manifest(Folder(tmp_path / "one"), manifest)
+    with pytest.raises(InvalidSetting, match=f"takes {MODEL}/STEM and {MODEL}/stem for one name"):
+        render(tmp_path / "one")
+
+
+def test_folder_knows_whether_its_disk_tells_case_apart(tmp_path: Path) -> None:
+    with Folder(tmp_path).lock():
+        assert Folder(tmp_path).folds_case() == (tmp_path / ".Lock").exists()
+        (tmp_path / ".LOCK").touch()
+        assert Folder(tmp_path).folds_case()
 
 
 def test_progress_is_told_of_every_lens_as_its_rows_come(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from microscope_atlas.errors import AtlasBusy, AtlasUnwritable
 
 UNFINISHED = ".part"  # suffix of a file that is being written; the next run removes what a killed one left
 
+LOCK = ".lock"  # held by who writes
+
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # Refusals that whatever is written next would meet too
 REFUSALS = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -95,7 +97,7 @@ class Folder(WritableStorage):
         try:
             with _refusals(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
-                held = FileLock(self.root / ".lock").acquire(timeout=0)
+                held = FileLock(self.root / LOCK).acquire(timeout=0)
         except Timeout as error:
             raise AtlasBusy(
                 f"another run is writing {self.root}; wait for it, or render into another folder"
@@ -103,6 +105,9 @@ class Folder(WritableStorage):
         with held:
             self.remove_unfinished()
             yield
+
+    def folds_case(self) -> bool:
+        return (self.root / LOCK.upper()).exists()
 
     def remove_unfinished(self) -> None:
         with _refusals(self.root):

@@ -70,6 +70,10 @@ class WritableStorage(Storage):
     def lock(self) -> AbstractContextManager[None]:
         """Hold the atlas for writing and remove what a killed run left unfinished; AtlasBusy where another run does."""
 
+    def folds_case(self) -> bool:
+        """Whether names that differ by case alone are one file here; only for who holds the atlas."""
+        return False
+
     @abstractmethod
     def remove_unfinished(self) -> None:
         """Remove what a run or a worker that was killed left unfinished; only for who holds the atlas."""

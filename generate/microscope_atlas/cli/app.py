@@ -57,15 +57,7 @@ def stopping(how_to_go_on: str) -> Iterator[None]:
 
 
 def device_called(name: str | None) -> "torch.device":
-    """The device `name`, or the best there is; UnknownName where it is not to be had."""
-    import torch
+    """The device `name`, or the best there is; see rendering.device."""
+    from microscope_atlas.rendering.device import chosen
 
-    from microscope_atlas.errors import UnknownName
-
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name or best)
-        torch.zeros(1, device=device).tolist()  # on `meta` there are tensors, but nothing in them
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UnknownName(f"device {name!r} is not to be had here; the best there is: {best}") from error
-    return device
+    return chosen(name)

@@ -62,18 +62,18 @@ def render(
 
     recipes, layers_of = asked.recipes(), asked.layers()
     costs = asked.costs() or UNMEASURED
-    loaded = {name: trained.load(organism(name), weights.value) for name, _ in layers_of}
-    requests = [run.RenderRequest(organism(name), loaded[name], weights.value, layers) for name, layers in layers_of]
-    for name in loaded:
-        if told := summary(organism(name).not_shown, len(organism(name).layers)):
-            out.print(f"{name}: {told}. microscope-atlas models {name} --json names them.", soft_wrap=True)
-    with (
-        _engine(engine, asked.device, asked.workers, address, cpus_per_task, gpus_per_task) as rendering,
-        console.rendering(err) as listen,
-    ):
+    with _engine(engine, asked.device, asked.workers, address, cpus_per_task, gpus_per_task) as rendering:
+        loaded = {name: trained.load(organism(name), weights.value) for name, _ in layers_of}
+        requests = [
+            run.RenderRequest(organism(name), loaded[name], weights.value, layers) for name, layers in layers_of
+        ]
+        for name in loaded:
+            if told := summary(organism(name).not_shown, len(organism(name).layers)):
+                out.print(f"{name}: {told}. microscope-atlas models {name} --json names them.", soft_wrap=True)
         per_shard = asked.shard_units or units_per_shard(rendering.device.type)
         terms = _terms(asked.pictures, asked.skip_bad_pictures, pictures_license)
-        outcome = run.render(asked.storage, requests, recipes, rendering, per_shard, listen, batch, costs, terms)
+        with console.rendering(err) as listen:
+            outcome = run.render(asked.storage, requests, recipes, rendering, per_shard, listen, batch, costs, terms)
     out.print(f"{asked.atlas}: {outcome.made} rows made, {outcome.present} were there.")
 
 
@@ -93,12 +93,12 @@ def _engine(
     """What renders; the device of a cluster's machines is not to be had here, so it is taken as it is named."""
     import torch
 
-    from microscope_atlas.run.engines.local import LocalEngine, num_cores
+    from microscope_atlas.run.engines.local import LocalEngine, num_workers
     from microscope_atlas.run.engines.ray import RayEngine, has_gpus, ray_cluster
 
     if name is EngineName.local:
         chosen = device_called(device)
-        yield LocalEngine(chosen, workers or (num_cores() if chosen.type == "cpu" else 1))
+        yield LocalEngine(chosen, num_workers(workers, chosen))
         return
     with ray_cluster(address):
         chosen = torch.device(device or ("cuda" if has_gpus() else "cpu"))

@@ -30,6 +30,7 @@ from microscope_atlas.pictures.decoder import picture as decoded
 from microscope_atlas.pictures.sources import SOURCES, source
 from microscope_atlas.rendering.ascend import Frame, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
+from microscope_atlas.rendering.device import chosen
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def load(
     """
     if isinstance(model, Net):
         return model
-    where = torch.device(device) if device is not None else _best()
+    where = chosen(device)
     if isinstance(model, Trained):
         given = model
         known = own.organism_of("given", lambda: replace(given, module=copy.deepcopy(given.module)))
@@ -253,7 +254,3 @@ def _opened(picture: Image.Image | str | PathLike[str]) -> Image.Image:
         raise PicturesFailed(
             f"picture {str(picture)!r} cannot be read: {error}; expected a file, or a name such as {some}"
         ) from error
-
-
-def _best() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
 
-import torch
-
 from microscope_atlas.atlas.locate import storage_at
 from microscope_atlas.atlas.manifest import manifest_or_new
 from microscope_atlas.errors import UnknownName
@@ -13,8 +11,9 @@ from microscope_atlas.lenses.recipe import QUALITIES, Quality, changed
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights as trained
 from microscope_atlas.models.catalog import organism
+from microscope_atlas.rendering.device import chosen as device_called
 from microscope_atlas.run import run
-from microscope_atlas.run.engines.local import LocalEngine, num_cores
+from microscope_atlas.run.engines.local import LocalEngine, num_workers
 from microscope_atlas.run.plan import DEFAULT_UNITS, select, units_per_shard
 from microscope_atlas.run.recipes import chosen
 
@@ -75,12 +74,11 @@ def render(
         if name not in by_name:
             raise UnknownName(f"settings of {name}, which is not among the lenses: {', '.join(by_name)}")
         recipes[by_name[name]] = changed(recipes[by_name[name]], changes)
+    where = device_called(device)
+    engine = LocalEngine(where, num_workers(workers, where))
     asked = {name: select(organism(name), layers or [], units) for name in models} if models else DEFAULT_UNITS
     requests = [
         run.RenderRequest(organism(name), trained.load(organism(name), weights), weights, chosen_units)
         for name, chosen_units in asked.items()
     ]
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    where = torch.device(device or best)
-    engine = LocalEngine(where, workers or (num_cores() if where.type == "cpu" else 1))
     return run.render(storage, requests, recipes, engine, units_per_shard(where.type), listen)

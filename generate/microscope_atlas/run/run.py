@@ -16,7 +16,7 @@ from microscope_atlas.atlas.shards import parquet_files, unnoted
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.tables import Level, Table
 from microscope_atlas.atlas.units import UnitRange, missing, renderers
-from microscope_atlas.errors import AtlasUnwritable, LensFailed, RenderFailed, SettingsDiffer
+from microscope_atlas.errors import AtlasUnwritable, InvalidSetting, LensFailed, RenderFailed, SettingsDiffer
 from microscope_atlas.lenses.recipe import Recipe, settings
 from microscope_atlas.lenses.registry import LENSES, lens, rounds
 from microscope_atlas.models.converted import Weights
@@ -105,6 +105,8 @@ def render(
     with _what_stays(storage), storage.lock():
         manifest = _binding(storage, requests, recipes)
         _enter(manifest, requests, recipes)
+        if storage.folds_case():
+            _refuse_one_name(storage, manifest)
         _state(manifest, recipes, terms)
         _forget_lost(storage, manifest)
         _note_finished(storage, manifest)
@@ -243,6 +245,18 @@ def _older_renderer(manifest: Manifest, request: RenderRequest, recipes: Mapping
         return None
     older = [shard for shard in made if manifest.renderer(shard) not in (None, renderers(model)[0])]
     return model if older else None
+
+
+def _refuse_one_name(storage: WritableStorage, manifest: Manifest) -> None:
+    """InvalidSetting where files of two layers or models would be one, because the place does not tell case apart."""
+    names: dict[str, str] = {}
+    for run in manifest.planned:
+        name = f"{run.model}/{run.layer}"
+        if (other := names.setdefault(name.casefold(), name)) != name:
+            raise InvalidSetting(
+                f"{storage} is on a disk that takes {other} and {name} for one name; "
+                "render them into different atlases, or onto another disk"
+            )
 
 
 def _same_columns(a: Table, b: Table) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
+from typing import Any
 
 import pytest
 import torch
@@ -94,6 +95,18 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_address_without_a_cluster_is_named() -> None:
     with pytest.raises(ClusterFailed, match=r"127\.0\.0\.1:1 cannot be joined"), ray_cluster("127.0.0.1:1"):
         pass
+
+
+def test_cluster_that_does_not_come_up_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**settings: Any) -> None:
+        raise Exception("The current node timed out during startup.\nCheck the logs in /tmp/ray")
+
+    monkeypatch.setattr(pytest.importorskip("ray"), "init", init)
+    with pytest.raises(ClusterFailed) as failed, ray_cluster(None):
+        pass
+    assert str(failed.value) == (
+        "the Ray cluster at this machine cannot be joined: The current node timed out during startup."
+    )
 
 
 def test_gpu_is_the_one_that_ray_gave() -> None:

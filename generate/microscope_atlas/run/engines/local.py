@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from microscope_atlas.atlas.storage import WritableStorage
-from microscope_atlas.errors import AtlasUnwritable
+from microscope_atlas.errors import AtlasUnwritable, InvalidSetting
 from microscope_atlas.run.engines.engine import Event, JobFailed, attempt
 from microscope_atlas.run.plan import Job
 from microscope_atlas.run.shard import ShardFinished
@@ -27,6 +27,20 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 ATTEMPTS = 2  # at a job whose worker died under it; a job that kills every worker must not kill them for ever
 
 KILLED = ": killed, as the kernel does where memory runs out; fewer --workers leave more to each"
+
+
+MOST_A_CORE = 4  # workers; each holds PyTorch and a network
+
+
+def num_workers(asked: int | None, device: torch.device) -> int:
+    """How many processes render: as many as are asked for, else one a core on a CPU, and one on an accelerator.
+
+    InvalidSetting for more than this machine can use.
+    """
+    most = MOST_A_CORE * num_cores()
+    if asked is not None and not 1 <= asked <= most:
+        raise InvalidSetting(f"{asked} workers; this machine has {num_cores()} cores for us, expected 1 to {most}")
+    return asked or (num_cores() if device.type == "cpu" else 1)
 
 
 @dataclass(frozen=True)

@@ -111,14 +111,15 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     with _environment(own=address is None):
         ours = {"num_cpus": num_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE}
         own = {} if address else ours
+        ray = imported()
         try:
             if address and ":" in address:
                 _knock(address)
-            ray = imported()
             with _own_signals():
                 ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ClusterFailed(f"the Ray cluster at {address or 'this machine'} cannot be joined: {error}") from error
+        except Exception as error:  # Ray raises plain ones
+            said = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ClusterFailed(f"the Ray cluster at {address or 'this machine'} cannot be joined: {said}") from error
         try:
             yield
         finally:
