@@ -57,7 +57,7 @@ def stopping(how_to_go_on: str) -> Iterator[None]:
 
 
 def device_called(name: str | None) -> "torch.device":
-    """The device `name`, or the best there is; see rendering.device."""
-    from microscope_atlas.rendering.device import chosen
+    """The device `name`, or the best there is; see models.device."""
+    from microscope_atlas.models.device import chosen
 
     return chosen(name)

@@ -23,6 +23,7 @@ from microscope_atlas.models import weights as trained
 from microscope_atlas.models.adapters import own
 from microscope_atlas.models.adapters.trained import Trained
 from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.device import chosen
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.decoder import BOMBS, DAMAGED, MAX_PIXELS, plain
@@ -30,7 +31,6 @@ from microscope_atlas.pictures.decoder import picture as decoded
 from microscope_atlas.pictures.sources import SOURCES, source
 from microscope_atlas.rendering.ascend import Frame, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
-from microscope_atlas.rendering.device import chosen
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from microscope_atlas.lenses.recipe import QUALITIES, Quality, changed
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights as trained
 from microscope_atlas.models.catalog import organism
-from microscope_atlas.rendering.device import chosen as device_called
+from microscope_atlas.models.device import chosen as device_called
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine, num_workers
 from microscope_atlas.run.plan import DEFAULT_UNITS, select, units_per_shard
