@@ -25,6 +25,11 @@ HOST = "https://microscope.openai.com"
         ("/models/inceptionv1/mixed4d_5x5_0", "inceptionv1/mixed4d"),
         ("/models/alexnet/Conv2D_2_0/5", "alexnet/conv2/133"),
         ("/models/alexnet/concat_0/133", "alexnet/conv2/133"),
+        ("/models/alexnet_caffe_places365/conv2_Conv2D_0/91", "alexnet_caffe_places365/conv2/91"),
+        ("/models/alexnet_caffe_places365/conv5_Conv2D_1_0/3", "alexnet_caffe_places365/conv5/131"),
+        ("/models/inceptionv1/mixed3b/379", "inceptionv1/mixed3b/379"),
+        (f"{HOST}/models/inceptionv1/conv2d1_0%22%3Econv2d1", "inceptionv1/conv2d1"),
+        (f'{HOST}/models/inceptionv1/mixed4c_0/447">447</a>', "inceptionv1/mixed4c/447"),
     ],
 )
 def test_link_leads_to_the_unit_it_meant(link: str, key: str) -> None:
@@ -63,7 +68,9 @@ def test_link_is_the_layers_own_or_that_of_its_part() -> None:
         ("https://example.org/models/inceptionv1", "is not to microscope.openai.com"),
         ("inceptionv1/mixed4c/447", "is not to microscope.openai.com"),
         (HOST, "does not read"),
-        ("/models", "does not read"),
+        ("/models", "is to the list of models, which names none"),
+        (f"{HOST}/models/inceptionv1/${{layer}}_0/${{neuron}}", "is a template"),
+        (f"{HOST}/models/inceptionv1/inception_{{layer}}_0/1", "is a template"),
         ("/about/inceptionv1", "does not read"),
         ("/models/inceptionv1//447", "does not read"),
         ("/models/inceptionv1/mixed4c_0/447/1", "does not read"),
@@ -84,10 +91,12 @@ def test_what_is_no_link_is_refused_with_the_reason(link: str, reason: str) -> N
     [
         ("/models/inceptionv2", "model 'inceptionv2' is not in the catalog; nearest: inceptionv1"),
         (
-            "/models/inceptionv1/mixed4c/447",
-            "op 'mixed4c' is not in OpenAI Microscope's inceptionv1; nearest: mixed4c_0",
+            "/models/inceptionv1/mixed4x/447",
+            "op 'mixed4x' is not in what is known of OpenAI Microscope's inceptionv1; nearest: mixed4",
         ),
         ("/models/inceptionv1/mixed4d_5x5_0/64", "unit 64 is not in inceptionv1/mixed4d_5x5_0; it has 0:64"),
+        ("/models/contrastive_v2/image_block_4_2_Add_6_0/1535", "its weights were never published"),
+        ("/models/contrastive_4x/image_block_4_5_Add_6_0/237", "the catalog does not have it"),
         ("/models/efficientnet_lite0/stem_0/1", "OpenAI Microscope did not have efficientnet_lite0"),
     ],
 )

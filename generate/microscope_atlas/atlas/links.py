@@ -1,14 +1,23 @@
 """Links to OpenAI Microscope, which papers are full of, led to the units they meant; and back."""
 
+import re
 from collections.abc import Mapping
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from microscope_atlas.atlas.organisms import Layer, Part, organisms
 from microscope_atlas.errors import InvalidKey, UnknownName, unknown
 from microscope_atlas.keys import NUMBER, Key
 
 HOST = "microscope.openai.com"
+NEVER = "OpenAI Microscope showed it, but its weights were never published"
+LATER = "OpenAI Microscope showed it; the catalog does not have it"
+ELSEWHERE = {
+    **dict.fromkeys(("contrastive_v1", "contrastive_v2"), NEVER),
+    **dict.fromkeys(("contrastive_rn50", "contrastive_4x", "contrastive_16x"), LATER),
+}
+GLUED = re.compile(r"""["'<>`].*""", re.DOTALL)  # the end of the attribute, or of the text, that a link was taken from
+TEMPLATE = re.compile(r"[${}]")
 EXPECTED = f"expected, for example, https://{HOST}/models/inceptionv1/mixed4c_0/447"
 
 
@@ -26,10 +35,13 @@ class Shown(Protocol):
 def resolve(link: str) -> Key:
     """`https://microscope.openai.com/models/inceptionv1/mixed4d_5x5_0/12` -> inceptionv1/mixed4d/412.
 
-    The scheme, or scheme and host, may be missing; what stands behind `?` or `#` chose a lens there and is not read.
+    The scheme, or scheme and host, may be missing; what stands behind `?` or `#` chose a lens there and is not read,
+    nor is what text around it glued on behind a quote. An op may lack the `_0` at its end.
     Raises InvalidKey for what is no such link, UnknownName where its model, op or unit does not exist.
     """
     model, op, unit = _parts(link)
+    if model in ELSEWHERE:
+        raise UnknownName(f"model {model!r}: {ELSEWHERE[model]}")
     if model not in organisms():
         raise unknown("model", model, "the catalog", organisms())
     if op is None:
@@ -58,6 +70,9 @@ def link(organism: Shown, layer: str, unit: int) -> str | None:
 
 def _parts(link: str) -> tuple[str, str | None, int | None]:
     """Model, op and unit of a link."""
+    link = GLUED.sub("", unquote(link))
+    if TEMPLATE.search(link):
+        raise InvalidKey(f"link {link!r} is a template, whose names are to be filled in; {EXPECTED}")
     try:
         url = urlsplit(link if "://" in link or link.startswith("/") else f"//{link}")
     except ValueError as error:
@@ -65,6 +80,8 @@ def _parts(link: str) -> tuple[str, str | None, int | None]:
     if url.netloc not in ("", HOST):
         raise InvalidKey(f"link {link!r} is not to {HOST}; {EXPECTED}")
     root, *parts = url.path.strip("/").split("/")
+    if [root, *parts] == ["models"]:
+        raise InvalidKey(f"link {link!r} is to the list of models, which names none; {EXPECTED}")
     if root != "models" or not 1 <= len(parts) <= 3 or not all(parts):
         raise InvalidKey(f"link {link!r} does not read /models/MODEL, .../OP or .../OP/UNIT; {EXPECTED}")
     model, op, unit = (*parts, None, None)[:3]
@@ -76,13 +93,11 @@ def _parts(link: str) -> tuple[str, str | None, int | None]:
 
 def _part(organism: Shown, op: str) -> Part:
     """The units that op `op` had."""
-    for layer in organism.layers.values():
-        if layer.legacy_op == op:
-            return Part(layer.name, 0, layer.units)
-    if op not in organism.legacy_parts:
-        whole = [layer.legacy_op for layer in organism.layers.values() if layer.legacy_op]
-        known = [*whole, *organism.legacy_parts]
-        if not known:
-            raise UnknownName(f"op {op!r}: OpenAI Microscope did not have {organism.name}")
-        raise unknown("op", op, f"OpenAI Microscope's {organism.name}", known)
-    return organism.legacy_parts[op]
+    whole = {layer.legacy_op: Part(layer.name, 0, layer.units) for layer in organism.layers.values() if layer.legacy_op}
+    known = {**organism.legacy_parts, **whole}
+    if not known:
+        raise UnknownName(f"op {op!r}: OpenAI Microscope did not have {organism.name}")
+    for name in (op, f"{op}_0"):
+        if name in known:
+            return known[name]
+    raise unknown("op", op, f"what is known of OpenAI Microscope's {organism.name}", known)

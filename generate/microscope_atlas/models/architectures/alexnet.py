@@ -158,7 +158,15 @@ ALEXNET_CAFFE_PLACES365 = Organism(
         ),
     ),
     legacy_parts={
-        # grouped convolutions before their rectifiers
+        # before their rectifiers; a convolution's two groups were operations of their own
+        "conv1_Conv2D_0": Part("conv1", 0, 96),
+        "conv2_Conv2D_0": Part("conv2", 0, 128),
+        "conv2_Conv2D_1_0": Part("conv2", 128, 256),
+        "conv3_Conv2D_0": Part("conv3", 0, 384),
+        "conv4_Conv2D_0": Part("conv4", 0, 192),
+        "conv4_Conv2D_1_0": Part("conv4", 192, 384),
+        "conv5_Conv2D_0": Part("conv5", 0, 128),
+        "conv5_Conv2D_1_0": Part("conv5", 128, 256),
         "conv2_concat_0": Part("conv2", 0, 256),
         "conv4_concat_0": Part("conv4", 0, 384),
         "conv5_concat_0": Part("conv5", 0, 256),
