@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import UNFINISHED, Folder
 from microscope_atlas.atlas.manifest import read_manifest, write_manifest
-from microscope_atlas.errors import AtlasDamaged, InvalidSetting, RenderFailed, SettingsDiffer
+from microscope_atlas.errors import AtlasDamaged, AtlasUnwritable, InvalidSetting, RenderFailed, SettingsDiffer
 from microscope_atlas.lenses.feature_visualization import FeatureVisualization, Recipe
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.rendering import objectives
@@ -199,6 +200,24 @@ def test_nan_in_the_middle_becomes_a_flagged_row_without_a_picture_and_leaves_th
         (None, None, "nan")
     ] * 2
     assert [row for row in rows(tmp_path) if not poor(row)] == [row for row in rows(whole) if not poor(row)]
+
+
+@pytest.mark.parametrize("place", [FIRST, schema.MANIFEST, schema.CARD])
+def test_folder_in_a_files_place_is_named(atlas: Path, place: str) -> None:
+    render(atlas)
+    (atlas / place).unlink()
+    (atlas / place).mkdir()
+    with pytest.raises(
+        (AtlasUnwritable, AtlasDamaged), match=re.escape(place if place != schema.MANIFEST else "holds shards but no")
+    ):
+        render(atlas)
+    (atlas / place).rmdir()
+
+
+def test_file_in_a_folders_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / LENS).touch()
+    with pytest.raises(AtlasUnwritable, match=LENS):
+        render(tmp_path)
 
 
 def test_layers_that_would_be_one_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

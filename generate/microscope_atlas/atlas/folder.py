@@ -19,7 +19,7 @@ LOCK = ".lock"  # held by who writes
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # Refusals that whatever is written next would meet too
-REFUSALS = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+REFUSALS = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
 
 @dataclass(frozen=True)
