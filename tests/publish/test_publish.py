@@ -120,6 +120,40 @@ def test_later_version_sends_what_is_new_and_deletes_what_is_gone(hub: Hub, atla
         assert not list(check(open_atlas(f"{NAME}@{tag}")))
 
 
+def test_what_the_owner_put_beside_the_rows_stays(hub: Hub, atlas: Path) -> None:
+    put(atlas)
+    two = max(read_manifest(Folder(atlas)).shards)
+    own = {"LICENSE": b"mine", "DATA_NOTES.md": b"notes", "figures/one.parquet": b"PAR1"}
+    card = hub.files(REPO)[schema.CARD] + b"## Notes\n\nUnit 2 is odd.\n"
+    hub.commit(REPO, {**own, schema.CARD: card})
+    (atlas / two).unlink()
+    render(atlas, range(6), per_shard=4)
+    plan = publish.plan(Folder(atlas), NAME, "2026.11.1")
+    assert list(plan.changes.remove) == [two]
+    publish.publish(plan)
+    there = hub.files(REPO, "v2026.11.1")
+    assert {path: there[path] for path in own} == own
+    assert there[schema.CARD].endswith(b"## Notes\n\nUnit 2 is odd.\n")
+
+
+def test_card_that_was_edited_where_it_is_written_anew_is_not_overwritten(hub: Hub, atlas: Path) -> None:
+    put(atlas)
+    hub.commit(REPO, {schema.CARD: hub.files(REPO)[schema.CARD].replace(b"# Microscope Atlas", b"# My atlas", 1)})
+    render(atlas, range(6))
+    with pytest.raises(PublishFailed, match="was edited above the line"):
+        publish.plan(Folder(atlas), NAME, "2026.11.1")
+
+
+def test_two_texts_of_the_owner_are_not_chosen_between(hub: Hub, atlas: Path) -> None:
+    put(atlas)
+    hub.commit(REPO, {schema.CARD: hub.files(REPO)[schema.CARD] + b"there\n"})
+    with (atlas / schema.CARD).open("a") as card:
+        card.write("here\n")
+    render(atlas, range(6))
+    with pytest.raises(PublishFailed, match="make them one"):
+        publish.plan(Folder(atlas), NAME, "2026.11.1")
+
+
 def test_earlier_version_than_the_last_is_refused(hub: Hub, atlas: Path) -> None:
     put(atlas)
     render(atlas, range(5))

@@ -18,6 +18,7 @@ from microscope_atlas.atlas.manifest import read_manifest, write_manifest
 from microscope_atlas.errors import AtlasDamaged, AtlasUnwritable, InvalidSetting, RenderFailed, SettingsDiffer
 from microscope_atlas.lenses.feature_visualization import FeatureVisualization, Recipe
 from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.publish.check import check
 from microscope_atlas.rendering import objectives
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.engine import Event
@@ -200,6 +201,30 @@ def test_nan_in_the_middle_becomes_a_flagged_row_without_a_picture_and_leaves_th
         (None, None, "nan")
     ] * 2
     assert [row for row in rows(tmp_path) if not poor(row)] == [row for row in rows(whole) if not poor(row)]
+
+
+def test_card_keeps_what_its_owner_wrote(atlas: Path) -> None:
+    card = atlas / schema.CARD
+    with card.open("a") as added:
+        added.write("## Notes\n")
+    assert list(check(Folder(atlas))) == []
+    render(atlas, range(4))
+    assert card.read_text().endswith("\n## Notes\n")
+    assert list(check(Folder(atlas))) == []
+    assert not (atlas / "README.edited.md").exists()
+
+
+def test_card_that_was_edited_above_the_line_is_kept_beside_the_new_one(atlas: Path) -> None:
+    card = atlas / schema.CARD
+    edited = card.read_text().replace("# Microscope Atlas", "# My atlas", 1) + "## Notes\n"
+    card.write_text(edited)
+    assert list(check(Folder(atlas))) == [
+        f"{schema.CARD}: does not agree with the data; running render again writes it"
+    ]
+    render(atlas)
+    assert (atlas / "README.edited.md").read_text() == edited
+    assert "# My atlas" not in card.read_text() and card.read_text().endswith("\n## Notes\n")
+    assert list(check(Folder(atlas))) == []
 
 
 @pytest.mark.parametrize("place", [FIRST, schema.MANIFEST, schema.CARD])

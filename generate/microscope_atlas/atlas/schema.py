@@ -3,7 +3,7 @@
 A table is a dataset config of its own: `load_dataset("microscope-atlas", "feature_visualization")`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -472,6 +472,12 @@ def table(name: str) -> Table:
     if name not in TABLES:
         raise unknown("table", name, f"schema {SCHEMA_VERSION}", TABLES)
     return TABLES[name]
+
+
+def is_ours(path: str, tables: Collection[str]) -> bool:
+    """Whether a file of an atlas is one that this package writes, by its path within it; all others are its owner's."""
+    rows = path.endswith(".parquet") and path.partition("/")[0] in tables
+    return rows or path in (MANIFEST, CARD, COVER, RELEASES)
 
 
 def split(model: str) -> str:

@@ -34,10 +34,12 @@ def publish(
         f"({filesize.decimal(changes.bytes)}), {changes.num_same:,} there already, {len(changes.remove):,} to delete",
         soft_wrap=True,
     )
+    listed = [f"- {path}" for path in changes.remove]  # whose rows are not in this version; they stay in earlier ones
     if dry_run:
-        for sign, paths in (("+", changes.add), ("-", changes.remove)):
-            for path in sorted(paths):
-                out.print(f"{sign} {path}", soft_wrap=True, markup=False, highlight=False)
+        listed = [*(f"+ {path}" for path in sorted(changes.add)), *listed]
+    for line in listed:
+        out.print(line, soft_wrap=True, markup=False, highlight=False)
+    if dry_run:
         return
     with console.transferring(err, "files") as listen:
         commit = publishing.publish(plan, private, listen)

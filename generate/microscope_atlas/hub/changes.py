@@ -1,7 +1,7 @@
 """What a repository on the Hub is to hold, and what changes it to that: files, compared by their checksums."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,10 +76,11 @@ class Changes:
         return bool(self.add or self.remove)
 
 
-def changes(files: Files, tree: "Mapping[str, RepoFile]", keep: Iterable[str] = KEPT) -> Changes:
-    """What makes a repository with this tree hold exactly `files`, and those of its own in `keep`."""
+def changes(files: Files, tree: "Mapping[str, RepoFile]", ours: Callable[[str], bool] = lambda path: True) -> Changes:
+    """What makes a repository with this tree hold `files`, and nothing else of what is `ours` by its path."""
     add = {path: file for path, file in files.items() if not file.equals(tree.get(path))}
-    return Changes(add, tuple(sorted({*tree} - {*files, *keep})), len(files) - len(add))
+    gone = sorted(path for path in {*tree} - {*files, *KEPT} if ours(path))
+    return Changes(add, tuple(gone), len(files) - len(add))
 
 
 def files_in(folder: Path) -> dict[str, File]:

@@ -192,9 +192,9 @@ class Repo:
         if self.tags().get(name) != commit:
             raise HubFailed(f"{self.url}: tag {name} is {self.tags().get(name)}, expected {commit}")
 
-    def verify(self, files: Files, commit: str) -> None:
-        """HubFailed where the repository at a commit does not hold exactly `files`, by their checksums."""
-        left = changes(files, self.tree(commit))
+    def verify(self, files: Files, commit: str, ours: Callable[[str], bool] = lambda path: True) -> None:
+        """HubFailed where the repository at a commit does not hold `files`, by their checksums, and no more of ours."""
+        left = changes(files, self.tree(commit), ours)
         if left:
             raise self._damaged(commit, [*left.add, *left.remove])
 

@@ -73,7 +73,7 @@ def publish(name: str, weights: Mapping[str, Weights]) -> str:
         files[INDEX] = File((json.dumps(index, indent=1, sort_keys=True) + "\n").encode())
         files[CARD] = File(card(name, index).encode())
         message = f"Put in the weights of {', '.join(weights)}"
-        needed = changes(files, tree, keep=tree)
+        needed = changes(files, tree, ours=lambda path: False)
         commit = repo.commit(needed, head, message) if needed else head
     return f"{repo.url}/commit/{commit}"
 

@@ -18,12 +18,16 @@ from microscope_atlas.atlas.coverage import Coverage, covered
 from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.releases import Release, current
+from microscope_atlas.atlas.releases import read as read_releases
+from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import described, feature
 from microscope_atlas.keys import Key
 from microscope_atlas.pictures.sources import LICENSES
 from microscope_atlas.publish.cite import bibtex, dataset_url
 from microscope_atlas.publish.credits import photos, shown_set
 
+EDITED = "README.edited.md"  # a card that somebody has changed where it is written anew
+LINE = re.compile(r"^<!-- What stands below this line is yours.*-->\n?", re.MULTILINE)
 EXAMPLE = "feature_visualization"  # the lens whose rows the card's commands make again
 
 
@@ -34,8 +38,8 @@ def template() -> str:
     return (installed if installed.exists() else here.parents[2] / "dataset_card.md").read_text()
 
 
-def render_card(manifest: Manifest, releases: Sequence[Release] = ()) -> str:
-    """The card of an atlas, from its manifest and the versions of it that were published."""
+def render_card(manifest: Manifest, releases: Sequence[Release] = (), own: str = "") -> str:
+    """The card of an atlas, from its manifest and the versions of it that were published; `own` is its owner's text."""
     text = template()
     release = current(releases, manifest)
     if release:  # its examples load this version
@@ -57,7 +61,38 @@ def render_card(manifest: Manifest, releases: Sequence[Release] = ()) -> str:
         "citation": f"```bibtex\n{bibtex(release)}\n```",
     }.items():
         text = text.replace("{{ " + name + " }}", value)
-    return text
+    return f"{text.rstrip()}\n\n{_line(text)}\n{own}"
+
+
+def own_text(card: str) -> str:
+    """What the owner of an atlas has written below the line that says what is kept."""
+    return LINE.split(card, maxsplit=1)[-1] if LINE.search(card) else ""
+
+
+def is_edited(card: str) -> bool:
+    """Whether somebody has changed what stands above that line. Cards without one, of version 0.1, cannot tell."""
+    line = LINE.search(card)
+    return line is not None and line[0].strip() != _line(card[: line.start()])
+
+
+def written(storage: Storage) -> str:
+    """What the owner has written in the card of an atlas; empty where there is none."""
+    if storage.size(schema.CARD) is None:
+        return ""
+    return own_text(storage.read(schema.CARD).decode(errors="replace"))
+
+
+def save_card(storage: WritableStorage, manifest: Manifest) -> None:
+    """Write the card of an atlas. What its owner wrote stays: below the line, and above it in a file of its own."""
+    there = b"" if storage.size(schema.CARD) is None else storage.read(schema.CARD)
+    if is_edited(there.decode(errors="replace")):
+        storage.write(EDITED, there)
+    storage.write(schema.CARD, render_card(manifest, read_releases(storage), written(storage)))
+
+
+def _line(above: str) -> str:
+    digest = hashlib.sha256(above.rstrip().encode()).hexdigest()[:12]
+    return f"<!-- What stands below this line is yours: it is kept. What stands above is written anew ({digest}). -->"
 
 
 def agrees(card: str, manifest: Manifest, releases: Sequence[Release]) -> bool:
@@ -67,7 +102,8 @@ def agrees(card: str, manifest: Manifest, releases: Sequence[Release]) -> bool:
     """
     right = render_card(manifest, releases)
     if manifest.software.partition(",")[0] == f"microscope-atlas {version('microscope-atlas')}":
-        return card == right
+        above, expected = (LINE.split(text, maxsplit=1)[0].rstrip() for text in (card, right))
+        return above == expected and not is_edited(card) and bool(LINE.search(card))
     return _configs(card) is not None and _configs(card) == _configs(right)
 
 

@@ -6,6 +6,7 @@ when the same command is run again.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from microscope_atlas.atlas import releases, schema, shards
 from microscope_atlas.atlas.folder import Folder
@@ -16,7 +17,7 @@ from microscope_atlas.atlas.revision import Revision
 from microscope_atlas.errors import PublishFailed, VersionTaken
 from microscope_atlas.hub.changes import KEPT, Changes, File, changes
 from microscope_atlas.hub.repo import Listen, Repo
-from microscope_atlas.publish.card import render_card
+from microscope_atlas.publish.card import is_edited, own_text, render_card, written
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.credits import shown_set
 
@@ -31,6 +32,7 @@ class Plan:
     changes: Changes  # from what it holds at `head`
     head: str | None  # None: it is yet to be made
     published: str | None  # the version's commit, where it is there already and holds this atlas
+    tables: frozenset[str] = frozenset()  # whose files are ours to remove; all others in the repository stay
 
 
 def plan(atlas: Folder, name: str, version: str, space: str | None = None) -> Plan:
@@ -59,10 +61,11 @@ def plan(atlas: Folder, name: str, version: str, space: str | None = None) -> Pl
     release = Release(name, version, releases.identity(manifest), releases.differences(was, manifest), space)
     own = {
         schema.RELEASES: releases.to_json([*before, release]),
-        schema.CARD: render_card(manifest, [*before, release]),
+        schema.CARD: render_card(manifest, [*before, release], _own_text(atlas, repo, head, tree)),
     }
     files = {**_rows(atlas, manifest), **{path: File(text.encode()) for path, text in own.items()}}
-    return Plan(repo, release, files, changes(files, tree), head, None)
+    tables = frozenset({*manifest.every_table, *was.every_table})
+    return Plan(repo, release, files, changes(files, tree, partial(schema.is_ours, tables=tables)), head, None, tables)
 
 
 def publish(plan: Plan, private: bool = False, listen: Listen = lambda *_: None) -> str:
@@ -77,7 +80,7 @@ def publish(plan: Plan, private: bool = False, listen: Listen = lambda *_: None)
         message = f"Version {plan.release.version}"
         commit = plan.repo.commit(plan.changes, head, message, listen) if plan.changes else head
         plan.repo.tag(plan.release.tag, commit)
-    plan.repo.verify(plan.files, commit)
+    plan.repo.verify(plan.files, commit, partial(schema.is_ours, tables=plan.tables))
     _read_back(plan, commit)
     return commit
 
@@ -100,6 +103,26 @@ def _refuse_unfit(atlas: Folder) -> None:
             "license of its pictures: render again with --pictures-license TEXT, or put a file LICENSE beside them and "
             "render again; rows that only point at pictures need none, render --pointers into another folder"
         )
+
+
+def _own_text(atlas: Folder, repo: Repo, head: str | None, tree: Mapping[str, object]) -> str:
+    """What the owner has added to the card, here or on the Hub; PublishFailed where something of it would be lost."""
+    here = written(atlas)
+    if head is None or schema.CARD not in tree or schema.MANIFEST not in tree:
+        return here
+    card = repo.download(schema.CARD, head).read_text(errors="replace")
+    there = own_text(card)
+    if is_edited(card):
+        raise PublishFailed(
+            f"{schema.CARD} of {repo.url} was edited above the line that says what is kept, and would be overwritten; "
+            "move what is yours below it"
+        )
+    if here and there and here != there:
+        raise PublishFailed(
+            f"{schema.CARD} has text of its own in {atlas} and another in {repo.url}; make them one: what stands below "
+            "the line that says so is kept"
+        )
+    return here or there
 
 
 def _published(atlas: Folder, repo: Repo, version: str, commit: str, manifest: Manifest) -> Plan:

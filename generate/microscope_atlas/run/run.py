@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from microscope_atlas.atlas import images, outside, releases, schema
+from microscope_atlas.atlas import images, outside, schema
 from microscope_atlas.atlas.manifest import Manifest, manifest_or_new, write_manifest
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.shards import parquet_files, unnoted
@@ -25,7 +25,7 @@ from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.sets import place_of
 from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.pictures.terms import Terms
-from microscope_atlas.publish.card import render_card
+from microscope_atlas.publish.card import save_card
 from microscope_atlas.publish.cover import render_cover
 from microscope_atlas.run import wishes
 from microscope_atlas.run.costs import UNMEASURED, Costs, Lenses, Setup, cut, longest_first
@@ -432,4 +432,4 @@ def save(storage: WritableStorage, manifest: Manifest) -> None:
     """Write the manifest and the card that goes with it; only for who holds the atlas."""
     write_manifest(storage, manifest)
     if manifest.shards:
-        storage.write(schema.CARD, render_card(manifest, releases.read(storage)))
+        save_card(storage, manifest)
