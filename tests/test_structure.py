@@ -64,6 +64,7 @@ def test_fields_that_came_later_are_named_with_what_their_absence_means() -> Non
         ({}, "steps is absent, expected a whole number, 1 or more"),
         ({"steps": 0}, "steps is 0, expected a whole number, 1 or more"),
         ({"steps": True}, "steps is True, expected a whole number, 1 or more"),
+        ({"steps": 10**400}, "steps is a number of 401 digits, expected a whole number, 1 or more, below 2^63"),
         ({"steps": 1.0}, "steps is 1.0, expected a whole number, 1 or more"),
         ({"steps": 1, "size": 7}, "size is 7, expected a whole number, 8 or more"),
         ({"steps": 1, "size": "8"}, "size is '8', expected a whole number, 8 or more"),

@@ -21,6 +21,7 @@ from microscope_atlas.errors import nearest
 
 T = TypeVar("T")
 
+MOST = 2**63 - 1  # of whole numbers
 UNIONS = (Union, types.UnionType)
 PLAIN = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "none"}
 
@@ -208,6 +209,9 @@ def _made(type: Any, plain: Any, at: str, told: Any = None) -> Any:
     if type is float and plain.__class__ is int and abs(plain) < 1 << 53:
         return float(plain)
     fits = type is Any or (plain.__class__ is type and (type is not float or isfinite(plain)))
+    if fits and type is int and abs(plain) > MOST:
+        digits = len(str(abs(plain)))
+        raise ValueError(f"{at or 'it'} is a number of {digits} digits, expected {described(told)}, below 2^63")
     if origin is Literal:
         fits = any(plain == each and plain.__class__ is each.__class__ for each in inner)
     if not fits:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import microscope_atlas as ma
-from microscope_atlas.errors import AtlasDamaged, InvalidKey, NotRendered, UnknownName
+from microscope_atlas.errors import AtlasDamaged, InvalidKey, NotRendered, UnknownName, WrongLevel
 
 ATLAS = Path(__file__).parents[1] / "version_0_1" / "atlas"
 KEY = "efficientnet_lite0/stem/1"
@@ -75,6 +75,9 @@ def test_unit_is_plotted(atlas: "ma.Atlas") -> None:
         (lambda atlas: atlas.table("unit"), UnknownName, "nearest: units"),
         (lambda atlas: atlas.table("units", columns=["layr"]), UnknownName, "nearest: layer"),
         (lambda atlas: atlas.table("units", "efficientnet_lite0/head"), UnknownName, "has no units of"),
+        (lambda atlas: atlas.table("units", ""), InvalidKey, "expected"),
+        (lambda atlas: atlas.table("deepdream", KEY), WrongLevel, "deepdream is about layers"),
+        (lambda atlas: atlas.unit(KEY).rows("sheets"), WrongLevel, "sheets is about layers"),
         (lambda atlas: atlas.unit(KEY).image("maco"), NotRendered, "--lens feature_visualization"),
         (lambda atlas: ma.open(ATLAS.parent), AtlasDamaged, "holds no atlas"),
     ],

@@ -13,7 +13,7 @@ from torch import nn
 import microscope_atlas as ma
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.shards import read_shard
-from microscope_atlas.errors import InvalidSetting, PicturesFailed, UnknownName
+from microscope_atlas.errors import InvalidSetting, PicturesFailed, UnknownName, WrongLevel
 from microscope_atlas.face.objectives import scored
 from microscope_atlas.run.shard import encode
 from tests.toy import handmade
@@ -119,6 +119,26 @@ def test_picture_is_the_atlas_own(tmp_path: Path) -> None:
         assert picture.info["score"] == pytest.approx(row["score"], rel=1e-6)
 
 
+def test_each_picture_is_as_large_as_its_own_layer_asks_for() -> None:
+    network = ma.load(MODEL, device="cpu")
+    both = ma.visualize(
+        network, objective=[ma.channel("stem", 0), ma.channel("blocks_4", 1), ma.channel("stem", 2)], steps=1
+    )
+    alone = ma.visualize(network, "stem", np.arange(0, 3, 2), steps=1)
+    assert [picture.size for picture in both] == [(48, 48), (96, 96), (48, 48)]
+    assert [both[at].tobytes() for at in (0, 2)] == [picture.tobytes() for picture in alone]
+
+
+def test_units_that_are_named_one_by_one_are_those_rendered(tmp_path: Path) -> None:
+    settings = {"feature_visualization": {"ascent.steps": 1}}
+    made = ma.render(
+        tmp_path, MODEL, "feature_visualization", LAYER, range(0, 4, 2), settings=settings, workers=1, device="cpu"
+    )
+    assert made.made == 8
+    table = ma.open(tmp_path).table("feature_visualization", columns="unit")
+    assert sorted(set(table["unit"].to_pylist())) == [0, 2]
+
+
 def test_seed_gives_another_picture_and_the_same_seed_the_same(net: "ma.Net") -> None:
     one, same, other = (ma.visualize(net, "0", 0, steps=2, size=16, seed=seed)[0].tobytes() for seed in (1, 1, 2))
     assert one == same != other
@@ -159,7 +179,20 @@ def test_picture_is_given_in_any_form(net: "ma.Net", tmp_path: Path) -> None:
             "expected a layer and a unit",
         ),
         (lambda net: ma.visualize(net, objective=ma.direction("0", [1, 2, 3])), UnknownName, "has 2 units"),
-        (lambda net: ma.visualize(net, "0", 0, steps=0), InvalidSetting, "steps 0"),
+        (lambda net: ma.visualize(net, "0", 0, steps=0), InvalidSetting, "steps is 0"),
+        (lambda net: ma.visualize(net, "0", 0, steps=2.5), InvalidSetting, "steps is 2.5"),
+        (lambda net: ma.visualize(net, "0", 0, size=10**9), InvalidSetting, "size is 1000000000"),
+        (lambda net: ma.visualize(net, "0", 0, learning_rate=float("nan")), InvalidSetting, "learning_rate is nan"),
+        (lambda net: ma.visualize(net, "0", "1"), InvalidSetting, "unit is '1'"),
+        (lambda net: ma.channel("0", None), InvalidSetting, "unit is None"),
+        (lambda net: ma.channel("0", 0) * "2", InvalidSetting, "factor of an objective is '2'"),
+        (lambda net: ma.channel("0", 0) / 0, InvalidSetting, "divisor of an objective is 0"),
+        (lambda net: ma.load(MODEL, weights="nope"), UnknownName, "weights 'nope'; expected one of pretrained, random"),
+        (lambda net: ma.load(MODEL, device="foo"), UnknownName, "device 'foo' is not to be had here"),
+        (lambda net: ma.load(None), UnknownName, "model NoneType; expected a name"),
+        (lambda net: ma.render("x", MODEL, workers=-1), InvalidSetting, "-1 workers"),
+        (lambda net: ma.render("x", MODEL, workers="2"), InvalidSetting, "2 workers"),
+        (lambda net: ma.render("x", MODEL, "deepdream", "stem", 1), WrongLevel, "deepdream looks at a layer"),
         (lambda net: ma.caricature(net, "0", "cot"), PicturesFailed, "'cot' cannot be read"),
         (lambda net: ma.load("alexnot"), UnknownName, "nearest: alexnet"),
         (lambda net: ma.render("x", lenses=["deepdrem"]), UnknownName, "nearest: deepdream"),

@@ -42,6 +42,15 @@ def test_other_layers_take_it_in_proportion_to_their_arithmetic() -> None:
     assert costs.seconds(LAST, LENSES_DRAFT) == pytest.approx(20.0 * more)
 
 
+def test_measured_rate_is_of_the_settings_that_it_was_measured_with() -> None:
+    costs = Costs(of(FIRST, 2.0), quality="draft")
+    longer = {LENS: Setup(LENS, changed(LENSES_DRAFT[LENS].recipe, {"ascent.steps": 1280}))}
+    assert (costs.seconds(FIRST, LENSES_DRAFT), costs.basis(FIRST, LENSES_DRAFT)) == (20.0, "a rate of the file")
+    assert costs.seconds(FIRST, longer) == pytest.approx(200.0)
+    assert costs.basis(FIRST, longer) == "arithmetic, and other layers"
+    assert costs.seconds(LAST, longer) == pytest.approx(10 * costs.seconds(LAST, LENSES_DRAFT))
+
+
 def test_other_lenses_take_it_in_proportion_to_their_rows_and_steps() -> None:
     costs = Costs(of(FIRST, 2.0))
     recipe = LENSES_DRAFT["deepdream"].recipe

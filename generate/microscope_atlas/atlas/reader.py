@@ -16,7 +16,7 @@ from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
 from microscope_atlas.atlas.organisms import Known, organisms
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
-from microscope_atlas.errors import AtlasError, unknown
+from microscope_atlas.errors import AtlasError, WrongLevel, unknown
 
 SHARDS = 512  # read ones that are kept, without their images: some 100 KB each
 LOOK_SECONDS = 1.0  # between two looks whether the manifest has changed
@@ -109,7 +109,12 @@ class Atlas:
         return self._units(model, columns, layer)
 
     def table(self, table: str, model: str, layer: str, unit: int | None = None) -> pa.Table:
-        """The rows of a layer, or of one unit, in a table; for an image there stands its file name."""
+        """The rows of a layer, or of one unit, in a table; for an image there stands its file name.
+
+        WrongLevel where the table is about layers and a unit is asked for.
+        """
+        if unit is not None and self.manifest.table(table).level == "layer":
+            raise WrongLevel(f"{table} is about layers; {model}/{layer}/{unit} is a unit, ask for {model}/{layer}")
         found = [self._shard(shard.path) for shard in self._shards(table, model, layer, unit)]
         rows = pa.concat_tables(found) if found else self.manifest.table(table).arrow.empty_table()
         return rows.filter(pc.equal(rows["unit"], unit)) if unit is not None and found else rows

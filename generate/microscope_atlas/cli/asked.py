@@ -85,7 +85,11 @@ class Asked:
     ] = None
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes, or tasks. Default: one a core on a CPU, else 1; all of a Ray cluster."),
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help="Processes, or tasks. Default: one a core on a CPU, else 1; all of a Ray cluster.",
+        ),
     ] = None
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None
     shard_units: Annotated[
@@ -180,6 +184,7 @@ def _spelled_out(
     pointers: bool,
 ) -> list[str]:
     """What options that are short for `--set` stand for."""
+    from microscope_atlas.errors import InvalidSetting
     from microscope_atlas.lenses.registry import lens
 
     changes = []
@@ -189,11 +194,13 @@ def _spelled_out(
             for name in lenses
             for ascent in lens(name).recipe("draft").ascents
         ]
+        if not changes:
+            raise InvalidSetting(f"--precision {precision.value}: {', '.join(lenses)} make no pictures by ascent")
     if methods:
         words = ",".join(name.value for name in MethodName if name in methods)
         changes.append(f"feature_visualization.methods={words}")
     if batch_pixels:
         changes.append(f"feature_visualization.batch_pixels={batch_pixels}")
-    if pointers and "dataset_samples" in lenses:
+    if pointers:
         changes.append("dataset_samples.crops=false")
     return changes

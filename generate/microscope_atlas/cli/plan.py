@@ -19,10 +19,9 @@ def plan(
 
     By --rates; without them it first measures for at most 10 seconds on this machine.
     """
-    import torch
-
     from microscope_atlas.atlas.manifest import manifest_or_new
     from microscope_atlas.models.catalog import organism
+    from microscope_atlas.models.device import named
     from microscope_atlas.run import run
     from microscope_atlas.run.costs import UNMEASURED
     from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
@@ -39,7 +38,7 @@ def plan(
         device = device_called(asked.device)
         kind = device.type
     else:
-        kind = costs.device if asked.device is None else torch.device(asked.device).type
+        kind = costs.device if asked.device is None else named(asked.device).type
     per_shard = asked.shard_units or units_per_shard(kind)
     stages = run.stages(manifest, wanted, recipes, per_shard, costs or UNMEASURED)
     if costs is None:

@@ -93,6 +93,7 @@ def _engine(
     """What renders; the device of a cluster's machines is not to be had here, so it is taken as it is named."""
     import torch
 
+    from microscope_atlas.models.device import named
     from microscope_atlas.run.engines.local import LocalEngine, num_workers
     from microscope_atlas.run.engines.ray import RayEngine, has_gpus, ray_cluster
 
@@ -100,6 +101,7 @@ def _engine(
         chosen = device_called(device)
         yield LocalEngine(chosen, num_workers(workers, chosen))
         return
+    asked = named(device) if device else None
     with ray_cluster(address):
-        chosen = torch.device(device or ("cuda" if has_gpus() else "cpu"))
+        chosen = asked or torch.device("cuda" if has_gpus() else "cpu")
         yield RayEngine(chosen, workers, cpus, float(chosen.type == "cuda") if gpus is None else gpus)

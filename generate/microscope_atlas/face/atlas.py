@@ -13,7 +13,7 @@ from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas as Reader
 from microscope_atlas.atlas.schema import METHODS
 from microscope_atlas.atlas.shards import read_shard
-from microscope_atlas.errors import InvalidKey, NotRendered, UnknownName, unknown
+from microscope_atlas.errors import InvalidKey, NotRendered, UnknownName, WrongLevel, unknown
 from microscope_atlas.keys import Key, parse_key
 from microscope_atlas.pictures.decoder import decoded
 
@@ -95,14 +95,14 @@ class Atlas:
         raise UnknownName(f"{key} is not in {self.name}; its layer has units 0 to {total - 1}, of which some are there")
 
     def table(
-        self, name: str, key: str | None = None, columns: Sequence[str] | None = None, images: bool = False
+        self, name: str, key: str | None = None, columns: str | Sequence[str] | None = None, images: bool = False
     ) -> pa.Table:
         """Rows of a table: of the whole atlas, or of the model, layer or unit `key`.
 
         Args:
             name: the table, `units`; `tables` has those that the atlas holds.
             key: `inceptionv1`, `inceptionv1/mixed4c` or `inceptionv1/mixed4c/447`; None: all.
-            columns: those that are wanted, in this order; None: all.
+            columns: the one, or those, that are wanted, in this order; None: all.
             images: whether image columns hold the encoded files, as `load_dataset` gives them; else they hold file
                 names, for which no picture is read.
 
@@ -111,14 +111,18 @@ class Atlas:
 
         Raises:
             UnknownName: no such table, column, or rows of that key.
+            WrongLevel: the key is a unit's, and the table is about layers.
 
         """
         known = self._reader.manifest.table(name)
         names = [column.name for column in known.columns]
+        columns = [columns] if isinstance(columns, str) else columns
         for column in columns or ():
             if column not in names:
                 raise unknown("column", column, name, names)
-        asked = parse_key(key) if key else None
+        asked = parse_key(key) if key is not None else None
+        if asked is not None and asked.unit is not None and known.level == "layer":
+            raise WrongLevel(f"{name} is about layers; {key} is a unit, ask for {asked.model}/{asked.layer}")
         parts = [
             self._rows(name, shard.path, asked, images)
             for shard in sorted(self._reader.manifest.shards.values(), key=lambda shard: shard.path)

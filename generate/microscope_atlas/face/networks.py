@@ -1,7 +1,7 @@
 """Networks to look into from Python: load one, visualize what its units see, caricature a picture."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.errors import InvalidSetting, PicturesFailed, UnknownName
+from microscope_atlas.errors import PicturesFailed, UnknownName
+from microscope_atlas.face.given import number, whole
 from microscope_atlas.face.objectives import Objective, channel, scored
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses import caricature as caricatures
@@ -29,7 +30,7 @@ from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.decoder import BOMBS, DAMAGED, MAX_PIXELS, plain
 from microscope_atlas.pictures.decoder import picture as decoded
 from microscope_atlas.pictures.sources import SOURCES, source
-from microscope_atlas.rendering.ascend import Frame, ascend, canvas_size
+from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 
 
@@ -56,6 +57,8 @@ class Net:
         return f"<network {self.name} on {self.device}, {len(self.layers)} layers>"
 
 
+MOST_SIZE = 4096  # px on a side of a picture
+
 AnyNet = Net | str | Trained
 
 
@@ -78,6 +81,11 @@ def load(
     """
     if isinstance(model, Net):
         return model
+    if not isinstance(model, str | Trained):
+        raise UnknownName(
+            f"model {type(model).__name__}; expected a name, such as 'inceptionv1', or a Trained, which says what a "
+            "module's pictures have to be"
+        )
     where = chosen(device)
     if isinstance(model, Trained):
         given = model
@@ -125,28 +133,42 @@ def visualize(
     """
     loaded = load(net)
     objectives = _objectives(layer, unit, objective)
-    if steps < 1 or learning_rate <= 0 or (size is not None and size < 8):
-        raise InvalidSetting(
-            f"steps {steps}, learning rate {learning_rate}, size {size}; expected 1 or more, above 0, and 8 or more"
-        )
+    steps, learning_rate = whole("steps", steps, 1), number("learning_rate", learning_rate, above=0)
+    size, seed = None if size is None else whole("size", size, 8, MOST_SIZE), whole("seed", seed, -(2**63), 2**63)
     for each in objectives:
         each.refuse_unknown(loaded.name, loaded.layers)
-    named = [loaded.layers[term.layer] for each in objectives for _, term in each.terms]
-    draft = feature_visualization.RECIPES["draft"]
-    px = size or max(unit_size(known, loaded.organism.input_size, draft.max_size) for known in named)
-    ascent = replace(draft.ascent, steps=steps, learning_rate=learning_rate)
+    draft = feature_visualization.RECIPES["draft"].ascent
+    ascents = [
+        _ascent(loaded, each, replace(draft, steps=steps, learning_rate=learning_rate), size) for each in objectives
+    ]
+    made: dict[int, Image.Image] = {}
+    for like in dict.fromkeys(ascents):  # those of one size and shift are made together
+        numbers = [at for at, each in enumerate(ascents) if each == like]
+        some = [objectives[at] for at in numbers]
+        made |= dict(zip(numbers, _ascended(loaded, some, *like, seed), strict=True))
+    return [made[at] for at in range(len(objectives))]
+
+
+def _ascent(net: Net, objective: Objective, ascent: Ascent, size: int | None) -> tuple[Ascent, int]:
+    """The loop's settings for an objective, and px on a side: what the layers that it names ask for."""
+    named = [net.layers[term.layer] for _, term in objective.terms]
+    most = feature_visualization.RECIPES["draft"].max_size
+    px = size or max(unit_size(known, net.organism.input_size, most) for known in named)
     views = replace(ascent.views, shift=max(shift(known, ascent.views.shift) for known in named))
-    ascent = replace(ascent, views=views)
-    activations, score = scored(loaded.network, objectives)
+    return replace(ascent, views=views), px
+
+
+def _ascended(net: Net, objectives: Sequence[Objective], ascent: Ascent, px: int, seed: int) -> list[Image.Image]:
+    activations, score = scored(net.network, objectives)
     *_, last = ascend(
         activations,
         score,
-        [_seed(loaded, each, seed) for each in objectives],
+        [_seed(net, each, seed) for each in objectives],
         ascent,
         px,
-        loaded.device,
+        net.device,
         make_canvas=lambda streams, steps, size, device: Fourier(
-            streams, steps, size, device, ascent.spectrum_std, views, channels=loaded.network.channels
+            streams, steps, size, device, ascent.spectrum_std, ascent.views, channels=net.network.channels
         ),
     )
     return _pictures(last, [str(each) for each in objectives])
@@ -187,8 +209,8 @@ def caricature(
     """
     loaded = load(net)
     known = loaded.organism.layer(layer)
-    if steps < 1 or every < 1 or (size is not None and size < 8):
-        raise InvalidSetting(f"steps {steps}, every {every}, size {size}; expected 1, 1 and 8 or more")
+    steps, every, seed = whole("steps", steps, 1), whole("every", every, 1), whole("seed", seed, -(2**63), 2**63)
+    size = None if size is None else whole("size", size, 8, MOST_SIZE)
     recipe = caricatures.RECIPES["draft"]
     recipe = replace(recipe, ascent=replace(recipe.ascent, steps=steps))
     px = size or recipe.picture_size(known, loaded.organism.input_size)
@@ -214,9 +236,9 @@ def _objectives(
         if given and all(isinstance(each, Objective) and each.terms for each in given):
             return given
     elif objective is None and layer is not None and unit is not None:
-        units = [unit] if isinstance(unit, int) else list(unit)
+        units = list(unit) if isinstance(unit, Iterable) and not isinstance(unit, str) else [unit]
         if units:
-            return [channel(layer, int(each)) for each in units]
+            return [channel(layer, whole("unit", each)) for each in units]
     raise UnknownName(
         "expected a layer and a unit, visualize(net, 'mixed4c', unit=447), or objective=channel('mixed4c', 447) + ..."
     )

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.errors import UnknownName, unknown
+from microscope_atlas.errors import InvalidSetting, UnknownName, unknown
+from microscope_atlas.face.given import number, whole
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.rendering.objectives import at_centre
 
@@ -70,12 +71,16 @@ class Objective:
     def __mul__(self, by: float) -> "Objective":
         if isinstance(by, Objective):
             return NotImplemented
-        return Objective(tuple((weight * float(by), term) for weight, term in self.terms))
+        factor = number("factor of an objective", by)
+        return Objective(tuple((weight * factor, term) for weight, term in self.terms))
 
     __rmul__ = __mul__
 
     def __truediv__(self, by: float) -> "Objective":
-        return self * (1 / by)
+        divisor = number("divisor of an objective", by)
+        if not divisor:
+            raise InvalidSetting("divisor of an objective is 0")
+        return self * (1 / divisor)
 
     def __neg__(self) -> "Objective":
         return self * -1
@@ -109,12 +114,12 @@ def channel(layer: str, unit: int) -> Objective:
 
     Olah et al. 2017, https://distill.pub/2017/feature-visualization.
     """
-    return Objective(((1.0, Term("channel", layer, unit)),))
+    return Objective(((1.0, Term("channel", layer, whole("unit", unit))),))
 
 
 def neuron(layer: str, unit: int) -> Objective:
     """A unit's activation at the centre position; of an even map the lower right of the middle four, as in Lucid."""
-    return Objective(((1.0, Term("neuron", layer, unit)),))
+    return Objective(((1.0, Term("neuron", layer, whole("unit", unit))),))
 
 
 def deepdream(layer: str) -> Objective:
@@ -130,7 +135,9 @@ def direction(layer: str, vector: Sequence[float]) -> Objective:
 
     Probes, concept vectors, class directions: Olah et al. 2018, https://distill.pub/2018/building-blocks.
     """
-    return Objective(((1.0, Term("direction", layer, vector=tuple(float(value) for value in vector))),))
+    return Objective(
+        ((1.0, Term("direction", layer, vector=tuple(number("a number of a direction", value) for value in vector))),)
+    )
 
 
 def scored(

@@ -1,12 +1,13 @@
 """Rendering an atlas from Python: what `microscope-atlas render` does."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
 
 from microscope_atlas.atlas.locate import storage_at
 from microscope_atlas.atlas.manifest import manifest_or_new
-from microscope_atlas.errors import UnknownName
+from microscope_atlas.errors import UnknownName, WrongLevel
+from microscope_atlas.face.given import names, ranges
 from microscope_atlas.lenses.recipe import QUALITIES, Quality, changed
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights as trained
@@ -20,10 +21,10 @@ from microscope_atlas.run.recipes import chosen
 
 def render(
     atlas: str | PathLike[str],
-    models: Sequence[str] | None = None,
-    lenses: Sequence[str] | None = None,
-    layers: Sequence[str] | None = None,
-    units: range | None = None,
+    models: str | Sequence[str] | None = None,
+    lenses: str | Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
+    units: int | Iterable[int] | None = None,
     *,
     quality: Quality = "draft",
     pictures: str | None = None,
@@ -39,10 +40,10 @@ def render(
 
     Args:
         atlas: a folder, or a URL such as `s3://bucket/atlas`; made where there is none.
-        models: names, as `load` takes them; None: a small atlas of efficientnet_lite0.
-        lenses: names; None: all.
-        layers: of every model; None: all.
-        units: of every layer; None: all.
+        models: a name, or several, as `load` takes them; None: a small atlas of efficientnet_lite0.
+        lenses: a name, or several; None: all.
+        layers: of every model, one or several; None: all.
+        units: of every layer: one, several, or a range; None: all. A lens that looks at layers sees all of them.
         quality: `draft`, `standard` or `microscope`.
         pictures: natural pictures: a folder, or a dataset as `OWNER/NAME#SPLIT`; None: the package's own.
         settings: changes of recipes, `{"feature_visualization": {"ascent.steps": 256}}`.
@@ -64,11 +65,15 @@ def render(
     """
     if quality not in QUALITIES:
         raise UnknownName(f"quality {quality!r}; expected one of {', '.join(QUALITIES)}")
-    if not models and (layers or units is not None):
+    asked_models, asked_layers, some = names("model", models), names("layer", layers), ranges(units)
+    if not asked_models and (asked_layers or units is not None):
         raise UnknownName("layers and units need models")
-    names = list(lenses or LENSES)
+    makers = names("lens", lenses) or list(LENSES)
+    for name in names("lens", lenses):
+        if units is not None and lens(name).level == "layer":
+            raise WrongLevel(f"{name} looks at a layer; units {units!r} are units")
     storage = storage_at(fspath(atlas))
-    recipes = chosen(names, quality, pictures, there=manifest_or_new(storage).lenses)
+    recipes = chosen(makers, quality, pictures, there=manifest_or_new(storage).lenses)
     by_name = {lens(name).name: name for name in recipes}
     for name, changes in (settings or {}).items():
         if name not in by_name:
@@ -76,9 +81,9 @@ def render(
         recipes[by_name[name]] = changed(recipes[by_name[name]], changes)
     where = device_called(device)
     engine = LocalEngine(where, num_workers(workers, where))
-    asked = {name: select(organism(name), layers or [], units) for name in models} if models else DEFAULT_UNITS
+    asked = [(name, select(organism(name), asked_layers, each)) for name in asked_models for each in some]
     requests = [
         run.RenderRequest(organism(name), trained.load(organism(name), weights), weights, chosen_units)
-        for name, chosen_units in asked.items()
+        for name, chosen_units in asked or DEFAULT_UNITS.items()
     ]
     return run.render(storage, requests, recipes, engine, units_per_shard(where.type), listen)

@@ -19,3 +19,11 @@ def chosen(name: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise UnknownName(f"device {str(name)!r} is not to be had here; the best there is: {best}") from error
     return device
+
+
+def named(name: str) -> torch.device:
+    """A device that need not be here, as one of a cluster's machines; UnknownName for what is no name of one."""
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UnknownName(f"device {name!r}; expected cpu, cuda or mps") from error

@@ -2,13 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from microscope_atlas.atlas.provenance import UNTRAINED, Provenance
 from microscope_atlas.cache import cache
-from microscope_atlas.errors import WeightsError
+from microscope_atlas.errors import UnknownName, WeightsError
 from microscope_atlas.models import converted, mirror
 from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.download import Listen, file_hash, obtained, unheard
@@ -44,6 +44,8 @@ def load(
 
     Or random ones, for tests and benchmarks. `listen` is told of bytes that are fetched, and of how many.
     """
+    if kind not in get_args(WeightsKind):
+        raise UnknownName(f"weights {kind!r}; expected one of {', '.join(get_args(WeightsKind))}")
     if kind == "random":
         return random(organism)
     path = cached_file(organism)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from microscope_atlas.atlas.units import UnitRange, missing
 from microscope_atlas.lenses.lens import Lens
-from microscope_atlas.lenses.recipe import Recipe
+from microscope_atlas.lenses.recipe import Quality, Recipe
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models.catalog import organism
 
@@ -58,7 +58,7 @@ class Costs:
     """Seconds of one worker."""
 
     rates: Mapping[tuple[str, str, str], Rate] = field(default_factory=dict)  # a unit's, by lens, model and layer
-    quality: str | None = None  # that the rates were measured at
+    quality: Quality | None = None  # that the rates were measured at
     device: str = "cpu"  # that they were measured on: `cpu`, or an accelerator's own name
     _found: dict[tuple[str, ...], Rate] = field(default_factory=dict, compare=False, repr=False)
 
@@ -84,11 +84,22 @@ class Costs:
     def _rate(self, units: UnitRange, lenses: Lenses) -> Rate:
         place = units.lens, units.model, units.layer
         if place in self.rates:
-            return self.rates[place]
+            return self._scaled(place, lenses)
         asked = (*place, repr(lenses[units.lens]))
         if asked not in self._found:
             self._found[asked] = self._estimated(place, lenses)
         return self._found[asked]
+
+    def _scaled(self, place: tuple[str, str, str], lenses: Lenses) -> Rate:
+        """A measured rate, for settings that are others than those of the quality it was measured at."""
+        rate, setup = self.rates[place], lenses.get(place[0])
+        if self.quality is None or setup is None or setup.lens.reads:
+            return rate
+        standard = Setup(setup.maker, setup.lens.recipe(self.quality))
+        if standard.recipe == setup.recipe:
+            return rate
+        share = arithmetic(*place, lenses) / arithmetic(*place, {place[0]: standard})
+        return rate if share == 1 else Rate(rate.seconds * share, "arithmetic, and other layers")
 
     def _estimated(self, place: tuple[str, str, str], lenses: Lenses) -> Rate:
         """Of a layer without a rate: from those of the lens, of its network if there are any; else from other lenses.
@@ -100,7 +111,9 @@ class Costs:
         same = [known for known in self.rates if known[0] == name]
         if one.reads:
             if same:
-                return Rate(median(self.rates[known].seconds for known in same), "arithmetic, and other layers")
+                return Rate(
+                    median(self._scaled(known, lenses).seconds for known in same), "arithmetic, and other layers"
+                )
             if not self.rates:
                 return Rate(1.0, "nothing")
             return Rate(0.0, "nothing") if one.unit_seconds is None else Rate(one.unit_seconds, "a constant")
@@ -111,10 +124,10 @@ class Costs:
             points = []
             for known in same:
                 other = whole(*known, lenses)
-                points.append((other.flops, self.rates[known].seconds * other.sharing))
+                points.append((other.flops, self._scaled(known, lenses).seconds * other.sharing))
             return Rate(interpolated(points, work.flops) / work.sharing, "arithmetic, and other layers")
         looking = [known for known in self.rates if known[0] in lenses and not lenses[known[0]].lens.reads]
-        ratios = [self.rates[known].seconds / arithmetic(*known, lenses) for known in looking]
+        ratios = [self._scaled(known, lenses).seconds / arithmetic(*known, lenses) for known in looking]
         if not ratios:
             return Rate(0.0, "nothing")
         return Rate(median(ratios) * work.flops / work.sharing, "arithmetic, and other layers")

@@ -47,12 +47,12 @@ def simulate(rounds: Iterable[Sequence[float]], workers: int, start: float = 0.0
     makespan = busy = starting = tail = longest = 0.0
     count = 0
     for seconds in rounds:
-        free = [start] * workers
+        free = [start] * min(workers, max(1, len(seconds)))  # others have nothing to do
         for job in seconds:
             heapq.heapreplace(free, free[0] + job)
         if seconds:
             makespan += max(free)
-            tail += max(free) - min(free)
+            tail += max(free) - (min(free) if workers <= len(seconds) else start)
             starting += min(workers, len(seconds)) * start
             busy += sum(seconds)
             longest = max(longest, *seconds)

@@ -38,7 +38,7 @@ def num_workers(asked: int | None, device: torch.device) -> int:
     InvalidSetting for more than this machine can use.
     """
     most = MOST_A_CORE * num_cores()
-    if asked is not None and not 1 <= asked <= most:
+    if asked is not None and not (type(asked) is int and 1 <= asked <= most):
         raise InvalidSetting(f"{asked} workers; this machine has {num_cores()} cores for us, expected 1 to {most}")
     return asked or (num_cores() if device.type == "cpu" else 1)
 
