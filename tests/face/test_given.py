@@ -17,13 +17,13 @@ def test_whole_numbers_are_pythons_and_numpys(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [True, 3.0, "3", None, -1, 2**40, np.float32(3), [3]])
 def test_what_is_no_whole_number_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidSetting, match="unit is .*, expected a whole number"):
+    with pytest.raises(InvalidSetting, match=r"unit is .*, expected a whole number"):
         whole("unit", value)
 
 
 @pytest.mark.parametrize("value", [True, "2", None, float("nan"), float("inf"), 0.0, -1])
 def test_what_is_no_number_above_zero_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidSetting, match="rate is .*, expected a number above 0"):
+    with pytest.raises(InvalidSetting, match=r"rate is .*, expected a number above 0"):
         number("rate", value, above=0)
 
 
