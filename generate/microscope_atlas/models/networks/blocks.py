@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from microscope_atlas.models.networks.taps import Tap
 from microscope_atlas.models.networks.watch import UNITS, Call, Watch
@@ -113,20 +113,28 @@ def _blocks(parts: Mapping[str, nn.Module], watch: Watch) -> Iterator[tuple[str,
             given_on.add(id(output))
             continue
         given_on.add(id(output))
-        own = [parts[each] for each in units if _within(each, path) and _shape(watch, each) == output.shape]
-        if len([each for each in units if _within(each, path)]) > 1 and own:
-            yield path, isinstance(own[-1], nn.Linear)
-
-
-def _shape(watch: Watch, path: str) -> Any:
-    output = watch.first[path].output
-    return None if output is None else output.shape
+        inside = [(parts[each], watch.first[each].output) for each in units if _within(each, path)]
+        last = _units_last(inside, output)
+        if len(inside) > 1 and last is not None:
+            yield path, last
 
 
 def _is_sum(step: Any) -> bool:
-    """Whether a step of the history adds two values, or rectifies such a sum."""
-    if step is not None and step.name().startswith("ReluBackward"):
+    """Whether a step of the history adds two values, or rectifies such a sum, or gives it another shape."""
+    while step is not None and step.name().startswith(("ReluBackward", "ViewBackward", "UnsafeViewBackward")):
         step = step.next_functions[0][0]
     if step is None or step.name() != "AddBackward0":
         return False
     return sum(each is not None for each, _ in step.next_functions) > 1
+
+
+def _units_last(inside: Sequence[tuple[nn.Module, Tensor | None]], output: Tensor) -> bool | None:
+    """Whether a block's units are on the last axis, by the last of its parts that gives as much; None: none does."""
+    for part, given in reversed(inside):
+        if given is None or given.numel() != output.numel():
+            continue
+        if isinstance(part, nn.Linear):
+            return True if output.shape[-1] == part.out_features else None
+        if given.shape == output.shape:
+            return False
+    return None

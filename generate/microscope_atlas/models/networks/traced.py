@@ -48,7 +48,7 @@ class Trace(NamedTuple):
 
     layers: dict[str, Layer]  # without their fields
     wiring: dict[str, tuple[str, ...]]
-    rectifiers: dict[str, bool]  # layers that end with a rectifier -> whether it is a ReLU, not a ReLU6
+    rectifiers: dict[str, bool]  # layers that end with a rectifier -> whether it has no upper bound, unlike a ReLU6
     not_shown: dict[str, str]  # paths of modules with units of their own -> why they are no layers
 
 
@@ -103,8 +103,8 @@ class Traced(Network):
         met: dict[int, Rectified] = {}
         found: dict[str, Tensor] = {}
         shown: dict[str, Tensor] = {}
-        with Rectifiers(met) if names != list(targets) else nullcontext():
-            self._run(pictures, {name for name, _ in taps.values()}, met, found, shown, tokens)
+        wanted = {name for name, _ in taps.values()}
+        self._run(pictures, wanted, met if names != list(targets) else None, found, shown, tokens)
 
         def node(target: str) -> Tensor:
             name, at = taps[target.removesuffix(BEFORE)]
@@ -286,7 +286,7 @@ class Traced(Network):
         self,
         pictures: Tensor,
         names: set[str],
-        met: dict[int, Rectified],
+        met: dict[int, Rectified] | None,
         found: dict[str, Tensor],
         shown: dict[str, Tensor],
         tokens: Mapping[str, Places],
@@ -294,8 +294,9 @@ class Traced(Network):
     ) -> None:
         """Fill `found` with the layers `names` as the module's code has them, each of its first call, in order.
 
-        And `shown` with the same, units on the second axis, those of `tokens` as maps. The module is left after the
-        last one, unless it is to run to its end. It goes on with copies: what follows may change them in place.
+        And `shown` with the same, units on the second axis, those of `tokens` as maps; and `met`, if there is one, with
+        what rectifiers read and gave. The module is left after the last layer, unless it is to run to its end. It goes
+        on with copies: what follows may change them in place.
         """
 
         def note(name: str, value: Any) -> Tensor | None:
@@ -305,7 +306,7 @@ class Traced(Network):
             if len(found) == len(names) and not to_the_end:
                 raise _Done
             passed = self._given_on(name, shown[name], value, tokens)
-            if id(value) in met:
+            if met is not None and id(value) in met:
                 met[id(passed)] = met[id(value)]._replace(after=passed)
             return passed
 
@@ -323,7 +324,8 @@ class Traced(Network):
         handles = [hook(name) for name in names]
         given = (in_channels(pictures, self.channels) - self.mean) / self.std
         try:
-            with Smooth():
+            # the inner one sees the calls of the module's own code
+            with Smooth(), nullcontext() if met is None else Rectifiers(met):
                 self.module(given if self.channels_last else given.contiguous())
         except _Done:
             pass
@@ -353,7 +355,7 @@ class Traced(Network):
                 values[name] = value
         layers = {name: self._layer(name, value) for name, value in values.items()}
         leading = {name: value for name, value in values.items() if not layers[name].named_only}
-        rectifiers = {name: met[id(value)].by_relu for name, value in values.items() if id(value) in met}
+        rectifiers = {name: met[id(value)].open_above for name, value in values.items() if id(value) in met}
         by_path = {self.taps[name].path: output for name, output in found.items()}
         return Trace(
             layers,
@@ -403,8 +405,8 @@ class Traced(Network):
         found: dict[str, Tensor] = {}
         read = pictures.clone().requires_grad_(True)
         try:
-            with torch.enable_grad(), Rectifiers(met if met is not None else {}):
-                self._run(read, set(self.taps), met if met is not None else {}, found, {}, {}, to_the_end=True)
+            with torch.enable_grad():
+                self._run(read, set(self.taps), met, found, {}, {}, to_the_end=True)
         except Exception as error:  # whatever a user's code raises
             raise NetworkFailed(
                 f"its forward pass fails on {_shape(pictures)}: {_said(error)}{self._other_channels()}"
@@ -425,7 +427,7 @@ class Traced(Network):
             found: dict[str, Tensor] = {}
             if asked:
                 with suppress(Exception), torch.no_grad():  # whatever a user's code raises
-                    self._run(self.black(size), asked, {}, found, {}, {})
+                    self._run(self.black(size), asked, None, found, {}, {})
             reached -= asked - set(found)
         return {name: replace(layer, fixed_size=name not in reached) for name, layer in layers.items()}
 
