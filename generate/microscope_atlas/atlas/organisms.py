@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from microscope_atlas.atlas import classes
 
 FILE = Path(__file__).with_name("organisms.json")
-Kind = Literal["conv", "dense"]  # of a layer: its units are channels, or neurons
+Kind = Literal["conv", "dense", "tokens"]  # of a layer: its units are channels, neurons, or features of tokens
 CLASSES: dict[str, Callable[[], tuple[str, ...]]] = {
     "imagenet": classes.imagenet,
     "imagenet_behind_background": classes.imagenet_behind_background,
@@ -38,7 +38,7 @@ class Layer:
 
     name: str
     kind: Kind
-    units: int  # channels, or neurons
+    units: int  # channels, neurons, or features
     receptive_field: int | None  # px on the longer side, before the picture's border cuts it; None: the whole picture
     stride: int  # px between neighbouring positions; the larger, where the axes differ
     branches: dict[str, tuple[int, int]]  # of a concatenation: the node it came from -> units [start, stop)
@@ -47,6 +47,7 @@ class Layer:
     fixed_size: bool = False  # whether pictures smaller than the network's input do not get this far
     vertical: Field | None = None  # where the axes differ, what positions see along the height
     horizontal: Field | None = None  # and along the width
+    named_only: bool = False  # whether it is rendered only where it is named, and leads to no other layer
 
     @property
     def sides(self) -> tuple[Field, Field]:

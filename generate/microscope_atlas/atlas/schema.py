@@ -52,7 +52,7 @@ def views(method: str, kind: Kind = "conv", neuron_of_dense: bool = False) -> li
 
     A dense unit has one position, where `neuron` is the same objective as `channel`; version 0.1 made both.
     """
-    both = kind == "conv" or neuron_of_dense
+    both = kind != "dense" or neuron_of_dense
     return [shown for shown in METHODS[method] if both or shown[0] == "channel"]
 
 
@@ -243,7 +243,9 @@ UNITS = Table(
     "one unit, what the other tables say of it in brief",
     (
         *UNIT_KEY,
-        Column("kind", pa.string(), "`conv`: a channel; `dense`: a neuron"),
+        Column(
+            "kind", pa.string(), "`conv`: a channel; `dense`: a neuron; `tokens`: a feature of tokens, on their grid"
+        ),
         Column("branch", pa.string(), "node of its layer's concatenation that it comes from, or null", optional=True),
         Column("class_name", pa.string(), "of a logit: the class it stands for, where that is known", optional=True),
         Column(

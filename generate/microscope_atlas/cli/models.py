@@ -24,11 +24,12 @@ MODELS = {  # column -> what it says
 }
 LAYERS = {
     "name": "as commands and keys take it",
-    "kind": "conv: units are channels; dense: units are neurons",
+    "kind": "conv: units are channels; dense: neurons; tokens: features of tokens, on their grid",
     "units": "how many",
     "receptive_field": "px on a side that one position sees; empty: the whole picture",
     "stride": "px between neighbouring positions",
     "origin": "px from the picture's corner to where the first position's field begins",
+    "named_only": "rendered only where it is named",
     "legacy_op": "the layer's name in OpenAI Microscope's links",
 }
 

@@ -75,7 +75,8 @@ class Connections(Lens[Recipe]):
 
 def expanded_weights(subject: Subject, earlier: str, later: str, recipe: Recipe) -> ExpandedWeights:
     """The kernels between two layers, made anew for all units: rounding must not depend on which are asked for."""
-    network, between = subject.graph, (earlier, later, list(subject.organism.layers))
+    shown = [name for name, layer in subject.organism.layers.items() if not layer.named_only]
+    network, between = subject.graph, (earlier, later, shown)
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         if isinstance(network, Graph) and composable(network, *between):
             linearisation, found = "closed form", compose(network, *between, subject.organism.input_size, recipe.batch)

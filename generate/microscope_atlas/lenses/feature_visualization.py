@@ -11,7 +11,7 @@ what the unit does not need.
 
 Where the score is taken. +1 is taken behind the rectifier, as papers do. A rectifier hides what lies below zero, so -1
 is taken before it; otherwise any picture that leaves the unit silent would do. A ReLU6 hides what lies above six too,
-so there both are taken before it.
+so there both are taken before it. GELU and SiLU hide almost all below zero: they are treated as a ReLU.
 """
 
 import math

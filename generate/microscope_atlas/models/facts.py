@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from microscope_atlas.atlas.organisms import CLASSES, FILE
+from microscope_atlas.atlas.organisms import CLASSES, FILE, Layer
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.organism import Organism
 
@@ -14,13 +14,18 @@ def facts(organism: Organism) -> dict[str, Any]:
     names = {function: name for name, function in CLASSES.items()}
     plain = {
         **{name: getattr(organism, name) for name in ("title", "paper", "year", "dataset", "input_size")},
-        "layers": [asdict(layer) for layer in organism.layers.values()],
+        "layers": [_plain(layer) for layer in organism.layers.values()],
         "legacy_parts": dict(organism.legacy_parts),
         "edges": organism.edges,
         "class_list": names[organism.name_classes] if organism.name_classes else None,
     }
     made: dict[str, Any] = json.loads(json.dumps(plain))
     return made
+
+
+def _plain(layer: Layer) -> dict[str, Any]:
+    """As a dictionary, in which a layer that is like any other does not say so."""
+    return {name: value for name, value in asdict(layer).items() if name != "named_only" or value}
 
 
 def text() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -168,7 +168,7 @@ def _rows(
 def _kinds(units: UnitRange) -> tuple[Kind, ...]:
     """What a layer may be, of a network that the catalog does not know either."""
     known = organisms().get(units.model)
-    return (known.layers[units.layer].kind,) if known and units.layer in known.layers else ("conv", "dense")
+    return (known.layers[units.layer].kind,) if known and units.layer in known.layers else get_args(Kind)
 
 
 def _row(

@@ -65,12 +65,14 @@ class Job:
 
 
 def select(organism: Organism, layers: Sequence[str], units: range | None) -> dict[str, range]:
-    """The units of each layer that are meant: all layers where none are named, all units where no range is given.
+    """The units of each layer that are meant: all units where no range is given.
+
+    Where no layers are named, all are meant but those that are rendered only where they are named.
 
     Raises UnknownName for a layer that the organism lacks, or units that a layer lacks.
     """
     chosen = {}
-    for name in layers or organism.layers:
+    for name in layers or [name for name, layer in organism.layers.items() if not layer.named_only]:
         layer = organism.layer(name)
         wanted = range(layer.units) if units is None else units
         if wanted.stop > layer.units:

@@ -101,7 +101,7 @@ def _excited(
     for at in np.argsort(-ratios, kind="stable")[:top]:
         if not ratios[at] > 0:
             return
-        y, x = divmod(int(places[at]), acts.shape[2]) if layer.kind == "conv" else (None, None)
+        y, x = divmod(int(places[at]), acts.shape[2]) if layer.kind != "dense" else (None, None)
         (upper, lower), (left, right) = seen(layer, y, x, size)
         yield Excited(
             model=model,

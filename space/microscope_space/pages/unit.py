@@ -56,7 +56,7 @@ def main_image(rows: Sequence[Row]) -> Row | None:
 def _heading(atlas: Atlas, key: Key, about: Row | None, total: int) -> str:
     assert key.unit is not None
     named = f" <em>{escape(about['class_name'])}</em>" if about and about["class_name"] else ""
-    kind = "neuron" if about and about["kind"] == "dense" else "channel"
+    kind = {"dense": "neuron", "tokens": "feature"}.get(about["kind"] if about else "", "channel")
     said = [f"{kind} {key.unit} of {total:,}"]
     if about and about["branch"]:
         said.append(f"branch {about['branch']}")

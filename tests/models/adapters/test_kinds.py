@@ -70,12 +70,9 @@ def test_half_holds_the_values_that_it_came_with() -> None:
 def test_list_and_render_tell_what_is_not_shown() -> None:
     name = f"own:{NAME}.with_attention"
     told = CliRunner().invoke(cli.app, ["models", name], catch_exceptions=False).stdout
-    assert told.splitlines()[-1] == "2 of 5 modules are not shown: used as a function 2"
+    assert told.splitlines()[-1] == "1 of 6 modules is not shown: used as a function 1"
     listed = json.loads(CliRunner().invoke(cli.app, ["models", name, "--json"], catch_exceptions=False).stdout)
-    assert listed["not_shown"] == [
-        {"module": "attention", "reason": "used as a function"},
-        {"module": "attention.out_proj", "reason": "used as a function"},
-    ]
+    assert listed["not_shown"] == [{"module": "attention", "reason": "used as a function"}]
 
 
 def test_render_tells_what_is_not_shown(tmp_path: Path) -> None:
@@ -89,10 +86,10 @@ def test_network_without_layers_ends_the_command_as_a_mistake_of_the_caller(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for words in (["models"], ["render", str(tmp_path / "atlas"), "--model"]):
-        monkeypatch.setattr(sys, "argv", ["microscope-atlas", *words, f"own:{NAME}.only_tokens"])
+        monkeypatch.setattr(sys, "argv", ["microscope-atlas", *words, f"own:{NAME}.mixed_tokens"])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         told = capsys.readouterr()
         assert (ended.value.code, told.out) == (2, "")
-        assert "has no layer to show: 1 of 1 modules is not shown: tokens 1" in told.err
+        assert "has no layer to show: 1 of 1 modules is not shown: tokens whose places are not proven 1" in told.err
     assert not (tmp_path / "atlas").exists()

@@ -66,7 +66,12 @@ def test_layer_before_a_fixed_size_takes_any() -> None:
     late = Late()
     late.stem = nn.Conv2d(3, 3, 3, padding=1)
     layers = Traced(late, (0.0,), (1.0,), 64).table(64)
-    assert {name: layer.fixed_size for name, layer in layers.items()} == {"stem": False, "embed": True, "head": False}
+    assert {name: layer.fixed_size for name, layer in layers.items() if name != "mlp"} == {
+        "stem": False,
+        "embed": True,
+        "head": False,
+    }
+    assert layers["mlp"].receptive_field is None  # so its pictures have the network's own size
 
 
 def test_grey_is_luma_and_opacity_is_full() -> None:

@@ -23,7 +23,8 @@ MODULE = own_networks.small().module
 
 def expanded(source: str, target: str, trained: Trained | None = None) -> Tensor:
     network = traced(trained or own_networks.small())
-    return torch.cat(list(differentiate(network, source, target, network.table(32), 32, 3)))
+    shown = [name for name, layer in network.table(32).items() if not layer.named_only]
+    return torch.cat(list(differentiate(network, source, target, shown, 32, 3)))
 
 
 def stem_pooled() -> Tensor:

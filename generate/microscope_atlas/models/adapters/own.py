@@ -95,7 +95,7 @@ def _examined(network: Traced, trained: Trained, name: str) -> Structure:
                 f"layer {layer.name[:40]}... has a name of {len(layer.name)} characters; file systems and keys take "
                 f"{MAX_NAME}, with the model's {MAX_LENGTH} together"
             )
-    units = [layer.units for layer in known.layers.values() if layer.kind == "dense"]
+    units = [layer.units for layer in known.layers.values() if layer.kind == "dense" and not layer.named_only]
     if trained.classes and len(trained.classes) not in units:
         has = f"the last dense layer has {units[-1]} units" if units else "no dense layer is shown"
         raise NetworkFailed(f"{len(trained.classes)} classes are named, but {has}; expected a name for each logit")

@@ -47,7 +47,15 @@ class Sight(NamedTuple):
     fault: str | None = None  # why it is no map of the picture; None: it is one, or has no positions
 
 
-def sights(network: Network, modules: Mapping[str, nn.Module], size: int) -> dict[str, Sight]:
+class Tapped(NamedTuple):
+    """Where a layer of four axes is."""
+
+    module: nn.Module
+    reads: bool = False  # the layer is what the module reads, not what it gives
+    units_last: bool = False
+
+
+def sights(network: Network, modules: Mapping[str, nn.Module | Tapped], size: int) -> dict[str, Sight]:
     """What layers, by name, with their modules and in order of computation, see of pictures of `size` px.
 
     Of a network that fails here, which runs on other weights than its own, nothing is known: it sees the whole picture.
@@ -91,7 +99,7 @@ class Map(NamedTuple):
 
 
 def _sights(
-    network: Network, modules: Mapping[str, nn.Module], size: int, faulty: Mapping[str, Sight]
+    network: Network, modules: Mapping[str, nn.Module | Tapped], size: int, faulty: Mapping[str, Sight]
 ) -> dict[str, Sight]:
     """What layers see; the history is not cut at those that are known to be `faulty`."""
     maps = _run(network, {name: module for name, module in modules.items() if name not in faulty}, size)
@@ -104,7 +112,7 @@ def _sights(
             continue
         if name in maps:
             output = maps[name].output
-            reads = [(maps[names[leaf]], found[names[leaf]]) for leaf in _leaves(output)]
+            reads = [(maps[names[leaf]], found[names[leaf]]) for leaf in leaves(output)]
             steps = [round(size / length) if length > 1 else stride for length in output.shape[2:]]
             found[name] = _sight(output, reads, Sight(Field(None, steps[0]), Field(None, steps[1])))
         else:  # all that it sees is held constant
@@ -113,23 +121,30 @@ def _sights(
     return {name: found[name] for name in modules}
 
 
-def _run(network: Network, modules: Mapping[str, nn.Module], size: int) -> dict[str, Map]:
+def _run(network: Network, modules: Mapping[str, nn.Module | Tapped], size: int) -> dict[str, Map]:
     """The picture, and the maps that `modules` make of it, each at its first call."""
     picture = torch.full((len(POSITIONS), network.channels, size, size), 0.5, requires_grad=True)
     maps = {PICTURE: Map(picture, picture)}
 
-    def cut(name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-        def hook(module: nn.Module, given: Any, output: Any) -> Tensor | None:
-            if name in maps or not isinstance(output, Tensor) or output.dim() != 4 or not output.requires_grad:
-                return None
-            leaf = output.detach().requires_grad_()
-            units_last = isinstance(module, nn.Linear)
-            maps[name] = Map(output.permute(0, 3, 1, 2) if units_last else output, leaf, units_last)
-            return leaf
+    def cut(name: str, value: Any, units_last: bool) -> Tensor | None:
+        if name in maps or not isinstance(value, Tensor) or value.dim() != 4 or not value.requires_grad:
+            return None
+        leaf = value.detach().requires_grad_()
+        maps[name] = Map(value.permute(0, 3, 1, 2) if units_last else value, leaf, units_last)
+        return leaf
 
-        return hook
+    def hook(name: str, at: nn.Module | Tapped) -> Any:
+        tap = at if isinstance(at, Tapped) else Tapped(at, units_last=isinstance(at, nn.Linear))
+        if not tap.reads:
+            return tap.module.register_forward_hook(lambda module, given, output: cut(name, output, tap.units_last))
 
-    handles = [module.register_forward_hook(cut(name)) for name, module in modules.items()]
+        def before(module: nn.Module, given: tuple[Any, ...]) -> Any:
+            changed = cut(name, given[0], tap.units_last) if given else None
+            return None if changed is None else (changed, *given[1:])
+
+        return tap.module.register_forward_pre_hook(before)
+
+    handles = [hook(name, at) for name, at in modules.items()]
     try:
         with torch.enable_grad(), Linearised(), Held():
             functional_call(network, _values(network), (picture, list(modules)))
@@ -140,19 +155,21 @@ def _run(network: Network, modules: Mapping[str, nn.Module], size: int) -> dict[
 
 
 def _values(network: Network) -> dict[str, Tensor]:
-    """Weights above zero that keep activations' scale, for every parameter; buffers as they are, if they are."""
+    """Weights above zero that keep activations' scale, the same for all parameters of a shape; buffers as they are."""
     generator = torch.Generator().manual_seed(0)
-    values = {}
+    values, made = {}, dict[torch.Size, Tensor]()
     for name, parameter in network.named_parameters():
-        fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-        values[name] = (0.5 + torch.rand(parameter.shape, generator=generator)) / max(fan_in, 1)
+        if parameter.shape not in made:
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
+            made[parameter.shape] = (0.5 + torch.rand(parameter.shape, generator=generator)) / max(fan_in, 1)
+        values[name] = made[parameter.shape]
     for name, buffer in network.named_buffers():
         blank = torch.ones if buffer.is_floating_point() else torch.zeros
         values[name] = blank(buffer.shape, dtype=buffer.dtype) if buffer.is_meta else buffer.cpu()
     return values
 
 
-def _leaves(output: Tensor) -> list[Tensor]:
+def leaves(output: Tensor) -> list[Tensor]:
     """Where the history of a tensor begins."""
     if output.is_leaf:  # the output of a part, which is the whole's too
         return [output]

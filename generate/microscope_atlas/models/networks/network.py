@@ -28,13 +28,17 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def rectified(self, name: str) -> bool:
-        """Whether layer `name` ends with a ReLU, which hides what is below zero and nothing else."""
+        """Whether layer `name` ends with what hides all or almost all below zero and nothing else: ReLU, GELU, SiLU."""
 
     def objective_node(self, layer: str, direction: int) -> str:
         """The node whose activations are maximised, direction +1, or minimised, -1, to show what units of a layer see.
 
         +1 is taken behind a ReLU, as papers do. What lies below zero it hides, so -1 is taken before it; a ReLU6 hides
         what lies above six too, so there both are.
+
+        Smooth rectifiers hide it as well: GELU never falls below -0.17, SiLU below -0.28, and what gives that is a
+        weak preactivation, not the strongest below zero. So with them -1 is taken before, +1 behind, as with a ReLU. A
+        gate times a value (SwiGLU) has no bound: there both are taken of the product.
         """
         return layer if self.rectified(layer) and direction > 0 else self.preactivation(layer)
 

@@ -1,10 +1,14 @@
-"""A user's module as it is watched and run here: out of its wrappers, in float32, its lazy parts made."""
+"""A user's module as it is watched and run here: out of its wrappers, in float32, its lazy parts made.
+
+Its attention is explicit, see attention.
+"""
 
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from microscope_atlas.errors import NetworkFailed
+from microscope_atlas.models.networks.attention import make_explicit
 
 
 def plain(module: nn.Module) -> nn.Module:
@@ -19,6 +23,7 @@ def plain(module: nn.Module) -> nn.Module:
         for name, child in list(each._modules.items()):
             if child is not None:
                 each._modules[name] = _unwrapped(child)
+    make_explicit(module)
     for each in module.modules():
         each._compiled_call_impl = None  # of nn.Module.compile
     return module if is_lazy(module) else module.float()

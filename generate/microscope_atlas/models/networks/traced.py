@@ -1,31 +1,37 @@
 """Any module as a network: layers found by running it once, read by hooks.
 
 Its forward pass stays the module's own code, and is left as soon as the last layer asked for has its value. Where no
-layers are chosen, they are the outputs of all convolutions and dense layers, in the order they are computed: before any
-batch norm or rectifier that follows. Outputs that are neither channels nor neurons of each picture, such as tokens, are
-not shown, nor are those whose rows and columns are not the picture's, see measured.sights; `not_shown` names them.
+layers are chosen, they are the outputs of all convolutions and dense layers, before any batch norm or rectifier that
+follows, and what has units by the module's structure: see blocks. Layers are in the order they are computed.
+
+Tokens, (batch, tokens, features), are maps where their places are proven, see places. Outputs that are neither channels
+nor neurons of each picture are not shown, nor are those whose rows and columns are not the picture's, see
+measured.sights; `not_shown` names them.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from re import sub
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from microscope_atlas.atlas.organisms import Field, Layer
+from microscope_atlas.atlas.organisms import Field, Kind, Layer
 from microscope_atlas.errors import NetworkFailed, unknown
 from microscope_atlas.models.networks import autograd
+from microscope_atlas.models.networks.blocks import structural
 from microscope_atlas.models.networks.channels import in_channels
-from microscope_atlas.models.networks.measured import Sight, sights
+from microscope_atlas.models.networks.measured import Sight, Tapped, sights
 from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.networks.places import UNPROVEN, places
 from microscope_atlas.models.networks.plain import is_lazy, plain
 from microscope_atlas.models.networks.smooth import Smooth
+from microscope_atlas.models.networks.taps import Places, Tap, labels
 from microscope_atlas.models.networks.unshown import PICTURES, unshown
-from microscope_atlas.models.networks.watch import Watch
+from microscope_atlas.models.networks.watch import UNITS, Watch
 from microscope_atlas.rectifiers import Rectified, Rectifiers
 
 BEFORE = "/pre_relu"  # a layer's name and this: what its rectifier reads
@@ -42,7 +48,7 @@ class Trace(NamedTuple):
 
     layers: dict[str, Layer]  # without their fields
     wiring: dict[str, tuple[str, ...]]
-    rectifiers: dict[str, bool]  # layers that end with a rectifier -> whether it is a ReLU, not a ReLU6
+    rectifiers: dict[str, bool]  # layers that end with a rectifier -> whether it has no upper bound, unlike a ReLU6
     not_shown: dict[str, str]  # paths of modules with units of their own -> why they are no layers
 
 
@@ -76,30 +82,75 @@ class Traced(Network):
             if path not in paths:
                 raise unknown("module", path, "the network", paths)
         self.chosen = bool(layers)
-        self.paths = {
-            name: path
-            for path, name in _names(paths).items()
+        self._names = _names(paths)
+        self.taps = {
+            name: Tap(path, paths[path], units_last=isinstance(paths[path], nn.Linear))
+            for path, name in self._names.items()
             if (path in layers if layers else isinstance(paths[path], SHOWN))
         }
-        self.by_name = {name: paths[path] for name, path in self.paths.items()}
         self._traced: Trace | None = None
+        self._every: Traced | None = None
         self._sights: dict[int, Mapping[str, Sight]] = {}
+        self._places: dict[tuple[int, int], Mapping[str, Places | str]] = {}
         self._tables: dict[int, dict[str, Layer]] = {}
+        self._apart: dict[str, tuple[str, int]] = {}  # tokens that are no place: layer -> its tokens, which of them
 
     def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
         """See Network."""
         names = [target.removesuffix(BEFORE) for target in targets]
-        for name in names:
-            if name not in self.by_name:
-                raise unknown("node", name, "the network", self.by_name)
+        taps = {name: self._tap(name) for name in names}
+        tokens = {name: self._where(name, *pictures.shape[2:]) for name, _ in taps.values() if self._is_tokens(name)}
         met: dict[int, Rectified] = {}
         found: dict[str, Tensor] = {}
-        with Rectifiers(met) if names != list(targets) else nullcontext():
-            self._run(pictures, set(names), met, found)
-        return [
-            met[id(found[name])].before if target.endswith(BEFORE) else found[name]
-            for name, target in zip(names, targets, strict=True)
-        ]
+        shown: dict[str, Tensor] = {}
+        wanted = {name for name, _ in taps.values()}
+        self._run(pictures, wanted, met if names != list(targets) else None, found, shown, tokens)
+
+        def node(target: str) -> Tensor:
+            name, at = taps[target.removesuffix(BEFORE)]
+            value = met[id(found[name])].before if target.endswith(BEFORE) else None
+            if at is not None:
+                return (found[name] if value is None else value)[:, tokens[name].rest[at]]
+            return shown[name] if value is None else self._shown(name, value, tokens)
+
+        return [node(target) for target in targets]
+
+    def _shown(self, name: str, value: Tensor, tokens: Mapping[str, Places]) -> Tensor:
+        """A layer's values with the units on the second axis."""
+        if name in tokens:
+            return tokens[name].map(value)
+        return value.permute(0, 3, 1, 2) if self.taps[name].units_last and value.dim() == 4 else value
+
+    def _given_on(self, name: str, shown: Tensor, value: Tensor, tokens: Mapping[str, Places]) -> Tensor:
+        """A copy of a layer's values as the module's code has them, whose gradient goes through what is shown."""
+        if name in tokens:
+            return tokens[name].back(shown, value)
+        return shown.permute(0, 2, 3, 1).clone() if shown is not value else value.clone()
+
+    def _tap(self, name: str) -> tuple[str, int | None]:
+        """The layer that a node is read at; and which it is of its tokens that are no place."""
+        if name in self.taps:
+            return name, None
+        if not self.chosen:
+            self.trace()  # which finds more
+        if name not in self.taps:
+            self.table(self.input_size)
+        if name not in self.taps and name not in self._apart:
+            raise unknown("node", name, "the network", (*self.taps, *self._apart))
+        return self._apart.get(name, (name, None))
+
+    def _is_tokens(self, name: str) -> bool:
+        tap = self.taps[name]
+        if isinstance(tap.module, nn.Conv2d | nn.ConvTranspose2d) and not tap.reads:
+            return False  # known without a forward pass
+        layer = self.trace().layers.get(name)
+        return layer is not None and layer.kind == "tokens"
+
+    def _where(self, name: str, height: int, width: int) -> Places:
+        found = self.places(height, width).get(name, UNPROVEN)
+        if isinstance(found, str):
+            raise NetworkFailed(f"layer {name} is no map of pictures of {height} x {width}: {found}")
+        return found
 
     def preactivation(self, name: str) -> str:
         """See Network."""
@@ -120,15 +171,33 @@ class Traced(Network):
         return self._tables[size]
 
     def _table(self, size: int) -> dict[str, Layer]:
-        seen, layers, stride = self.sights(size), dict[str, Layer](), 1
+        seen, where, layers, stride = self.sights(size), self.places(size, size), dict[str, Layer](), 1
         for name, layer in self.trace().layers.items():
-            sight = seen.get(name, Sight(Field(None, stride), Field(None, stride)))
+            placed = where.get(name, UNPROVEN) if layer.kind == "tokens" else None
+            if isinstance(placed, Places):
+                rows, columns = (round(size / length) for length in placed.tokens.shape)
+                layers[name] = layer.seeing(Field(None, rows), Field(None, columns))
+                stride = layers[name].stride
+                layers |= self._no_places(name, layer, placed)
+                continue
+            sight = seen.get(name, Sight(Field(None, stride), Field(None, stride), placed))
             if self.chosen and sight.fault:
                 raise NetworkFailed(f"layer {name} is no map: {sight.fault}")
             if not sight.fault:
                 layers[name] = layer.seeing(sight.vertical, sight.horizontal)
                 stride = layers[name].stride
         return self._with_sizes(layers)
+
+    def _no_places(self, name: str, layer: Layer, where: Places) -> dict[str, Layer]:
+        """Layers of the tokens that are no place, of layers that have their own."""
+        if not self.taps[name].apart:
+            return {}
+        made = {}
+        for at, label in enumerate(labels(self.module, where)):
+            named = f"{name}_{label}"
+            self._apart[named] = name, at
+            made[named] = Layer(named, "dense", layer.units, None, 1, layer.branches, named_only=True)
+        return made
 
     def sides(self, name: str, size: int) -> tuple[Field, Field]:
         """See Network."""
@@ -138,23 +207,49 @@ class Traced(Network):
         """What the maps' positions see of pictures of `size` px, measured."""
         if size not in self._sights:
             through = self._through_all()
-            maps = [name for name, layer in through.trace().layers.items() if layer.kind == "conv"]
-            self._sights[size] = sights(through, {name: through.by_name[name] for name in maps}, size)
+            taps = {name: through.taps[name] for name, layer in through.trace().layers.items() if layer.kind == "conv"}
+            read = {name: Tapped(tap.module, tap.reads, tap.units_last) for name, tap in taps.items()}
+            self._sights[size] = sights(through, read, size)
         return self._sights[size]
 
+    def places(self, height: int, width: int) -> Mapping[str, Places | str]:
+        """Where tokens are in pictures (height, width), by layer; or why that is not known."""
+        if (height, width) not in self._places:
+            through = self._through_all()
+            layers, maps = through.trace().layers, dict[str, bool]()
+            if any(layer.kind == "tokens" for layer in layers.values()):
+                faults = {name: sight.fault for name, sight in self.sights(self.input_size).items()}
+                maps = {name: through.taps[name].units_last for name, fault in faults.items() if not fault}
+                taps = {name: through.taps[name] for name, layer in layers.items() if layer.kind != "dense"}
+                found = places(through.module, taps, maps, (self.channels, height, width))
+            else:
+                found = {}
+            self._places[height, width] = found
+        return self._places[height, width]
+
     def _through_all(self) -> "Traced":
-        """The network with all convolutions and dense layers beside those chosen: a gradient is lost on a long way."""
+        """The network with all layers beside those chosen: a gradient is lost on a long way."""
         if not self.chosen:
             return self
-        every = Traced(self.module, (0.0,), (1.0,), self.input_size, channels=self.channels)
-        every.paths |= self.paths
-        every.by_name |= self.by_name
-        return every
+        if self._every is None:
+            self._every = Traced(self.module, (0.0,), (1.0,), self.input_size, channels=self.channels)
+            self._every.trace()
+            self._every.taps |= self.taps
+            self._every._traced = None
+        return self._every
 
     def not_shown(self) -> Mapping[str, str]:
         """See Network."""
-        faulty = {name: sight.fault for name, sight in self.sights(self.input_size).items() if sight.fault}
-        return self.trace().not_shown | {self.paths[name]: why for name, why in faulty.items() if name in self.paths}
+        size = self.input_size
+        faults = {name: sight.fault for name, sight in self.sights(size).items() if sight.fault}
+        where = self.places(size, size)
+        for name, layer in self.trace().layers.items():
+            if layer.kind == "tokens" and isinstance(why := where.get(name, UNPROVEN), str):
+                faults[name] = why
+        told = {name: self.taps[name] for name in faults if name in self.taps}
+        return self.trace().not_shown | {
+            tap.path: faults[name] for name, tap in told.items() if isinstance(tap.module, UNITS) and not tap.reads
+        }
 
     def lay_out(self) -> None:
         """See Network: with channels last, unless the module's own code takes its tensors for contiguous."""
@@ -191,36 +286,46 @@ class Traced(Network):
         self,
         pictures: Tensor,
         names: set[str],
-        met: dict[int, Rectified],
+        met: dict[int, Rectified] | None,
         found: dict[str, Tensor],
+        shown: dict[str, Tensor],
+        tokens: Mapping[str, Places],
         to_the_end: bool = False,
     ) -> None:
-        """Fill `found` with the outputs of the layers `names`, each of its first call, in order.
+        """Fill `found` with the layers `names` as the module's code has them, each of its first call, in order.
 
-        The module is left after the last one, unless it is to run to its end. Dense layers on maps, which have their
-        units on the last axis, are given with them on the second.
+        And `shown` with the same, units on the second axis, those of `tokens` as maps; and `met`, if there is one, with
+        what rectifiers read and gave. The module is left after the last layer, unless it is to run to its end. It goes
+        on with copies: what follows may change them in place.
         """
 
-        def note(name: str, output: Any) -> Tensor | None:
-            if name in found or not isinstance(output, Tensor):
+        def note(name: str, value: Any) -> Tensor | None:
+            if name in found or not isinstance(value, Tensor):
                 return None
-            last = isinstance(self.by_name[name], nn.Linear) and output.dim() == 4
-            found[name] = output.permute(0, 3, 1, 2) if last else output
+            found[name], shown[name] = value, self._shown(name, value, tokens)
             if len(found) == len(names) and not to_the_end:
                 raise _Done
-            # a copy, because what follows may change it in place
-            passed = (found[name].permute(0, 2, 3, 1) if last else output).clone()
-            if id(output) in met:
-                met[id(passed)] = met[id(output)]._replace(after=passed)
+            passed = self._given_on(name, shown[name], value, tokens)
+            if met is not None and id(value) in met:
+                met[id(passed)] = met[id(value)]._replace(after=passed)
             return passed
 
-        def hook(name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-            return lambda module, given, output: note(name, output)
+        def hook(name: str) -> Any:
+            tap = self.taps[name]
+            if not tap.reads:
+                return tap.module.register_forward_hook(lambda module, given, output: note(name, output))
 
-        handles = [self.by_name[name].register_forward_hook(hook(name)) for name in names]
+            def before(module: nn.Module, given: tuple[Any, ...]) -> Any:
+                passed = note(name, given[0]) if given else None
+                return None if passed is None else (passed, *given[1:])
+
+            return tap.module.register_forward_pre_hook(before)
+
+        handles = [hook(name) for name in names]
         given = (in_channels(pictures, self.channels) - self.mean) / self.std
         try:
-            with Smooth():
+            # the inner one sees the calls of the module's own code
+            with Smooth(), nullcontext() if met is None else Rectifiers(met):
                 self.module(given if self.channels_last else given.contiguous())
         except _Done:
             pass
@@ -240,20 +345,43 @@ class Traced(Network):
             found = self.look(self.black(), met)
         if self.chosen:
             self._refuse_what_is_no_layer(found)
-        shown = {name: output for name, output in found.items() if _is_layer(output)}
-        steps = autograd.steps(shown.values())
-        layers = {}
-        for name, output in shown.items():
-            kind: Literal["conv", "dense"] = "conv" if output.dim() == 4 else "dense"
-            layers[name] = Layer(name, kind, output.shape[1], None, 1, branches={})
-        rectifiers = {name: met[id(output)].by_relu for name, output in shown.items() if id(output) in met}
-        by_path = {self.paths[name]: output for name, output in found.items()}
+        else:
+            self._add(structural(self.module, self._names, watch))
+        values: dict[str, Tensor] = {}
+        calls = {name: watch.first[tap.path] for name, tap in self.taps.items() if tap.path in watch.first}
+        for name in sorted(calls, key=lambda name: self.taps[name].when(calls[name])):
+            value = self.taps[name].value(calls[name])
+            if value is not None and _is_layer(value):
+                values[name] = value
+        layers = {name: self._layer(name, value) for name, value in values.items()}
+        leading = {name: value for name, value in values.items() if not layers[name].named_only}
+        rectifiers = {name: met[id(value)].open_above for name, value in values.items() if id(value) in met}
+        by_path = {self.taps[name].path: output for name, output in found.items()}
         return Trace(
             layers,
-            autograd.wiring(steps, shown),
+            autograd.wiring(autograd.steps(leading.values()), leading),
             rectifiers,
             {} if self.chosen else unshown(self.module, by_path, watch),
         )
+
+    def _add(self, found: Mapping[str, Tap]) -> None:
+        """Take in layers by structure; what stands inside their blocks is then shown where it is named."""
+        inside = {tap.path if not tap.reads else tap.path.rpartition(".")[0] for tap in found.values()}
+        for name, tap in self.taps.items():
+            if any(tap.path.startswith(f"{owner}.") for owner in inside):
+                self.taps[name] = tap._replace(inside=True)
+        for name, tap in found.items():
+            while name in self.taps:
+                name += "_"
+            self.taps[name] = tap
+
+    def _layer(self, name: str, value: Tensor) -> Layer:
+        """A layer by its value, without its fields."""
+        tap, axes = self.taps[name], value.dim()
+        kind: Kind = {2: "dense", 3: "tokens", 4: "conv"}[axes]  # type: ignore[assignment]
+        units = value.shape[-1 if kind == "tokens" or (axes == 4 and tap.units_last) else 1]
+        named_only = tap.named_only or (tap.inside and kind == "tokens")
+        return Layer(name, kind, units, None, 1, branches=tap.branches, named_only=named_only)
 
     def _materialise(self) -> None:
         """Make what is lazy: its first picture gives it its shapes."""
@@ -277,8 +405,8 @@ class Traced(Network):
         found: dict[str, Tensor] = {}
         read = pictures.clone().requires_grad_(True)
         try:
-            with torch.enable_grad(), Rectifiers(met if met is not None else {}):
-                self._run(read, set(self.by_name), met if met is not None else {}, found, to_the_end=True)
+            with torch.enable_grad():
+                self._run(read, set(self.taps), met, found, {}, {}, to_the_end=True)
         except Exception as error:  # whatever a user's code raises
             raise NetworkFailed(
                 f"its forward pass fails on {_shape(pictures)}: {_said(error)}{self._other_channels()}"
@@ -299,18 +427,18 @@ class Traced(Network):
             found: dict[str, Tensor] = {}
             if asked:
                 with suppress(Exception), torch.no_grad():  # whatever a user's code raises
-                    self._run(self.black(size), asked, {}, found)
+                    self._run(self.black(size), asked, None, found, {}, {})
             reached -= asked - set(found)
         return {name: replace(layer, fixed_size=name not in reached) for name, layer in layers.items()}
 
     def _refuse_what_is_no_layer(self, found: Mapping[str, Tensor]) -> None:
-        for name in self.by_name:
+        for name in self.taps:
             if name not in found:
                 raise NetworkFailed(f"layer {name} has no output: no forward pass calls it, or it gives no tensor")
             if not _is_layer(found[name]):
                 raise NetworkFailed(
                     f"layer {name} has outputs of shape {tuple(found[name].shape)} for two pictures; expected "
-                    "(2, units, height, width) or (2, units), with a gradient to the picture"
+                    "(2, units, height, width), (2, tokens, features) or (2, units), with a gradient to the picture"
                 )
 
 
@@ -342,8 +470,8 @@ class _Done(BaseException):
 
 
 def _is_layer(output: Tensor) -> bool:
-    """Channels or neurons of each of two pictures, with a gradient to them."""
-    return output.dim() in (2, 4) and len(output) == 2 and output.grad_fn is not None
+    """Channels, tokens or neurons of each of two pictures, with a gradient to them."""
+    return output.dim() in (2, 3, 4) and len(output) == 2 and output.grad_fn is not None
 
 
 def _names(paths: Iterable[str]) -> dict[str, str]:

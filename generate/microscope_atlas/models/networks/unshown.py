@@ -10,7 +10,6 @@ from microscope_atlas.models.networks.watch import UNITS, Watch
 
 PICTURES = 2  # that a module is looked at with
 
-TOKENS = "tokens"
 NOT_CALLED = "not called"  # by this forward pass, as heads that are there for training alone
 AS_FUNCTION = "used as a function"  # its weights are multiplied by other code than its own, which no hook sees
 SCRIPTED = "TorchScript"
@@ -66,8 +65,6 @@ def _why(path: str, part: nn.Module, output: Tensor | None, watch: Watch) -> str
         return NO_GRADIENT
     if len(output) != PICTURES:
         return PARTS
-    if output.dim() == 3:
-        return TOKENS
-    if output.dim() not in (2, 4):
+    if output.dim() not in (2, 3, 4):
         return OTHER_AXES
     return LATER_CALLS if calls > 1 else None

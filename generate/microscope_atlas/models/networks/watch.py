@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,11 +31,30 @@ DROPOUTS: frozenset[Function] = frozenset(
     {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout}
 )
 
+SOFTMAX: frozenset[Function] = frozenset({F.softmax, torch.softmax, Tensor.softmax})
+
 # Modules with units of their own
 UNITS = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
     nn.Linear,
 )
+
+
+class Call(NamedTuple):
+    """The first call of a module: when it began and ended, counted over all, what it read first, and what it gave."""
+
+    began: int
+    ended: int
+    given: Tensor | None
+    output: Tensor | None
+
+
+class Attention(NamedTuple):
+    """Where values were mixed by attention."""
+
+    path: str  # of the module that ran
+    at: int  # when, in the order of Call
+    heads: int
 
 
 class Watch(TorchFunctionMode):
@@ -46,6 +65,10 @@ class Watch(TorchFunctionMode):
         self.calls: Counter[str] = Counter()  # of every module, by its path
         self.as_functions: dict[str, None] = {}  # paths of modules whose products no hook sees; a dict keeps the order
         self.dropouts: list[str] = []  # paths of modules in which a dropout was on
+        self.first: dict[str, Call] = {}  # calls that gave a tensor, by the module's path
+        self.attentions: list[Attention] = []
+        self._clock = 0
+        self._begun: dict[str, tuple[int, Tensor | None]] = {}
         self._parts = dict(module.named_modules())
         self._owners = {
             id(parameter): path
@@ -62,7 +85,7 @@ class Watch(TorchFunctionMode):
             if isinstance(each, torch.jit.ScriptModule):
                 continue  # which takes no hooks
             self._handles.append(each.register_forward_pre_hook(partial(self._begin, path)))
-            self._handles.append(each.register_forward_hook(self._end, always_call=True))
+            self._handles.append(each.register_forward_hook(partial(self._end, path), always_call=True))
         return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
 
     def __exit__(self, *reason: Any) -> None:
@@ -95,15 +118,29 @@ class Watch(TorchFunctionMode):
             self.as_functions |= dict.fromkeys(given)
         elif func in DROPOUTS and _is_on(*args[1:3], **named):
             self.dropouts.append(inner)
+        elif (func is F.scaled_dot_product_attention or func in SOFTMAX) and _has_heads(*args[:1]):
+            self._clock += 1
+            self.attentions.append(Attention(inner, self._clock, args[0].shape[1]))
         return func(*args, **named)
 
-    def _begin(self, path: str, *_: Any) -> None:
+    def _begin(self, path: str, module: nn.Module, given: tuple[Any, ...]) -> None:
         self.calls[path] += 1
         self._running.append(path)
+        self._clock += 1
+        if path not in self._begun:
+            self._begun[path] = self._clock, given[0] if given and isinstance(given[0], Tensor) else None
 
-    def _end(self, *_: Any) -> None:
+    def _end(self, path: str, module: nn.Module, given: Any, output: Any) -> None:
         self._running.pop()
+        self._clock += 1
+        if path not in self.first and path in self._begun and isinstance(output, Tensor):
+            began, read = self._begun[path]
+            self.first[path] = Call(began, self._clock, read, output)
 
 
 def _is_on(p: float = 0.5, training: bool = True, **_: Any) -> bool:
     return training and p > 0
+
+
+def _has_heads(read: Any = None) -> bool:
+    return isinstance(read, Tensor) and read.dim() == 4
