@@ -51,6 +51,7 @@ def subject(graph: Graph, layer: str = "inception_4c") -> Subject:
     return Subject(INCEPTIONV1_CAFFE, INCEPTIONV1_CAFFE.layer(layer), torch.device("cpu"), lambda: graph)
 
 
+@pytest.mark.long
 def test_the_best_sample_of_most_classes_is_of_that_class(graph: Graph, tmp_path: Path) -> None:
     paths = sorted(shared.PHOTOS.glob("*.jpg"))[::10]  # one of every tenth class
     for path in paths:

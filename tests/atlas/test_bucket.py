@@ -95,6 +95,7 @@ def test_atlas_in_storage_is_checked_read_and_continued(url: str) -> None:
     assert render(Bucket(url), range(4), per_shard=2).made > IMAGES  # the unit, and the sheets that show it
 
 
+@pytest.mark.long
 def test_workers_write_to_storage_by_themselves(url: str, tmp_path: Path) -> None:
     if url.startswith("memory:"):
         pytest.skip("each process has a memory of its own")

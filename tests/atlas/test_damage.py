@@ -41,7 +41,7 @@ OF_MANIFEST: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-FEW = ("cut", "garbage", "is {}", "older")
+FEW = ("cut", "older")
 
 
 def _flipped(data: bytes, at: int) -> bytes:

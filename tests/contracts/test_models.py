@@ -19,11 +19,12 @@ from microscope_atlas.rendering.ascend import Ascent, Precision
 NAMES = sorted(CATALOG)
 SIZE = 96  # px of the pictures; large enough for the auxiliary heads' pools
 LARGE = {"vgg19_caffe", "resnetv2_50_slim", "inceptionv4_slim"}
+TWINS = {"alexnet_caffe_places365", "inceptionv1_caffe_places365"}  # the same networks but for their classes
 
 
 def _tier(name: str, precision: Precision) -> object:
     """Where a processor has no instructions for bfloat16 it takes ten times as long as float32."""
-    slow = (name in LARGE) + (precision == "bfloat16" and name != "inceptionv1")
+    slow = (name in LARGE or name in TWINS) + (precision == "bfloat16" and name != "inceptionv1")
     return pytest.param(name, precision, marks=((), pytest.mark.long, pytest.mark.hours)[slow])
 
 
@@ -117,7 +118,7 @@ def test_branches_cover_their_layer(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name in LARGE else ()) for name in NAMES]
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LARGE | TWINS else ()) for name in NAMES]
 )
 def test_every_layer_renders(name: str) -> None:
     organism = CATALOG[name]

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-BUSIEST, LONG = {"home", "layer", "unit"}, pytest.mark.long
+BUSIEST, LONG = {"layer", "unit"}, pytest.mark.long
 LAYER = f"?model={MODEL}&layer=blocks_4"
 UNIT = f"{LAYER}&unit=2"
 

@@ -190,10 +190,17 @@ def _amount(manifest: Manifest, units: UnitRange) -> int:
 def _binding(storage: WritableStorage, requests: Sequence[RenderRequest], recipes: Mapping[str, Recipe]) -> Manifest:
     """The manifest without what no row was made of; SettingsDiffer where rows were made with other settings."""
     manifest = manifest_or_new(storage)
-    asked = {lens(maker).name: settings(recipe) for maker, recipe in recipes.items()}
-    wishes.forget_other_settings(
-        storage, manifest, asked, {request.organism.name: request.weights.sha256 for request in requests}
-    )
+    others = [
+        lens(maker).name
+        for maker, recipe in recipes.items()
+        if lens(maker).name in manifest.lenses and settings(recipe) != _settings_there(manifest, maker)
+    ]
+    models = [
+        request.organism.name
+        for request in requests
+        if manifest.models.get(request.organism.name, {}).get("weights_sha256") not in (None, request.weights.sha256)
+    ]
+    wishes.forget_unmade(storage, manifest, others, models)
     _refuse_other_settings(storage, manifest, requests, recipes)
     return manifest
 
@@ -212,9 +219,7 @@ def _refuse_other_settings(
     for maker, recipe in recipes.items():
         name = lens(maker).name
         if name in manifest.lenses:
-            there = manifest.lenses[name]
-            with suppress(ValueError):  # what this version cannot read is compared as it is
-                there = settings(lens(maker).restored(there))
+            there = _settings_there(manifest, maker)
             if name in manifest.tables and not _same_columns(lens(maker).table, manifest.table(name)):
                 found.append(f"{name}: its table has other columns in the atlas than {maker}'s")
             found += [f"{name}: {d}" for d in differences(settings(recipe), there)]
@@ -233,6 +238,14 @@ def _refuse_other_settings(
             f"{storage} was rendered with other settings: {'; '.join(found)}. "
             "Other settings are another atlas: render into another folder"
         )
+
+
+def _settings_there(manifest: Manifest, maker: str) -> Mapping[str, Any]:
+    """An atlas' settings of a lens, with those that came later; what this version cannot read as it is."""
+    there = manifest.lenses[lens(maker).name]
+    with suppress(ValueError):
+        return settings(lens(maker).restored(there))
+    return there
 
 
 def _older_renderer(manifest: Manifest, request: RenderRequest, recipes: Mapping[str, Recipe]) -> str | None:

@@ -1,7 +1,6 @@
 """Wishes: what was planned and is not made. They can be taken back; rows that are there cannot."""
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.coverage import Coverage, covered
@@ -45,21 +44,17 @@ def forget(manifest: Manifest, wishes: Iterable[UnitRange]) -> None:
         manifest.indexes.pop(name, None)
 
 
-def forget_other_settings(
-    storage: Storage, manifest: Manifest, lenses: Mapping[str, Any], weights: Mapping[str, str]
-) -> None:
-    """Drop what was planned with other settings or weights than these where no row of it is there.
+def forget_unmade(storage: Storage, manifest: Manifest, lenses: Collection[str], models: Collection[str]) -> None:
+    """Drop what was planned through these lenses, and of these models, where no row of it is there.
 
-    A plan counts when rows exist: what was stopped before its first row binds nobody. `lenses` are settings by name,
-    `weights` the sha256 of each model's.
+    A plan counts when rows exist: what was stopped before its first row binds nobody to its settings or weights.
     """
     made = {path for path in storage.files() if path.endswith(".parquet")} | manifest.shards.keys()
-    for name, settings in lenses.items():
-        if manifest.lenses.get(name, settings) != settings and not any(path.startswith(f"{name}/") for path in made):
+    for name in lenses:
+        if not any(path.startswith(f"{name}/") for path in made):
             _drop_lens(manifest, name)
-    for name, sha256 in weights.items():
-        other = manifest.models.get(name, {}).get("weights_sha256", sha256) != sha256
-        if other and not any(path.split("/")[1] == schema.split(name) for path in made if path.count("/") == 2):
+    for name in models:
+        if not any(path.split("/")[1] == schema.split(name) for path in made if path.count("/") == 2):
             manifest.planned = [run for run in manifest.planned if run.model != name]
             del manifest.models[name]
 
