@@ -28,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from microscope_atlas.models.networks.linearised import ACTIVATIONS, Linearised
 from microscope_atlas.models.networks.measured import Held, leaves
+from microscope_atlas.models.networks.plain import plainly
 from microscope_atlas.models.networks.taps import Places, Tap
 from microscope_atlas.models.networks.watch import SOFTMAX, Function
 
@@ -136,7 +137,8 @@ def places(
     """
     for narrow in (True, False):
         found: dict[str, Places | str] = {}
-        with suppress(Exception):  # whatever a user's code raises
+        # whatever a user's code raises
+        with suppress(Exception), plainly("cpu"), torch.device("cpu"):
             _find(module, taps, maps, shape, narrow, found)
             break
     return found
@@ -189,7 +191,7 @@ def _find(
 
     handles = [hook(name, tap) for name, tap in taps.items()]
     try:
-        with torch.enable_grad(), Linearised(), Held(), Unmixed(narrow):
+        with Linearised(), Held(), Unmixed(narrow):
             functional_call(module, _values(module), (picture,))
     finally:
         for handle in handles:
