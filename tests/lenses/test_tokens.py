@@ -78,9 +78,9 @@ def test_connections_are_found_between_layers_of_tokens(atlas: Path) -> None:
 
 @pytest.mark.parametrize("name", LENSES)
 def test_every_lens_has_rows_of_a_layer_of_tokens(name: str, atlas: Path) -> None:
-    assert rows(atlas, name, "blocks_0_mlp") and "nan" not in {
-        row.get("flag") for row in rows(atlas, name, "blocks_0_mlp")
-    }
+    found = rows(atlas, name, "blocks_0_mlp")
+    assert found
+    assert "nan" not in {row.get("flag") for row in found}
 
 
 def test_pages_call_a_unit_a_feature(atlas: Path) -> None:
