@@ -33,8 +33,11 @@ def at(root: Path | WritableStorage) -> WritableStorage:
     return Folder(root) if isinstance(root, Path) else root
 
 
-def request(layers: Mapping[str, range], kind: weights.WeightsKind = "pretrained") -> run.RenderRequest:
-    return run.RenderRequest(organism(MODEL), weights.load(organism(MODEL), kind), kind, layers)
+def request(
+    layers: Mapping[str, range], kind: weights.WeightsKind = "pretrained", model: str = MODEL
+) -> run.RenderRequest:
+    known = organism(model)
+    return run.RenderRequest(known, weights.load(known, kind), kind, layers)
 
 
 def render(
@@ -54,10 +57,10 @@ def quick(name: str) -> Any:
     return lens(name).quick().with_pictures(str(PICTURES))
 
 
-def render_every(root: Path, layers: Mapping[str, range]) -> run.Outcome:
+def render_every(root: Path, layers: Mapping[str, range], model: str = MODEL) -> run.Outcome:
     """Render units of these layers through every lens into the atlas at `root`."""
     recipes = {name: quick(name) for name in LENSES}
-    return run.render(Folder(root), [request(layers)], recipes, HERE, 2, lambda *_: None)
+    return run.render(Folder(root), [request(layers, model=model)], recipes, HERE, 2, lambda *_: None)
 
 
 def shards(root: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from microscope_atlas import Trained
+from tests.models.networks.transformers import Transformer
 
 Build = Callable[[], Trained]
 
@@ -99,6 +100,10 @@ class FixedSize(nn.Module):
 
 def fixed_size() -> Trained:
     return of(seeded(FixedSize), size=64)
+
+
+def transformer() -> Trained:
+    return of(seeded(Transformer), classes=tuple("abcde"))
 
 
 @cache
@@ -413,7 +418,7 @@ def other_classes() -> Trained:
 
 
 WORKS: tuple[Build, ...] = (
-    *(cifar_tutorial, five_axes, group_norm, fixed_size, grey, with_opacity, half, bfloat16, lazy),
+    *(cifar_tutorial, five_axes, group_norm, fixed_size, transformer, grey, with_opacity, half, bfloat16, lazy),
     *(compiled, compiled_inside, compiled_in_place, data_parallel, traced_by_fx, transposed, called_twice),
 )
 IN_PART: dict[Build, str] = {

@@ -205,6 +205,14 @@ def test_block_that_writes_in_place_is_measured_all_the_same() -> None:
     assert UNPROVEN not in found(traced(build)).values()
 
 
+def test_places_are_found_in_any_context_that_pictures_are_shown_in() -> None:
+    for context in (torch.autocast("cpu", torch.bfloat16), torch.no_grad(), torch.inference_mode()):
+        network = traced(Transformer)
+        with context:
+            network(PICTURES, ["blocks_1"])
+        assert UNPROVEN not in found(network).values()
+
+
 def test_places_are_maps_there_and_back() -> None:
     tokens = torch.rand(2, 19, 3)
     for order in (ROWS.flatten(), SHUFFLED):

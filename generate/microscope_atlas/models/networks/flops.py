@@ -14,6 +14,7 @@ def flops(network: Network, node: str, size: int) -> int:
     arithmetic. Nothing is computed where the network is on the meta device.
     """
     device = next(network.parameters()).device
+    network.prepare(size)  # which is not counted
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 3, size, size, device=device), [node])
     return 2 * int(counter.get_total_flops())

@@ -58,6 +58,9 @@ class Network(nn.Module, ABC):
         """Arrange the weights in memory as the network runs fastest; its weights and device are there."""
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def prepare(self, size: int) -> None:
+        """Find out what pictures of `size` px take, before the first of them: see networks.places."""
+
     @abstractmethod
     def sides(self, name: str, size: int) -> tuple[Field, Field]:
         """What positions of layer `name` see of pictures of `size` px, along the height and along the width.

@@ -12,7 +12,9 @@ nothing but what mixes the features of a token with themselves: attention gives 
 keys and values are as many, else what its own query gives; dense layers give the mean of what they read, a hundredth of
 it, so that beside a residual stream what they mix from other places is faint; norms over features keep the gradient.
 All weights are above zero, so that nothing cancels. What each token then comes from is where it stands in the residual
-stream; what comes from other places alone, as behind a dense layer over positions, proves nothing.
+stream; what comes from other places alone, as behind a dense layer over positions, proves nothing. Dense layers, norms
+over features, activation functions and sums leave tokens where they are by their definition: of these no gradient is
+taken where the tokens that they read are proven.
 """
 
 import math
@@ -28,6 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from microscope_atlas.models.networks.linearised import ACTIVATIONS, Linearised
 from microscope_atlas.models.networks.measured import Held, leaves
+from microscope_atlas.models.networks.plain import plainly
 from microscope_atlas.models.networks.taps import Places, Tap
 from microscope_atlas.models.networks.watch import SOFTMAX, Function
 
@@ -44,6 +47,7 @@ FLOOR = 1e-6  # share of the largest gradient, below which a place feeds nothing
 DRIFT = 2.0  # positions that the places of a map may be off, for its kernels
 
 
+NORMS_OF_FEATURES = (F.layer_norm, F.rms_norm)
 ADDITIONS = (torch.add, Tensor.add, Tensor.__add__)
 
 
@@ -63,17 +67,20 @@ class Unmixed(TorchFunctionMode):
         named = kwargs or {}
         if func is F.linear:
             read, weight = args[0] if args else named["input"], args[1] if len(args) > 1 else named["weight"]
-            return self._wide(_mean(read) * FAINT, len(weight))
+            return _in_place_of(read, self._wide(_mean(read) * FAINT, len(weight)))
         if func is F.scaled_dot_product_attention:
             return self._own(*args[:3])
         if func in SOFTMAX and args[0].dim() > 2:
             return _itself(args[0])
-        if func in (F.layer_norm, F.rms_norm) or func in ACTIVATIONS:
+        if func in ACTIVATIONS or func is F.dropout or (func in NORMS_OF_FEATURES and len(args[1]) == 1):
             return args[0] if self.narrow else args[0].clone()
         if func in ADDITIONS and args[0].shape == getattr(args[1], "shape", None):
             ones = [_one(each) for each in args[:2]]
             if ones[0] is not None and ones[1] is not None and not named:
-                return self._wide(ones[0] + ones[1], args[0].shape[-1])
+                total = self._wide(ones[0] + ones[1], args[0].shape[-1])
+                here, there = (_placed(each) for each in args[:2])
+                alike = here is not None and there is not None and here.tokens.equal(there.tokens)
+                return _in_place_of(args[0], total) if alike else total
         return func(*args, **named)
 
     def _own(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -96,6 +103,18 @@ def _alike(one: Tensor, features: int) -> Tensor:
     wide = one.expand(*one.shape[:-1], features)
     wide.one = one  # type: ignore[attr-defined]
     return wide
+
+
+def _placed(tokens: Any) -> Places | None:
+    """Where tokens are, if that is known without a gradient: see the head of this file."""
+    return getattr(tokens, "placed", None)
+
+
+def _in_place_of(read: Tensor, given: Tensor) -> Tensor:
+    """What was made of tokens each alone, and is where they are."""
+    if (where := _placed(read)) is not None:
+        given.placed = where  # type: ignore[attr-defined]
+    return given
 
 
 def _one(features: Any) -> Tensor | None:
@@ -136,7 +155,8 @@ def places(
     """
     for narrow in (True, False):
         found: dict[str, Places | str] = {}
-        with suppress(Exception):  # whatever a user's code raises
+        # whatever a user's code raises
+        with suppress(Exception), plainly("cpu"), torch.device("cpu"):
             _find(module, taps, maps, shape, narrow, found)
             break
     return found
@@ -160,7 +180,7 @@ def _find(
             return None
         with torch._C.DisableTorchFunction():
             if value.dim() == 3:
-                found[name] = where = _where(value, grids)
+                found[name] = where = _placed(value) or _where(value, grids)
                 return None if isinstance(where, str) else goes_on(value, Grid(value, where))
             if value.dim() == 4 and name in maps and (kept := _kept(value, grids, maps[name])) is not None:
                 return goes_on(value, Grid(value, None, maps[name], kept))
@@ -175,7 +195,9 @@ def _find(
             return leaf
         leaf = _mean(read).clone().requires_grad_()
         grids.append(grid._replace(leaf=leaf))
-        return _alike(leaf, value.shape[-1])
+        wide = _alike(leaf, value.shape[-1])
+        wide.placed = grid.places  # type: ignore[attr-defined]
+        return wide
 
     def hook(name: str, tap: Tap) -> Any:
         if not tap.reads:
@@ -189,7 +211,7 @@ def _find(
 
     handles = [hook(name, tap) for name, tap in taps.items()]
     try:
-        with torch.enable_grad(), Linearised(), Held(), Unmixed(narrow):
+        with Linearised(), Held(), Unmixed(narrow):
             functional_call(module, _values(module), (picture,))
     finally:
         for handle in handles:

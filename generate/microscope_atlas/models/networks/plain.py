@@ -3,6 +3,9 @@
 Its attention is explicit, see attention.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -27,6 +30,14 @@ def plain(module: nn.Module) -> nn.Module:
     for each in module.modules():
         each._compiled_call_impl = None  # of nn.Module.compile
     return module if is_lazy(module) else module.float()
+
+
+@contextmanager
+def plainly(device: str) -> Iterator[None]:
+    """In float32 and with gradients, whatever context this is in: what is found out must not depend on that."""
+    precise = nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), precise:
+        yield
 
 
 def refuse_opaque(module: nn.Module) -> None:

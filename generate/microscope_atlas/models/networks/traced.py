@@ -27,7 +27,7 @@ from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.models.networks.measured import Sight, Tapped, sights
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.networks.places import UNPROVEN, places
-from microscope_atlas.models.networks.plain import is_lazy, plain
+from microscope_atlas.models.networks.plain import is_lazy, plain, plainly
 from microscope_atlas.models.networks.smooth import Smooth
 from microscope_atlas.models.networks.taps import Places, Tap, labels
 from microscope_atlas.models.networks.unshown import PICTURES, unshown
@@ -227,6 +227,10 @@ class Traced(Network):
             self._places[height, width] = found
         return self._places[height, width]
 
+    def prepare(self, size: int) -> None:
+        """See Network."""
+        self.places(size, size)
+
     def _through_all(self) -> "Traced":
         """The network with all layers beside those chosen: a gradient is lost on a long way."""
         if not self.chosen:
@@ -403,9 +407,9 @@ class Traced(Network):
         NetworkFailed where the module's own code fails, with what it says.
         """
         found: dict[str, Tensor] = {}
-        read = pictures.clone().requires_grad_(True)
         try:
-            with torch.enable_grad():
+            with plainly(pictures.device.type):
+                read = pictures.clone().requires_grad_(True)
                 self._run(read, set(self.taps), met, found, {}, {}, to_the_end=True)
         except Exception as error:  # whatever a user's code raises
             raise NetworkFailed(
