@@ -37,7 +37,7 @@ def publish(
     if dry_run:
         for sign, paths in (("+", changes.add), ("-", changes.remove)):
             for path in sorted(paths):
-                out.print(f"{sign} {path}", soft_wrap=True, markup=False, highlight=False)
+                out.print(f"{sign} {path}", soft_wrap=True)
         return
     with console.transferring(err, "files") as listen:
         commit = publishing.publish(plan, private, listen)
