@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,16 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.shards import read_shard
-from microscope_atlas.errors import AtlasDamaged, LensFailed, NetworkFailed, RenderFailed, SettingsDiffer, UnknownName
+from microscope_atlas.errors import (
+    AtlasDamaged,
+    LensFailed,
+    RenderFailed,
+    SettingsDiffer,
+    UnknownName,
+)
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.registry import lens
-from microscope_atlas.models.catalog import organism
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.cite import cite
 from microscope_atlas.run import reproduce, run
@@ -267,98 +271,3 @@ def test_lens_of_the_documentation_is_one(tmp_path: Path, monkeypatch: pytest.Mo
         Folder(tmp_path / "atlas"), [request({LAYER: range(2)})], {own: lens(own).quick()}, HERE, 2, lambda *_: None
     )
     assert list(check(Folder(tmp_path / "atlas"))) == []
-
-
-LENS_FILE = """
-import numpy as np, pyarrow as pa, torch
-from dataclasses import dataclass
-from microscope_atlas.atlas.schema import LAYER_KEY, PROVENANCE, UNIT_KEY
-from microscope_atlas.atlas.tables import FLOATS, IMAGE, Column, Table
-from microscope_atlas.lenses import recipe
-from microscope_atlas.lenses.lens import Lens
-
-@dataclass(frozen=True)
-class Recipe(recipe.Recipe):
-    size: int = 4
-
-COLUMNS = (*UNIT_KEY, Column("response", pa.float32(), "m"), *PROVENANCE)
-PICTURED = (*UNIT_KEY, Column("image", IMAGE, "m", optional=True), *PROVENANCE)
-
-def table(columns=COLUMNS, **more):
-    return Table("own_table", "a", columns, **more)
-
-def each(**row):
-    return lambda self, subject, units, recipe: iter([[{"unit": u, **row} for u in units]])
-
-class Base(Lens):
-    table = table(count=lambda settings: 1)
-    divisible = True
-    def recipe(self, quality): return Recipe()
-    def rows(self, subject, units, recipe):
-        yield [{"unit": u, "response": 1.0} for u in units]
-"""
-
-
-@pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Write a module with a class Own below LENS_FILE, and name it."""
-
-    def write(code: str, before: str = LENS_FILE) -> str:
-        name = f"module_{abs(hash((request.node.name, code)))}"
-        (tmp_path / f"{name}.py").write_text(f"{before}\n{code}\n")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        return f"own:{name}.Own"
-
-    return write
-
-
-@pytest.mark.makes
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        ("def Own(:", "importing .* fails: SyntaxError"),
-        ("raise RuntimeError('no')", "importing .* fails: RuntimeError: no"),
-        ("import sys; sys.exit(3)", "importing .* fails: SystemExit: 3"),
-    ],
-)
-def test_module_that_fails_is_told_in_a_sentence(code: str, told: str, written: Callable[[str], str]) -> None:
-    name = written(code)
-    with pytest.raises(LensFailed, match=f"{name.removesuffix('.Own')}.*{told}"):
-        lens(name)
-    with pytest.raises(NetworkFailed, match=told):
-        organism(name)
-
-
-@pytest.mark.makes
-@pytest.mark.parametrize("name", ["own:..a.b", "own:", "own:a..b", "own:nope.Nope", "own:nope"])
-def test_name_that_leads_nowhere_is_the_callers_to_mend(name: str) -> None:
-    with pytest.raises(LensFailed, match=r"expected own:PACKAGE\.MODULE\.LENS") as error:
-        lens(name)
-    assert error.value.exit_status == 2
-
-
-@pytest.mark.makes
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        ("class Own(Base): divisible = None", "does not say whether it is `divisible`"),
-        ("class Own(Base): table = table(level='galaxy')", "level is 'galaxy', expected one of layer, unit"),
-        ("class Own(Base): table = table(reads={'units': 'galaxy'})", "'galaxy', expected one of layer, atlas"),
-        ("class Own(Base): table = table(reads={'own_table': 'layer'})", "reads itself"),
-        ("class Own(Base): table = table(count=lambda s: s['nope'])", "count of its table fails.*KeyError: 'nope'"),
-        ("class Own(Base): table = table(count=lambda s: 0.5)", "count of its table is 0.5, expected a number"),
-        ("class Own(Base): table = 5", "has no `table`"),
-        ("class Own(Base):\n def __init__(self): raise ValueError('no')", "cannot be made: no"),
-        ("class Own(Base):\n def __init__(self): raise SystemExit", "cannot be made: SystemExit"),
-        ("class Own(Base):\n def recipe(self, quality): raise OSError('no')", "recipe..draft.. fails: OSError: no"),
-        ("class Own(Base):\n def recipe(self, quality): return 5", "settings that are no Recipe"),
-        ("@dataclass(frozen=True)\nclass R(Recipe):\n kind: torch.dtype = torch.float32", "TypeError.*dtype.*JSON"),
-        ("@dataclass(frozen=True)\nclass R(Recipe):\n some: list[int] = (1, 2)", r"as in tuple\[int, \.\.\.\]"),
-        ("class R(Recipe):\n steps: int = 4\n more = 2", r"steps, more of R.*@dataclass\(frozen=True\)"),
-    ],
-)
-def test_wrong_definition_is_refused_where_it_is_imported(code: str, told: str, written: Callable[[str], str]) -> None:
-    name = written(code if "class Own" in code else f"{code}\nclass Own(Base):\n def recipe(self, quality): return R()")
-    with pytest.raises(LensFailed, match=f"{name}.*{told}") as error:
-        lens(name)
-    assert error.value.exit_status == 2
