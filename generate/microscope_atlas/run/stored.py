@@ -145,8 +145,8 @@ def _file(image: Any, column: str, named: str) -> dict[str, Any] | None:
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.size and _is_picture(pixels.shape)):
         told = f"{image.dtype} of {tuple(image.shape)}" if hasattr(image, "dtype") else type(image).__name__
         raise RowsFailed(
-            f"{column} is {told}, expected uint8 of torch or numpy, (height, width, 3), with opacity (height, width, 4) "
-            "or gray (height, width), or the bytes of a JPEG or PNG file"
+            f"{column} is {told}, expected uint8 of torch or numpy, (height, width, 3), (height, width, 4) with "
+            "opacity or (height, width) gray, or the bytes of a JPEG or PNG file"
         )
     encoded = encode(np.ascontiguousarray(pixels))
     return {"bytes": encoded, "path": f"{named}.{'jpg' if encoded.startswith(JPEG) else 'png'}"}
