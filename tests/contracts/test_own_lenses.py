@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,14 @@ def test_rows_that_a_lens_reads_and_that_are_not_there_are_told(tmp_path: Path, 
     name = written("class Own(Base): table = table(reads={'responses': 'layer'})")
     with pytest.raises(NotRendered, match=f"no responses of {MODEL}/{LAYER} 0:2, which own_table is made from"):
         made(name)
+
+
+@pytest.mark.parametrize(("size", "told"), [(0, "fails with .*size=0.*ZeroDivisionError"), (-4, "is -1, expected")])
+def test_settings_that_its_table_cannot_count_are_refused(
+    size: int, told: str, tmp_path: Path, written: Callable[[str], str]
+) -> None:
+    name = written("class Own(Base): table = table(count=lambda settings: 4 // settings['size'])")
+    recipe = replace(lens(name).quick(), size=size)
+    with pytest.raises(LensFailed, match=f"{name}: the count of its table {told}"):
+        run.render(Folder(tmp_path / "a"), [request({LAYER: range(2)})], {name: recipe}, HERE, 2, lambda *_: None)
+    assert not (tmp_path / "a").exists()

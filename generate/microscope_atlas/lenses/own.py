@@ -26,7 +26,7 @@ from microscope_atlas.atlas.organisms import Kind
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import AtlasError, LensFailed, unknown
 from microscope_atlas.lenses.lens import Lens
-from microscope_atlas.lenses.recipe import QUALITIES, Quality, Recipe, settings
+from microscope_atlas.lenses.recipe import QUALITIES, Recipe, settings
 from microscope_atlas.models.adapters.imported import imported as module_of
 
 PREFIX = "own:"
@@ -55,14 +55,14 @@ def imported(name: str) -> Lens[Any]:
             "files at no cost, else False"
         )
     for quality in QUALITIES:
-        _refuse_unfit(made, quality, name)
+        with _told(f"{name}: recipe({quality!r}) fails"):
+            recipe = made.recipe(quality)
+        refuse_unfit(made, recipe, name)
     return made
 
 
-def _refuse_unfit(made: Lens[Any], quality: Quality, name: str) -> None:
-    """LensFailed where its settings at a quality, or its table with them, cannot be stored and read again."""
-    with _told(f"{name}: recipe({quality!r}) fails"):
-        recipe = made.recipe(quality)
+def refuse_unfit(made: Lens[Any], recipe: Any, name: str) -> None:
+    """LensFailed where settings of the lens called `name`, or its table with them, cannot be stored and read again."""
     if not isinstance(recipe, Recipe):
         raise LensFailed(f"{name} has settings that are no Recipe of microscope_atlas.lenses.recipe")
     if lost := _lost(type(recipe)):
@@ -74,11 +74,13 @@ def _refuse_unfit(made: Lens[Any], quality: Quality, name: str) -> None:
         plain = settings(recipe)
         if made.restored(plain) != recipe:
             raise ValueError(f"{recipe} comes back as {made.restored(plain)}")
-    with _told(f"{name}: the count of its table fails with the settings at {quality} quality"):
+    with _told(f"{name}: the count of its table fails with {recipe}"):
         counts = [made.count(plain, kind) for kind in KINDS]
     for count in counts:
         if not (count is None or (type(count) is int and count >= 0)):
-            raise LensFailed(f"{name}: the count of its table is {count!r}, expected a number of rows, or None")
+            raise LensFailed(
+                f"{name}: the count of its table is {count!r}, expected a number of rows, or None: {recipe}"
+            )
     with _told(f"{name} has a table that an atlas cannot describe"):
         outside.table(made.name, outside.described(made.table, name, plain))
 

@@ -17,6 +17,7 @@ from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.tables import Level, Table
 from microscope_atlas.atlas.units import UnitRange, missing, renderers
 from microscope_atlas.errors import AtlasUnwritable, InvalidSetting, LensFailed, RenderFailed, SettingsDiffer, nearest
+from microscope_atlas.lenses.own import refuse_unfit
 from microscope_atlas.lenses.recipe import Recipe, settings
 from microscope_atlas.lenses.registry import LENSES, lens, rounds
 from microscope_atlas.models.converted import Weights
@@ -200,11 +201,13 @@ def _binding(storage: WritableStorage, requests: Sequence[RenderRequest], recipe
 
 
 def _refuse_unmade(manifest: Manifest, recipes: Mapping[str, Recipe]) -> None:
-    """LensFailed for lenses of one name, that read each other, or that read a table which nobody makes."""
+    """LensFailed for lenses that share a name, read each other, read what nobody makes, or cannot count their rows."""
     tables = manifest.every_table
     makers: dict[str, str] = {}
-    for maker in recipes:
+    for maker, recipe in recipes.items():
         name = lens(maker).name
+        if name not in LENSES:
+            refuse_unfit(lens(maker), recipe, maker)  # some settings may do what those of its qualities do not
         if (other := makers.setdefault(name, maker)) != maker:
             raise LensFailed(f"{other} and {maker} both make table {name}; give one of them another name")
         tables[name] = lens(maker).table
