@@ -24,7 +24,8 @@ from microscope_atlas.models.catalog import organism
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine, keep_freed_memory
 from microscope_atlas.run.plan import Job
-from microscope_atlas.run.shard import ShardFinished, encode, render_shard
+from microscope_atlas.run.shard import ShardFinished, render_shard
+from microscope_atlas.run.stored import encode
 
 UNITS_PER_SHARD = 16
 

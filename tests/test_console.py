@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from microscope_atlas import console
+from microscope_atlas.cli.app import err, out
 
 
 @pytest.fixture
@@ -58,3 +59,16 @@ def test_times_are_said_in_words(seconds: float, said: str) -> None:
 def test_table_explains_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_table([{"a": 1, "num_b": None, "c": 0}], {"a": "first", "num_b": ""})
     assert capsys.readouterr().out == "a  num b\n1\n\na: first\n"
+
+
+@pytest.mark.parametrize("stream", [out, err])
+def test_names_are_printed_as_they_are(stream: Console) -> None:
+    with stream.capture() as printed:
+        stream.print("atlas[/b] a[bold] own:x: :smile:", soft_wrap=True)
+    assert printed.get() == "atlas[/b] a[bold] own:x: :smile:\n"
+
+
+def test_bar_shows_a_name_as_it_is(file: io.StringIO) -> None:
+    with console.transferring(Console(file=file, force_terminal=True, width=120), "net[/b] own:x:") as listen:
+        listen(1, 2)
+    assert "net[/b] own:x:" in file.getvalue()

@@ -54,7 +54,6 @@ def rendering(console: Console) -> "Iterator[run.Listen]":
             console.print(
                 f"{progress.lens}: no memory left; going on with a batch of {progress.batch}, which its rows say. "
                 f"--batch {progress.batch} begins with that; fewer --workers leave more to each.",
-                highlight=False,
                 soft_wrap=True,
             )
 
@@ -67,7 +66,7 @@ def rendering(console: Console) -> "Iterator[run.Listen]":
 
             yield tell
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), Count(), Rate(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), Count(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, refresh_per_second=2, speed_estimate_period=120) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -87,7 +86,7 @@ def transferring(console: Console, what: str) -> Iterator[Callable[[int, int], N
         with _logging(console) as log:
             yield lambda done, total: log.update(what, "bytes", done, total)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=2) as bars:
         tasks: list[TaskID] = []
 
@@ -132,7 +131,7 @@ class _Log:
         of = f"{shown(int(done))} of {shown(int(total))}" if total else shown(int(done))
         speed = f"{decimal(int(rate))}/s" if what == "bytes" else f"{rate:.2f}/s"
         unit = "" if what == "bytes" else f" {what}"
-        self._console.print(f"{name}: {of}{unit}, {speed}{left}", highlight=False, soft_wrap=True, markup=False)
+        self._console.print(f"{name}: {of}{unit}, {speed}{left}", soft_wrap=True)
 
 
 @contextmanager

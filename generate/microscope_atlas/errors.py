@@ -7,7 +7,8 @@
     ├── WrongLevel        a lens that is pointed at a layer and looks at units, or the reverse
     ├── ExtraMissing      a library that comes with an extra of this package is not installed
     ├── NetworkFailed     a network from outside that cannot be imported, built or read
-    ├── LensFailed        a lens from outside that cannot be imported, or whose rows are not those of its table
+    ├── LensFailed        a lens from outside that cannot be imported, or that cannot stand in an atlas
+    │   └── RowsFailed    rows that a lens made are not those of its table, or not of the units asked for
     ├── WeightsError      weights that cannot be had, read or fitted to a network
     ├── PicturesFailed    pictures that cannot be found or read, or are not the ones expected
     ├── SettingsDiffer    an atlas that was rendered with other settings
@@ -24,7 +25,8 @@
     └── VersionTaken      a version that was published with other content
 
 A message says what, which value, what was expected, and what to do. The command line prints it as it is: exit status 2
-for the first four, NetworkFailed, SettingsDiffer and VersionTaken, which are the caller's to mend, 1 for the rest.
+for the first four, NetworkFailed, LensFailed itself, SettingsDiffer and VersionTaken, which are the caller's to mend,
+1 for the rest.
 """
 
 from collections.abc import Iterable
@@ -72,7 +74,15 @@ class NetworkFailed(AtlasError):
 
 
 class LensFailed(AtlasError):
-    """A lens from outside that cannot be imported, or whose rows are not those of its table."""
+    """A lens from outside that cannot be imported, or that cannot stand in an atlas."""
+
+    exit_status = 2
+
+
+class RowsFailed(LensFailed):
+    """Rows that a lens made are not those of its table, or not of the units asked for."""
+
+    exit_status = 1
 
 
 class WeightsError(AtlasError):

@@ -149,8 +149,10 @@ def described(type: Any) -> str:
         return ", or ".join(map(described, inner))
     if origin is Literal:
         return f"one of {', '.join(map(str, inner))}"
-    if origin in (tuple, list):
+    if origin is tuple:
         return f"a list of {described(inner[0])}"
+    if type in (list, set, tuple) or origin in (list, set):
+        return "a tuple; annotate it so, as in tuple[int, ...]"
     return PLAIN.get(type, "names with values")
 
 

@@ -15,7 +15,13 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.shards import read_shard
-from microscope_atlas.errors import AtlasDamaged, LensFailed, RenderFailed, SettingsDiffer, UnknownName
+from microscope_atlas.errors import (
+    AtlasDamaged,
+    LensFailed,
+    RenderFailed,
+    SettingsDiffer,
+    UnknownName,
+)
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.registry import lens
@@ -254,14 +260,13 @@ def test_manifest_that_describes_no_table_is_damaged(colours: Path, tmp_path: Pa
 
 
 @pytest.mark.makes
-def test_lens_of_the_documentation_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["Grey", "Maps"])
+def test_lens_of_the_documentation_is_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[2] / "docs" / "own-lenses.md").read_text()
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Grey" in block)
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if f"class {name}" in block)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "lenses_of_the_docs.py").write_text(code)
+    (tmp_path / "mine" / f"{name.lower()}_of_the_docs.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path / "mine"))
-    own = "own:lenses_of_the_docs.Grey"
-    run.render(
-        Folder(tmp_path / "atlas"), [request({LAYER: range(2)})], {own: lens(own).quick()}, HERE, 2, lambda *_: None
-    )
+    own, asked = f"own:{name.lower()}_of_the_docs.{name}", [request({LAYER: range(2)})]
+    run.render(Folder(tmp_path / "atlas"), asked, {own: lens(own).quick()}, HERE, 2, lambda *_: None)
     assert list(check(Folder(tmp_path / "atlas"))) == []

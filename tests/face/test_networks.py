@@ -15,7 +15,7 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import InvalidSetting, PicturesFailed, UnknownName, WrongLevel
 from microscope_atlas.face.objectives import scored
-from microscope_atlas.run.shard import encode
+from microscope_atlas.run.stored import encode
 from tests.toy import handmade
 
 MODEL, LAYER = "efficientnet_lite0", "stem"

@@ -496,3 +496,11 @@ def test_space_that_does_not_say_its_sdk_is_refused(hub: Hub, tmp_path: Path, re
     with pytest.raises(PublishFailed, match="does not say the Space's sdk"):
         space.deploy(files_in(tmp_path), "someone/new", "Show it")
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["", "atlas", "a/b/c", "/b", "a/", "a b/c", "a--b/c", "a/b.git", "a/" + "b" * 97])
+def test_what_is_no_repository_is_refused_before_anybody_is_asked(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidKey, match="is no repository of the Hub; expected owner/name"):
+        publish.plan(Folder(tmp_path), name, VERSION)
+    with pytest.raises(InvalidKey, match="is no repository of the Hub; expected owner/name"):
+        publish.plan(Folder(tmp_path), NAME, VERSION, space=name)

@@ -3,10 +3,8 @@ from threading import Event
 
 import pytest
 
-from microscope_atlas.atlas import schema
-from microscope_atlas.errors import LensFailed
 from microscope_atlas.lenses.lens import Row
-from microscope_atlas.run.shard import _beside, _finished
+from microscope_atlas.run.shard import _beside
 
 
 def test_batch_is_finished_while_the_next_is_made() -> None:
@@ -42,29 +40,3 @@ def test_what_fails_in_making_fails_the_shard() -> None:
 
     with pytest.raises(MemoryError, match="no more"):
         list(_beside(lambda some: some, batches()))
-
-
-ROW = {
-    **{column.name: "x" for column in schema.CARICATURE.columns},
-    **dict.fromkeys(("image", "flag", "cosine", "score")),
-    "recipe": {"steps": 1},
-}
-
-
-def test_row_is_stored_as_its_table_has_it() -> None:
-    assert _finished(ROW, schema.CARICATURE) == {**ROW, "recipe": '{"steps": 1}'}
-
-
-@pytest.mark.parametrize(
-    ("row", "told"),
-    [
-        ({**ROW, "cosin": 1.0}, "'cosin', which is no column .nearest: cosine"),
-        ({name: value for name, value in ROW.items() if name != "cosine"}, "no 'cosine'"),
-        ({name: value for name, value in ROW.items() if name != "image"}, "no 'image'"),
-        ({**ROW, "seed": None}, "None as 'seed'"),
-        ({**{name: value for name, value in ROW.items() if name != "flag"}, "Flag": None}, "'Flag'.*; and no 'flag'"),
-    ],
-)
-def test_misspelt_forgotten_or_empty_column_is_an_error_that_names_it(row: Row, told: str) -> None:
-    with pytest.raises(LensFailed, match=f"a row of caricature has {told}"):
-        _finished(row, schema.CARICATURE)

@@ -120,6 +120,8 @@ def refuse_unfit(table: Table) -> None:
         raise ValueError(f"table {table.name!r}; expected letters, digits and underscores")
     if table.name in schema.TABLES:
         raise ValueError(f"table {table.name!r} is one of this package's own; give it another name")
+    if table.name in table.reads:
+        raise ValueError(f"table {table.name} reads itself; expected tables that other lenses make")
     names = [column.name for column in table.columns]
     if len(set(names)) < len(names):
         raise ValueError(f"table {table.name} has two columns of one name")

@@ -40,8 +40,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except AtlasError as error:
-        err.print(f"microscope-atlas: {error}", soft_wrap=True, markup=False, highlight=False)
+        err.print(f"microscope-atlas: {error}", soft_wrap=True)
         sys.exit(error.exit_status)
     except OSError as error:
-        err.print(f"microscope-atlas: {error}", soft_wrap=True, markup=False, highlight=False)
+        err.print(f"microscope-atlas: {error}", soft_wrap=True)
         sys.exit(1)

@@ -17,8 +17,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A microscope for vision networks.",
 )
-out = Console()
-err = Console(stderr=True)
+# what is printed holds names that others chose: brackets are no markup, `own:x:` is no emoji
+out = Console(markup=False, emoji=False, highlight=False)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 Atlas = Annotated[Path, typer.Argument(help="Folder of the atlas.", show_default=False)]
 AnyAtlas = Annotated[
@@ -52,7 +53,7 @@ def stopping(how_to_go_on: str) -> Iterator[None]:
         with stoppable():
             yield
     except Stopped as stopped:
-        err.print(f"\nStopped by {stopped}. {how_to_go_on}", highlight=False, soft_wrap=True)
+        err.print(f"\nStopped by {stopped}. {how_to_go_on}", soft_wrap=True)
         raise typer.Exit(stopped.exit_status) from None
 
 

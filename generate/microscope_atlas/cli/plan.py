@@ -42,7 +42,7 @@ def plan(
     per_shard = asked.shard_units or units_per_shard(kind)
     stages = run.stages(manifest, wanted, recipes, per_shard, costs or UNMEASURED)
     if costs is None:
-        out.print(f"No --rates: measuring on this machine, for {LIMIT_SECONDS:g} s at most.", highlight=False)
+        out.print(f"No --rates: measuring on this machine, for {LIMIT_SECONDS:g} s at most.")
         keep_freed_memory()  # as workers do
         probed = probe(stages, lenses, device, imported)
         costs, start = probed.costs, probed.start
@@ -51,8 +51,7 @@ def plan(
             f"Measured in {probed.took:.1f} s, each layer through each lens counted: {len(costs.rates):,}. "
             f"Seconds are {seconds}.",
             soft_wrap=True,
-            highlight=False,
         )
     workers = asked.workers or (num_cores() if kind == "cpu" else 1)
     for line in forecast(stages, lenses, costs, workers, price, start):
-        out.print(line, soft_wrap=True, highlight=False)
+        out.print(line, soft_wrap=True)

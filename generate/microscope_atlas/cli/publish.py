@@ -38,7 +38,7 @@ def publish(
     if dry_run:
         listed = [*(f"+ {path}" for path in sorted(changes.add)), *listed]
     for line in listed:
-        out.print(line, soft_wrap=True, markup=False, highlight=False)
+        out.print(line, soft_wrap=True)
     if dry_run:
         return
     with console.transferring(err, "files") as listen:

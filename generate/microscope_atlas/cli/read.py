@@ -47,9 +47,9 @@ def check(
     storage = open_atlas(atlas)
     found = list(problems(storage, sample))
     for problem in found:
-        out.print(problem, soft_wrap=True, markup=False, highlight=False)
+        out.print(problem, soft_wrap=True)
     if found:
-        err.print(f"{atlas}: {len(found)} problem{'s' * (len(found) != 1)}.")
+        err.print(f"{atlas}: {len(found)} problem{'s' * (len(found) != 1)}.", soft_wrap=True)
         raise typer.Exit(1)
     shards = read_manifest(storage).shards.values()
     read = f"; {sample} of {len(shards)} files were read" if sample and sample < len(shards) else ""
@@ -81,13 +81,13 @@ def reproduce(
     name = lens_name or ("deepdream" if asked.unit is None else "feature_visualization")
     notes, remade = again(open_atlas(atlas), asked, name, device_called(device))
     for note in notes:
-        out.print(note, soft_wrap=True, highlight=False)
+        out.print(note, soft_wrap=True)
     far = 0
     for row in remade:
         far += not row.close
-        out.print(str(row), soft_wrap=True, markup=False, highlight=False)
+        out.print(str(row), soft_wrap=True)
     if far:
-        err.print(f"{key}: {far} row{'s' * (far != 1)} of {name} did not come close.")
+        err.print(f"{key}: {far} row{'s' * (far != 1)} of {name} did not come close.", soft_wrap=True)
         raise typer.Exit(1)
 
 

@@ -74,7 +74,7 @@ def render(
         terms = _terms(asked.pictures, asked.skip_bad_pictures, pictures_license)
         with console.rendering(err) as listen:
             outcome = run.render(asked.storage, requests, recipes, rendering, per_shard, listen, batch, costs, terms)
-    out.print(f"{asked.atlas}: {outcome.made} rows made, {outcome.present} were there.")
+    out.print(f"{asked.atlas}: {outcome.made} rows made, {outcome.present} were there.", soft_wrap=True)
 
 
 def _terms(pictures: str | None, skip_bad: bool, license: str | None) -> "Terms | None":

@@ -41,13 +41,13 @@ def weights(
                 given = trained.load(known, repo=mirror_repo, listen=listen)
         loaded[known.name] = given
         origin = given.provenance
-        out.print(f"{known.name}: {len(given.tensors)} tensors from {origin.source}", soft_wrap=True, markup=False)
+        out.print(f"{known.name}: {len(given.tensors)} tensors from {origin.source}", soft_wrap=True)
         if not origin.official:
-            out.print("  not proven to be the published file, though its tensors fit", soft_wrap=True, markup=False)
+            out.print("  not proven to be the published file, though its tensors fit", soft_wrap=True)
         if origin.ignored:
-            out.print(f"  ignored, of no use to the network: {', '.join(origin.ignored)}", soft_wrap=True, markup=False)
-        out.print(f"  license {origin.license}; sha256 {given.sha256}", soft_wrap=True, markup=False)
+            out.print(f"  ignored, of no use to the network: {', '.join(origin.ignored)}", soft_wrap=True)
+        out.print(f"  license {origin.license}; sha256 {given.sha256}", soft_wrap=True)
         if (path := trained.cached_file(known)).exists():
-            out.print(f"  in {path}", soft_wrap=True, markup=False)
+            out.print(f"  in {path}", soft_wrap=True)
     if publish_repo:
         out.print(mirror.publish(publish_repo, loaded), soft_wrap=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from microscope_atlas.errors import HubFailed
+from microscope_atlas.errors import HubFailed, InvalidKey
 from microscope_atlas.hub.cached import cached_commit, cached_sizes, offline
 from microscope_atlas.hub.changes import Changes, Files, changes
 
@@ -29,6 +29,10 @@ BATCH_BYTES = 256 * 2**20
 BUSY = (408, 429, 500, 502, 503, 504)  # HTTP statuses that a later attempt may not meet
 WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # before each further attempt
 
+MAX_NAME = 96  # characters of a repository's name without its owner; says huggingface_hub's validate_repo_id
+PART = r"\w(?:[\w.-]*\w)?"
+NAME = re.compile(rf"(?!.*(?:--|\.\.|\.git$)){PART}/(?=.{{1,{MAX_NAME}}}$){PART}", re.ASCII)  # which asks for the same
+
 QUERY = re.compile(r"""(https?://[^\s?"'<>]+)\?[^\s"'<>]*""")  # a URL, and what follows its path
 
 Kind = Literal["model", "dataset", "space"]
@@ -42,6 +46,14 @@ class Repo:
 
     name: str  # `owner/name`
     kind: Kind
+
+    def __post_init__(self) -> None:
+        """Refuse, with InvalidKey, what can be no repository's name, before anybody is asked for it."""
+        if not NAME.fullmatch(self.name):
+            raise InvalidKey(
+                f"{self.name[:MAX_NAME]!r} is no repository of the Hub; expected owner/name, of letters, digits, and "
+                f"single - or . between them, the name up to {MAX_NAME} characters"
+            )
 
     @property
     def url(self) -> str:

@@ -153,7 +153,9 @@ class Lens(ABC, Generic[R]):
 
         A row gives every column of the table, None where there is nothing, but for those that the shard adds: model,
         layer, weights_sha256, software, device; and `recipe`, where the row has nothing to add to the lens' settings.
-        Images are bytes, (height, width, 3), with opacity (height, width, 4) or gray (height, width), or files.
+        Images are uint8 of torch or numpy, 0 to 255: (height, width, 3), with opacity (height, width, 4) or gray
+        (height, width); or the bytes of a JPEG or PNG file.
+        Every unit asked for has as many rows as the table counts, or one at least where that depends; each key once.
         """
 
 

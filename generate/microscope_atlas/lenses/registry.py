@@ -6,7 +6,7 @@ from typing import Any
 
 from microscope_atlas.atlas.schema import TABLES
 from microscope_atlas.atlas.tables import Table
-from microscope_atlas.errors import unknown
+from microscope_atlas.errors import LensFailed, unknown
 from microscope_atlas.lenses import own
 from microscope_atlas.lenses.caricature import Caricature
 from microscope_atlas.lenses.connections import Connections
@@ -51,10 +51,15 @@ def _own(name: str) -> Lens[Any]:
 
 
 def rounds(names: Iterable[str], tables: Mapping[str, Table] = TABLES) -> list[list[str]]:
-    """The derived lenses among `names`, in rounds: each reads what the network's and earlier rounds' have made."""
+    """The derived lenses among `names`, in rounds: each reads what the network's and earlier rounds' have made.
 
-    def depth(name: str) -> int:
-        return max((1 + depth(read) for read in tables[name].reads if read in tables), default=0)
+    LensFailed where some read each other.
+    """
+
+    def depth(name: str, above: tuple[str, ...] = ()) -> int:
+        if name in above:
+            raise LensFailed(f"{' reads '.join((*above, name))}; expected tables that are made before theirs")
+        return max((1 + depth(read, (*above, name)) for read in tables[name].reads if read in tables), default=0)
 
     found: dict[int, list[str]] = {}
     for name in names:

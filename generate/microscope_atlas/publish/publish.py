@@ -38,12 +38,16 @@ class Plan:
 def plan(atlas: Folder, name: str, version: str, space: str | None = None) -> Plan:
     """What publishing an atlas in the repository `name` as `version` will do; sends nothing.
 
-    Raises PublishFailed for an atlas with problems, with random weights, or for a repository of something else;
-    VersionTaken where the version holds another atlas, or later ones are published; HubFailed where the Hub refuses.
+    Raises InvalidKey for what is no version or no repository's name; PublishFailed for an atlas with problems, with
+    random weights, or for a repository of something else; VersionTaken where the version holds another atlas, or later
+    ones are published; HubFailed where the Hub refuses.
     """
     releases.order(version)
+    repo = Repo(name, "dataset")
+    if space is not None:
+        Repo(space, "space")
     _refuse_unfit(atlas)
-    manifest, repo = read_manifest(atlas), Repo(name, "dataset")
+    manifest = read_manifest(atlas)
     head = repo.head()
     tree = repo.tree(head) if head else {}
     if head and tree.keys() - {*KEPT, schema.CARD} and schema.MANIFEST not in tree:

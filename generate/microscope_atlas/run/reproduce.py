@@ -23,10 +23,10 @@ from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange
-from microscope_atlas.errors import AtlasDamaged
+from microscope_atlas.errors import AtlasDamaged, AtlasError, RowsFailed, UnknownName
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.lens import Lens, refuse_level
-from microscope_atlas.lenses.registry import lens
+from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.decoder import decoded
 from microscope_atlas.run import shard
@@ -75,7 +75,10 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     Raises WrongLevel where the lens does not look at such a key, UnknownName where the atlas has no such rows, and
     WeightsError where the weights to be had here are not the row's.
     """
-    known, manifest = lens(name), read_manifest(storage)
+    manifest = read_manifest(storage)
+    if name in manifest.tables:
+        raise UnknownName(f"lens {name!r} is from outside; name it as --lens {manifest.tables[name]['lens']}")
+    known = lens(name)
     maker = name if name != known.name else None
     refuse_level(known, key)
     refuse_absent(manifest, key, known.name)
@@ -134,7 +137,15 @@ def _job(manifest: Manifest, known: Lens[Any], units: UnitRange, row: Mapping[st
 
 def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: torch.device) -> Iterator[Comparison]:
     table = job.lens.table
-    made = pa.Table.from_pylist([row for some in shard.rows(job, storage, device) for row in some], schema=table.arrow)
+    try:
+        rows = [row for some in shard.rows(job, storage, device) for row in some]
+    except AtlasError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a user's code raises
+        if job.lens.name in LENSES:
+            raise
+        raise RowsFailed(f"{job.maker} fails: {type(error).__name__}: {error}") from error
+    made = pa.Table.from_pylist(rows, schema=table.arrow)
     again = {table.sort_key(row): row for row in made.to_pylist()}
     for row in there:
         yield compare(row, again.pop(table.sort_key(row), {}), table)

@@ -16,7 +16,8 @@ from microscope_atlas.atlas.shards import parquet_files, unnoted
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.tables import Level, Table
 from microscope_atlas.atlas.units import UnitRange, missing, renderers
-from microscope_atlas.errors import AtlasUnwritable, InvalidSetting, LensFailed, RenderFailed, SettingsDiffer
+from microscope_atlas.errors import AtlasUnwritable, InvalidSetting, LensFailed, RenderFailed, SettingsDiffer, nearest
+from microscope_atlas.lenses.own import refuse_unfit
 from microscope_atlas.lenses.recipe import Recipe, settings
 from microscope_atlas.lenses.registry import LENSES, lens, rounds
 from microscope_atlas.models.converted import Weights
@@ -190,6 +191,7 @@ def _amount(manifest: Manifest, units: UnitRange) -> int:
 def _binding(storage: WritableStorage, requests: Sequence[RenderRequest], recipes: Mapping[str, Recipe]) -> Manifest:
     """The manifest without what no row was made of; SettingsDiffer where rows were made with other settings."""
     manifest = manifest_or_new(storage)
+    _refuse_unmade(manifest, recipes)
     others = [
         lens(maker).name
         for maker, recipe in recipes.items()
@@ -203,6 +205,27 @@ def _binding(storage: WritableStorage, requests: Sequence[RenderRequest], recipe
     wishes.forget_unmade(storage, manifest, others, models)
     _refuse_other_settings(storage, manifest, requests, recipes)
     return manifest
+
+
+def _refuse_unmade(manifest: Manifest, recipes: Mapping[str, Recipe]) -> None:
+    """LensFailed for lenses that share a name, read each other, read what nobody makes, or cannot count their rows."""
+    tables = manifest.every_table
+    makers: dict[str, str] = {}
+    for maker, recipe in recipes.items():
+        name = lens(maker).name
+        if name not in LENSES:
+            refuse_unfit(lens(maker), recipe, maker)  # some settings may do what those of its qualities do not
+        if (other := makers.setdefault(name, maker)) != maker:
+            raise LensFailed(f"{other} and {maker} both make table {name}; give one of them another name")
+        tables[name] = lens(maker).table
+    for name, maker in makers.items():
+        for read in tables[name].reads:
+            if read not in tables:
+                raise LensFailed(
+                    f"{maker} reads {read!r}, which is neither in the atlas nor asked for; name the lens that makes it "
+                    f"too, or one of {nearest(read, tables)}"
+                )
+    rounds(makers, tables)
 
 
 def _refuse_other_settings(
@@ -372,6 +395,7 @@ def stages(
     manifest: Manifest, requests: Sequence[Selection], recipes: Mapping[str, Recipe], units_per_shard: int, costs: Costs
 ) -> list[list[UnitRange]]:
     """What render would do, without doing it: the jobs of each round, in the order in which they begin."""
+    _refuse_unmade(manifest, recipes)
     ahead = replace(manifest, lenses=dict(manifest.lenses), tables=dict(manifest.tables))
     _enter_lenses(ahead, recipes)
     lenses = setups(ahead, recipes)

@@ -1,7 +1,5 @@
 """Render one shard: the one function that every engine calls."""
 
-import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,26 +7,26 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
 
 import pyarrow as pa
 import torch
-from PIL import Image
-from torch import Tensor
 
 from microscope_atlas.atlas.manifest import Shard
 from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
-from microscope_atlas.atlas.tables import Scope, Table
-from microscope_atlas.errors import LensFailed, OutOfMemory, WeightsError, nearest
+from microscope_atlas.atlas.tables import Scope
+from microscope_atlas.atlas.units import missing
+from microscope_atlas.errors import NotRendered, OutOfMemory, WeightsError
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.recipe import settings
+from microscope_atlas.lenses.registry import LENSES
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sets import at_place
 from microscope_atlas.run.memory import capped, free_cached_memory, halved_batch, ran_out
 from microscope_atlas.run.plan import Job
+from microscope_atlas.run.stored import Expected, stored, whole
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,10 @@ def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
 
 
 def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]]:
-    """A job's rows as they are stored, some at a time; what they are made from is read from the atlas at `storage`."""
+    """A job's rows as they are stored, some at a time; what they are made from is read from the atlas at `storage`.
+
+    RowsFailed where the lens yields others than were asked for; NotRendered where what it reads is not there.
+    """
     recipe = capped(job.recipe, job.batch)
     at_place(recipe, job.pictures)
     subject, table = _subject(job, storage, device), job.lens.table
@@ -111,9 +112,14 @@ def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]
         "device": device_name(device),
         "recipe": settings(recipe),
     }
+    is_ours = job.units.lens in LENSES
+    if not is_ours:
+        _refuse_absent(job)
+    each = job.rows_each(subject.layer.kind)
+    expected = Expected(job.maker or job.lens.name, table, job.units, each, least=0 if is_ours else 1)
     with one_thread():
         made = job.lens.rows(subject, range(job.units.start, job.units.stop), recipe)
-        yield from _beside(lambda some: [_finished({**made_by, **row}, table) for row in some], made)
+        yield from _beside(lambda some: stored(some, table), whole(made, made_by, expected))
 
 
 def _beside(finish: Callable[[list[Row]], list[Row]], batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
@@ -150,49 +156,17 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def encode(pixels: Tensor) -> bytes:
-    """Bytes -> a file: (height, width, 3) and (height, width), gray, JPEG; (height, width, 4), with opacity, PNG.
+def _refuse_absent(job: Job) -> None:
+    """NotRendered where a lens from outside reads a table of which nothing is there for what it is to make.
 
-    JPEG has quality 95, and colour at full resolution.
-    Renders are full of fine colour, which lossy WebP halves in both directions: on renders of inception_4c it keeps
-    29 dB at quality 90, this 36 dB, at 8 and 17 KB an image of 112 px (PNG: 32 KB).
+    Ours say so themselves: some take of a table what there is.
     """
-    file = io.BytesIO()
-    image = Image.fromarray(pixels.numpy())
-    if image.mode == "RGBA":
-        image.save(file, "PNG")
-    else:
-        image.save(file, "JPEG", quality=95, subsampling=0)
-    return file.getvalue()
-
-
-def _finished(row: Row, table: Table) -> dict[str, Any]:
-    """A row as it is stored: its images encoded and named, its recipe as JSON.
-
-    LensFailed for a row that does not give just the columns of its table, or has null in one that may not be.
-    """
-    _refuse_unfit(row, table)
-    named = "-".join(str(row[column.name]) for column in table.keys)
-    images = {name: _file(row[name], named) for name in table.images}
-    return {**row, **images, "recipe": json.dumps(row["recipe"], sort_keys=True)}
-
-
-def _refuse_unfit(row: Row, table: Table) -> None:
-    columns = {column.name: column for column in table.columns}
-    wrong = [f"{name!r}, which is no column (nearest: {nearest(name, columns)})" for name in row if name not in columns]
-    wrong += [f"no {name!r}; where there is nothing it is to say None" for name in columns if name not in row]
-    wrong += [f"None as {name!r}" for name in columns if not columns[name].optional and row.get(name, "") is None]
-    if wrong:
-        raise LensFailed(f"a row of {table.name} has {'; and '.join(wrong)}")
-
-
-def _file(image: Tensor | bytes | None, named: str) -> dict[str, Any] | None:
-    """An image as `datasets` stores it: the encoded file, and its name."""
-    if image is None:
-        return None
-    encoded = encode(image) if isinstance(image, Tensor) else image
-    kind = "jpg" if encoded.startswith(b"\xff\xd8") else "png"
-    return {"bytes": encoded, "path": f"{named}.{kind}"}
+    for name, scope in job.lens.reads.items():
+        there = [made.units for made in job.inputs if made.units.lens == name]
+        wanted = [replace(job.units, lens=name)]
+        lacking = missing(wanted, there) if scope == "layer" and job.lens.level == "unit" else wanted * (not there)
+        if lacking:
+            raise NotRendered(f"there is no {lacking[0]}, which {job.lens.name} is made from; render it first")
 
 
 def _subject(job: Job, storage: Storage, device: torch.device) -> Subject:

@@ -16,14 +16,14 @@ cached: the function says each time what they are.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 
 import torch
 from torch import Tensor
 
-from microscope_atlas.errors import AtlasError, InvalidKey, NetworkFailed, UnknownName, WeightsError, unknown
+from microscope_atlas.errors import InvalidKey, NetworkFailed, UnknownName, WeightsError, unknown
 from microscope_atlas.keys import MAX_LENGTH, MODEL
 from microscope_atlas.models import converted
+from microscope_atlas.models.adapters.imported import imported
 from microscope_atlas.models.adapters.trained import Trained
 from microscope_atlas.models.networks.dry_run import refuse_broken_promises
 from microscope_atlas.models.networks.traced import Traced
@@ -116,22 +116,17 @@ def _refuse_name(name: str) -> None:
 
 
 def _function(name: str) -> Callable[[], object]:
-    path, _, last = name.rpartition(".")
     try:
-        module = import_module(path)
-    except AtlasError:
+        module, last = imported(name, "FUNCTION", NetworkFailed)
+    except NetworkFailed as error:
+        if told := _moved(name, error.__cause__):
+            raise NetworkFailed(told) from error
         raise
-    except (ImportError, ValueError) as error:
-        raise NetworkFailed(
-            _moved(name, error)
-            or f"own:{name}: {path or 'its module'!r} cannot be imported: {error}; expected "
-            "own:PACKAGE.MODULE.FUNCTION, installed, or found with PYTHONPATH=FOLDER"
-        ) from error
-    except Exception as error:  # whatever a user's code raises
-        raise NetworkFailed(f"own:{name}: importing {path} fails: {type(error).__name__}: {error}") from error
     found = getattr(module, last, None)
     if not callable(found):
-        raise unknown("function", last, path, [key for key, value in vars(module).items() if callable(value)])
+        raise unknown(
+            "function", last, module.__name__, [key for key, value in vars(module).items() if callable(value)]
+        )
     function: Callable[[], object] = found
     return function
 
@@ -142,7 +137,7 @@ def _call(function: Callable[[], object], name: str) -> Trained:
             trained = function()
     except NetworkFailed as error:
         raise NetworkFailed(f"own:{name}: {error}") from error
-    except Exception as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # whatever a user's code raises
         raise NetworkFailed(
             _moved(name, error) or f"own:{name}: the function fails: {type(error).__name__}: {error}"
         ) from error
@@ -151,7 +146,7 @@ def _call(function: Callable[[], object], name: str) -> Trained:
     return trained
 
 
-def _moved(name: str, error: Exception) -> str | None:
+def _moved(name: str, error: BaseException | None) -> str | None:
     """What to write where version 0.1 had `from generate.models.own import Trained`."""
     missing = getattr(error, "name", None) or ""
     if isinstance(error, ImportError) and missing.partition(".")[0] == "generate":

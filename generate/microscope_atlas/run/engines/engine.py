@@ -37,5 +37,5 @@ def attempt(job: Job, storage: WritableStorage, device: torch.device) -> Iterato
         yield from render_shard(job, storage, device)
     except AtlasUnwritable:  # the next one would meet it, too
         raise
-    except Exception as error:  # whatever it is, it fails one shard alone, and is reported
+    except (Exception, SystemExit) as error:  # whatever it is, it fails one shard alone, and is reported
         yield JobFailed(job, f"{type(error).__name__}: {error}")
