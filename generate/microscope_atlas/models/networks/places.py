@@ -9,8 +9,8 @@ token that is a place is fed by one place, or by one square of them where tokens
 
 Attention mixes all tokens, and so does a dense layer over positions, so the network is changed for the measure, in
 nothing but what mixes the features of a token with themselves: attention gives each token its own value, if queries,
-keys and values are as many, else what its own query gives; dense layers give the mean of what they read, a hundredth of
-it, so that beside a residual stream what they mix from other places is faint; norms over features keep the gradient.
+keys and values are as many, else what its own query gives; dense layers give a small share of the mean of what they
+read, so that beside a residual stream what they mix from other places is faint; norms over features keep the gradient.
 All weights are above zero, so that nothing cancels. What each token then comes from is where it stands in the residual
 stream; what comes from other places alone, as behind a dense layer over positions, proves nothing. Dense layers, norms
 over features, activation functions and sums leave tokens where they are by their definition: of these no gradient is
@@ -40,7 +40,7 @@ TOO_MANY = 16  # tokens that are no place, at most
 
 DIGIT = 64  # tokens are numbered in digits of this base, small enough to be squared
 CODES = 5  # the plain sum, both digits and their squares; a picture for each
-FAINT = 0.01  # share that a dense layer passes on
+FAINT = 0.003  # share that a dense layer passes on
 ASIDE = 0.25  # share of queries and of keys in what attention gives
 ASTRAY = 0.1  # of what a place feeds: at most so much goes to other tokens, times the square of their distance
 FLOOR = 1e-6  # share of the largest gradient, below which a place feeds nothing
@@ -187,14 +187,15 @@ def _find(
         return None
 
     def goes_on(value: Tensor, grid: Grid) -> Tensor:
-        axis = -1 if grid.units_last or grid.places is not None else 1
-        read = value.detach() if _one(value) is None else _alike(_mean(value).detach(), value.shape[-1])
-        if not narrow or axis == 1:
-            leaf = read.clone().requires_grad_()
+        # of tokens the values are set to one: where they are does not depend on them, and they may grow without end
+        if grid.places is None:
+            leaf = value.detach().clone().requires_grad_()
             grids.append(grid._replace(leaf=leaf))
             return leaf
-        leaf = _mean(read).clone().requires_grad_()
+        leaf = torch.ones(*value.shape[:-1], 1 if narrow else value.shape[-1], requires_grad=True)
         grids.append(grid._replace(leaf=leaf))
+        if not narrow:
+            return leaf
         wide = _alike(leaf, value.shape[-1])
         wide.placed = grid.places  # type: ignore[attr-defined]
         return wide
