@@ -18,7 +18,7 @@ from tests.commands import Command, Commands, Result, workers_of
 
 KILLS = 40  # at random moments, by turns of the ways below
 EVENTS = 45  # more than there are touches of the atlas in the run that is killed before each
-FEW = 4  # of each that the short run of the tests has
+FEW = 2  # of each that the short run of the tests has
 
 
 def some_long(count: int, few: range) -> list[object]:
@@ -324,6 +324,7 @@ def test_read_only_disk_is_named_at_once(commands: Commands, tmp_path: Path) -> 
     assert_complains(ended, f"{folder / 'atlas'} cannot be written: Read-only file system")
 
 
+@pytest.mark.long
 def test_of_five_runs_at_once_one_works(commands: Commands, undisturbed: Path, tmp_path: Path) -> None:
     root = tmp_path / "atlas"
     ended = [commands.wait(each) for each in [commands.start(*command(root)) for _ in range(5)]]

@@ -39,7 +39,8 @@ ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=[pytest.mark.ray] * (name == "ray")) for name in ENGINES]
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.ray, pytest.mark.long] * (name == "ray")) for name in ENGINES],
 )
 def engine(request: pytest.FixtureRequest, cache: Path) -> Iterator[Engine]:
     with ExitStack() as stack:

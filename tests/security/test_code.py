@@ -9,7 +9,7 @@ import pytest
 from microscope_atlas.atlas.coverage import coverage
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.models.adapters import own
+from microscope_atlas.models.adapters import imported
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.cite import cite
 from microscope_space.live.networks import choices
@@ -90,7 +90,7 @@ def test_a_name_in_an_atlas_starts_no_code(atlas: Path, monkeypatch: pytest.Monk
     def never(*_: object) -> None:
         raise AssertionError("code that an atlas names is run")
 
-    monkeypatch.setattr(own, "import_module", never)
+    monkeypatch.setattr(imported, "import_module", never)
     path = atlas / "atlas.json"
     text = path.read_text().replace('"efficientnet_lite0"', '"own:os.abort"')
     assert renamed and json.loads(text)["models"].keys() == {"own:os.abort"}

@@ -210,6 +210,7 @@ def test_old_path_lands_where_it_is_said(desktop: Visit) -> None:
     assert "inceptionv1" in desktop.page.inner_text(".error")
 
 
+@pytest.mark.long
 def test_what_is_to_be_copied_is(desktop: Visit) -> None:
     desktop.go(UNIT)
     desktop.page.click("[data-link]")

@@ -108,6 +108,7 @@ def test_frames_stream_and_the_result_holds_its_recipe(page: Page, served: tuple
     assert not kept(served[1])
 
 
+@pytest.mark.long
 def test_cancel_ends_the_rendering(page: Page, photo: Path) -> None:
     page.goto(f"/?view=caricature&model={MODEL}&layer=blocks_4")
     upload(page, photo)

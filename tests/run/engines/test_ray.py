@@ -209,6 +209,7 @@ def test_job_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
     assert len(set(killed)) == ATTEMPTS
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cluster")
 def test_no_more_tasks_at_once_than_asked_for(tmp_path: Path) -> None:
     seen = []
