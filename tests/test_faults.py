@@ -150,8 +150,8 @@ def assert_gone(started: Command) -> None:
 @pytest.mark.parametrize(
     ("by", "workers"),
     [
-        (signal.SIGINT, 2),
         (signal.SIGTERM, 1),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.long),
         pytest.param(signal.SIGINT, 1, marks=pytest.mark.long),
         pytest.param(signal.SIGTERM, 2, marks=pytest.mark.long),
     ],

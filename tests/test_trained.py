@@ -76,6 +76,7 @@ def test_drafts_of_inception_4c_excite_their_units(graph: Graph, precision: Prec
     assert all(row["flag"] is None for row in first_batch)
 
 
+@pytest.mark.long
 def test_unit_of_a_trained_network_is_the_same_alone_and_among_others(graph: Graph) -> None:
     recipe = Recipe(Ascent(steps=5), max_size=96, variants=0)
     together = {row["unit"]: row for row in next(FeatureVisualization().rows(subject(graph), range(440, 456), recipe))}

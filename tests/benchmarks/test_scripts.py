@@ -74,6 +74,7 @@ def test_batch(run: Run) -> None:
     assert layer["proposed"] in (2, 3)
 
 
+@pytest.mark.long
 def test_quality(run: Run, tmp_path: Path) -> None:
     asked = ("--units", "2", "--steps", "1", "--reference", "6", "--size", "32", "--no-lucent")
     results = run(

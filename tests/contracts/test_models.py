@@ -18,13 +18,13 @@ from microscope_atlas.rendering.ascend import Ascent, Precision
 
 NAMES = sorted(CATALOG)
 SIZE = 96  # px of the pictures; large enough for the auxiliary heads' pools
-LARGE = {"vgg19_caffe", "resnetv2_50_slim", "inceptionv4_slim"}
+LARGE = {"alexnet", "vgg19_caffe", "resnetv2_50_slim", "inceptionv3_slim", "inceptionv4_slim"}
 TWINS = {"alexnet_caffe_places365", "inceptionv1_caffe_places365"}  # the same networks but for their classes
 
 
 def _tier(name: str, precision: Precision) -> object:
     """Where a processor has no instructions for bfloat16 it takes ten times as long as float32."""
-    slow = (name in LARGE or name in TWINS) + (precision == "bfloat16" and name != "inceptionv1")
+    slow = (name in LARGE or name in TWINS) + (precision == "bfloat16" and name != "efficientnet_lite0")
     return pytest.param(name, precision, marks=((), pytest.mark.long, pytest.mark.hours)[slow])
 
 

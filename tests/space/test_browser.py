@@ -74,7 +74,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.fixture(params=[DESKTOP, pytest.param(PHONE, marks=LONG)], ids=["desktop", "phone"])
 def visit(request: pytest.FixtureRequest, chromium: Browser, server: str) -> Iterator[Visit]:
     context = chromium.new_context(viewport=request.param, reduced_motion="reduce")
     visit = Visit(context.new_page(), server)
@@ -181,6 +181,7 @@ def test_everything_is_reached_by_keyboard(desktop: Visit) -> None:
     desktop.shows("blocks_4 2")
 
 
+@pytest.mark.long
 def test_sorting_is_in_the_link(desktop: Visit) -> None:
     desktop.go(LAYER)
     desktop.page.select_option("select[name=sort]", "maximum")
@@ -228,7 +229,7 @@ def test_what_is_to_be_copied_is(desktop: Visit) -> None:
 
 
 @pytest.mark.parametrize(
-    "hostile", [*HOSTILE[:2], *(pytest.param(each, marks=LONG) for each in HOSTILE[2:5])], ids=range(5)
+    "hostile", [HOSTILE[0], *(pytest.param(each, marks=LONG) for each in HOSTILE[1:5])], ids=range(5)
 )
 def test_hostile_link_does_nothing(desktop: Visit, hostile: str) -> None:
     for asked in (dict.fromkeys(PARAMETERS[:6], hostile), {"q": hostile}, {"view": "compare", "a": hostile}):

@@ -138,6 +138,7 @@ def test_two_visitors_are_served_in_turn(chromium: Browser, served: tuple[str, P
         page.close()
 
 
+@pytest.mark.long
 def test_a_full_queue_says_so(known: Atlas, monkeypatch: pytest.MonkeyPatch, chromium: Browser) -> None:
     monkeypatch.setattr(app, "QUEUE", 0)
     application, address = app.serve(known.storage, prevent_thread_lock=True, quiet=True)
@@ -184,7 +185,8 @@ def test_a_bad_picture_is_refused_politely(page: Page, served: tuple[str, Path],
     assert not kept(served[1])
 
 
-@pytest.mark.parametrize("view", ["caricature", pytest.param("probe", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("view", ["caricature", "probe"])
 def test_a_phone_shows_it_whole(page: Page, view: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(f"/?view={view}")
@@ -193,13 +195,15 @@ def test_a_phone_shows_it_whole(page: Page, view: str) -> None:
     assert problems(page) == []
 
 
-@pytest.mark.parametrize("view", ["caricature", pytest.param("probe", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("view", ["caricature", "probe"])
 def test_dark_views_are_accessible(page: Page, view: str) -> None:
     page.goto(f"/?view={view}&__theme=dark")
     expect(page.get_by_role("button", name="Start" if view == "caricature" else "Look")).to_be_visible()
     assert problems(page) == []
 
 
+@pytest.mark.long
 def test_it_works_by_keyboard(page: Page) -> None:
     page.goto("/?view=probe")
     button = page.get_by_role("button", name="Look")

@@ -73,7 +73,8 @@ def test_worker_that_dies_is_replaced_and_its_job_done(whole: Path, tmp_path: Pa
     assert rows(tmp_path) == rows(whole)
 
 
-@pytest.mark.parametrize("what", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_is_for_the_parent_alone(
     what: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +115,7 @@ def test_job_whose_workers_die_fails_after_two_attempts_and_the_others_finish(tm
     assert [ended[job.units] for job in others] == ["finished", "finished"]
 
 
+@pytest.mark.long
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.run.engines.test_local import *\n"

@@ -224,6 +224,7 @@ def test_share_that_no_machine_has_is_refused(tmp_path: Path) -> None:
         list(RayEngine(CPU, gpus=1).run(jobs(1), Folder(tmp_path)))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cluster")
 def test_worker_loads_the_weights_once(notes: Path, tmp_path: Path) -> None:
     sha256 = weights.load(organism(NAME)).sha256
