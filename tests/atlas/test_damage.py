@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.publish.card import EDITED
 from tests.atlases import LAYER, LENS, MODEL, PICTURES, content
 from tests.commands import Commands, Result
 
@@ -76,13 +77,17 @@ def test_damaged_file_is_named_and_mended_as_is_said(
 ) -> None:
     root = Path(shutil.copytree(sound, tmp_path / "atlas"))
     before = content(root)
-    (root / file).write_bytes((DAMAGES | OF_MANIFEST)[damage](before[file]))
+    damaged = (DAMAGES | OF_MANIFEST)[damage](before[file])
+    (root / file).write_bytes(damaged)
     told = commands("check", root)
     assert_no_traceback(told)
     assert told.status == 1
     assert file in told.out
     ended = render(commands, root)
     assert_no_traceback(ended)
+    if file == schema.CARD and damaged:  # it may be the owner's work
+        assert (root / EDITED).read_bytes() == damaged
+        (root / EDITED).unlink()
     if content(root) != before:
         said = told.out if ended.status == 0 else ended.err
         assert file in said

@@ -83,9 +83,13 @@ def written(storage: Storage) -> str:
 
 
 def save_card(storage: WritableStorage, manifest: Manifest) -> None:
-    """Write the card of an atlas. What its owner wrote stays: below the line, and above it in a file of its own."""
+    """Write the card of an atlas. What its owner wrote stays: below the line, and above it in a file of its own.
+
+    So does a card without the line, which somebody took out; unless version 0.1 wrote it, which had none.
+    """
     there = b"" if storage.size(schema.CARD) is None else storage.read(schema.CARD)
-    if is_edited(there.decode(errors="replace")):
+    text = there.decode(errors="replace")
+    if is_edited(text) or (text and not LINE.search(text) and "microscope-atlas 0.1." not in text):
         storage.write(EDITED, there)
     storage.write(schema.CARD, render_card(manifest, read_releases(storage), written(storage)))
 
