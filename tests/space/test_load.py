@@ -13,7 +13,7 @@ from microscope_atlas.atlas.reader import Atlas
 from tests.atlases import MODEL
 
 
-@pytest.mark.long
+@pytest.mark.hours
 def test_fifty_visitors_and_five_caricatures(every: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short form of benchmarks/space_load.py, which is what is quoted."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
