@@ -91,7 +91,7 @@ def save_card(storage: WritableStorage, manifest: Manifest) -> None:
     text = there.decode(errors="replace")
     if is_edited(text) or (text and not LINE.search(text) and "microscope-atlas 0.1." not in text):
         storage.write(EDITED, there)
-    storage.write(schema.CARD, render_card(manifest, read_releases(storage), written(storage)))
+    storage.write(schema.CARD, render_card(manifest, read_releases(storage), own_text(text)))
 
 
 def _line(above: str) -> str:

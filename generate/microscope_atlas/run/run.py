@@ -274,6 +274,8 @@ def _settings_there(manifest: Manifest, maker: str) -> Mapping[str, Any]:
 def _older_renderer(manifest: Manifest, request: RenderRequest, recipes: Mapping[str, Recipe]) -> str | None:
     """The model whose rows would be mixed: some are by an older renderer, and others are still to be made."""
     model = request.organism.name
+    if len(renderers(model)) == 1:
+        return None
     made = [shard for shard in manifest.shards.values() if shard.units.model == model]
     looking = [maker for maker in recipes if not lens(maker).reads]
     wanted = [run for maker in looking for run in _wanted(maker, request)]

@@ -1,6 +1,7 @@
 """Wishes: what was planned and is not made. They can be taken back; rows that are there cannot."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.coverage import Coverage, covered
@@ -49,6 +50,8 @@ def forget_unmade(storage: Storage, manifest: Manifest, lenses: Collection[str],
 
     A plan counts when rows exist: what was stopped before its first row binds nobody to its settings or weights.
     """
+    if not (lenses or models):
+        return  # without a look at the files
     made = {path for path in storage.files() if path.endswith(".parquet")} | manifest.shards.keys()
     for name in lenses:
         if not any(path.startswith(f"{name}/") for path in made):
@@ -61,19 +64,12 @@ def forget_unmade(storage: Storage, manifest: Manifest, lenses: Collection[str],
 
 def told(manifest: Manifest, wishes: Iterable[UnitRange]) -> list[Coverage]:
     """Wishes for readers: how many of each layer's planned units they are, lens by lens."""
-    counted = {(each.model, each.layer, each.lens): each.planned for each in covered(manifest, ())}
-    alone = Manifest(lenses=manifest.lenses, tables=manifest.tables, planned=list(wishes))
-    return [
-        Coverage(
-            each.model,
-            each.layer,
-            each.lens,
-            each.of,
-            counted[each.model, each.layer, each.lens],
-            counted[each.model, each.layer, each.lens] - each.planned,
-        )
-        for each in covered(alone, ())
-    ]
+    planned = {(each.model, each.layer, each.lens): each.planned for each in covered(manifest, ())}
+    found = []
+    for wish in covered(Manifest(lenses=manifest.lenses, tables=manifest.tables, planned=list(wishes)), ()):
+        all_of_it = planned[wish.model, wish.layer, wish.lens]
+        found.append(replace(wish, planned=all_of_it, present=all_of_it - wish.planned))
+    return found
 
 
 def _drop_lens(manifest: Manifest, name: str) -> None:

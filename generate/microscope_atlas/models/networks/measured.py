@@ -14,6 +14,7 @@ all of it, sees the whole of it.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,10 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from microscope_atlas.atlas.organisms import Field
 from microscope_atlas.models.networks.linearised import NOISE, Linearised
 from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.networks.taps import Tap
 
 OUT_OF_ORDER = "positions in another order than the picture's"  # windows and the places in them, say
 ROOMY = 160  # px on a side, at least, that a network is measured with, if it takes more than its own size
@@ -47,15 +50,7 @@ class Sight(NamedTuple):
     fault: str | None = None  # why it is no map of the picture; None: it is one, or has no positions
 
 
-class Tapped(NamedTuple):
-    """Where a layer of four axes is."""
-
-    module: nn.Module
-    reads: bool = False  # the layer is what the module reads, not what it gives
-    units_last: bool = False
-
-
-def sights(network: Network, modules: Mapping[str, nn.Module | Tapped], size: int) -> dict[str, Sight]:
+def sights(network: Network, modules: Mapping[str, nn.Module | Tap], size: int) -> dict[str, Sight]:
     """What layers, by name, with their modules and in order of computation, see of pictures of `size` px.
 
     Of a network that fails here, which runs on other weights than its own, nothing is known: it sees the whole picture.
@@ -99,7 +94,7 @@ class Map(NamedTuple):
 
 
 def _sights(
-    network: Network, modules: Mapping[str, nn.Module | Tapped], size: int, faulty: Mapping[str, Sight]
+    network: Network, modules: Mapping[str, nn.Module | Tap], size: int, faulty: Mapping[str, Sight]
 ) -> dict[str, Sight]:
     """What layers see; the history is not cut at those that are known to be `faulty`."""
     maps = _run(network, {name: module for name, module in modules.items() if name not in faulty}, size)
@@ -121,28 +116,21 @@ def _sights(
     return {name: found[name] for name in modules}
 
 
-def _run(network: Network, modules: Mapping[str, nn.Module | Tapped], size: int) -> dict[str, Map]:
+def _run(network: Network, modules: Mapping[str, nn.Module | Tap], size: int) -> dict[str, Map]:
     """The picture, and the maps that `modules` make of it, each at its first call."""
     picture = torch.full((len(POSITIONS), network.channels, size, size), 0.5, requires_grad=True)
     maps = {PICTURE: Map(picture, picture)}
 
-    def cut(name: str, value: Any, units_last: bool) -> Tensor | None:
+    def cut(name: str, units_last: bool, value: Any) -> Tensor | None:
         if name in maps or not isinstance(value, Tensor) or value.dim() != 4 or not value.requires_grad:
             return None
         leaf = value.detach().requires_grad_()
         maps[name] = Map(value.permute(0, 3, 1, 2) if units_last else value, leaf, units_last)
         return leaf
 
-    def hook(name: str, at: nn.Module | Tapped) -> Any:
-        tap = at if isinstance(at, Tapped) else Tapped(at, units_last=isinstance(at, nn.Linear))
-        if not tap.reads:
-            return tap.module.register_forward_hook(lambda module, given, output: cut(name, output, tap.units_last))
-
-        def before(module: nn.Module, given: tuple[Any, ...]) -> Any:
-            changed = cut(name, given[0], tap.units_last) if given else None
-            return None if changed is None else (changed, *given[1:])
-
-        return tap.module.register_forward_pre_hook(before)
+    def hook(name: str, at: nn.Module | Tap) -> RemovableHandle:
+        tap = at if isinstance(at, Tap) else Tap(name, at, units_last=isinstance(at, nn.Linear))
+        return tap.hook(partial(cut, name, tap.units_last))
 
     handles = [hook(name, at) for name, at in modules.items()]
     try:
@@ -163,7 +151,13 @@ def _values(network: Network) -> dict[str, Tensor]:
             fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
             made[parameter.shape] = (0.5 + torch.rand(parameter.shape, generator=generator)) / max(fan_in, 1)
         values[name] = made[parameter.shape]
-    for name, buffer in network.named_buffers():
+    return values | buffers(network)
+
+
+def buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Those of a module as they are; where it holds no values, ones, or zeros of whole numbers."""
+    values = {}
+    for name, buffer in module.named_buffers():
         blank = torch.ones if buffer.is_floating_point() else torch.zeros
         values[name] = blank(buffer.shape, dtype=buffer.dtype) if buffer.is_meta else buffer.cpu()
     return values

@@ -20,6 +20,7 @@ taken where the tokens that they read are proven.
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from microscope_atlas.models.networks.linearised import ACTIVATIONS, Linearised
-from microscope_atlas.models.networks.measured import Held, leaves
+from microscope_atlas.models.networks.measured import Held, buffers, leaves
 from microscope_atlas.models.networks.plain import plainly
 from microscope_atlas.models.networks.taps import Places, Tap
 from microscope_atlas.models.networks.watch import SOFTMAX, Function
@@ -200,17 +201,7 @@ def _find(
         wide.placed = grid.places  # type: ignore[attr-defined]
         return wide
 
-    def hook(name: str, tap: Tap) -> Any:
-        if not tap.reads:
-            return tap.module.register_forward_hook(lambda module, given, output: cut(name, output))
-
-        def before(module: nn.Module, given: tuple[Any, ...]) -> Any:
-            changed = cut(name, given[0]) if given else None
-            return None if changed is None else (changed, *given[1:])
-
-        return tap.module.register_forward_pre_hook(before)
-
-    handles = [hook(name, tap) for name, tap in taps.items()]
+    handles = [tap.hook(partial(cut, name)) for name, tap in taps.items()]
     try:
         with Linearised(), Held(), Unmixed(narrow):
             functional_call(module, _values(module), (picture,))
@@ -232,10 +223,7 @@ def _values(module: nn.Module) -> dict[str, Tensor]:
             values[name] = kernels[parameter.shape]
         else:
             values[name] = torch.tensor(1 / fan_in).expand(parameter.shape)
-    for name, buffer in module.named_buffers():
-        blank = torch.ones if buffer.is_floating_point() else torch.zeros
-        values[name] = blank(buffer.shape, dtype=buffer.dtype) if buffer.is_meta else buffer.cpu()
-    return values
+    return values | buffers(module)
 
 
 def _codes(number: int, base: int) -> Tensor:

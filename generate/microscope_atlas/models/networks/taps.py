@@ -1,9 +1,11 @@
 """Where in a module the values of a layer are, and how they become a map."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from microscope_atlas.models.networks.watch import Call
 
@@ -23,6 +25,17 @@ class Tap(NamedTuple):
     def value(self, call: Call) -> Tensor | None:
         """Of the layer, as the module's code has it, in the module's first call."""
         return call.given if self.reads else call.output
+
+    def hook(self, change: Callable[[Any], Tensor | None]) -> RemovableHandle:
+        """Have `change` see the layer's values in every call. The module's code goes on with what it gives, if any."""
+        if not self.reads:
+            return self.module.register_forward_hook(lambda module, given, output: change(output))
+
+        def before(module: nn.Module, given: tuple[Any, ...]) -> Any:
+            changed = change(given[0]) if given else None
+            return None if changed is None else (changed, *given[1:])
+
+        return self.module.register_forward_pre_hook(before)
 
     def when(self, call: Call) -> int:
         """Its place in the order of computation."""

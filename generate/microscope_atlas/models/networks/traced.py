@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from re import sub
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from microscope_atlas.errors import NetworkFailed, unknown
 from microscope_atlas.models.networks import autograd
 from microscope_atlas.models.networks.blocks import structural
 from microscope_atlas.models.networks.channels import in_channels
-from microscope_atlas.models.networks.measured import Sight, Tapped, sights
+from microscope_atlas.models.networks.measured import Sight, sights
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.networks.places import UNPROVEN, places
 from microscope_atlas.models.networks.plain import is_lazy, plain, plainly
@@ -208,8 +209,7 @@ class Traced(Network):
         if size not in self._sights:
             through = self._through_all()
             taps = {name: through.taps[name] for name, layer in through.trace().layers.items() if layer.kind == "conv"}
-            read = {name: Tapped(tap.module, tap.reads, tap.units_last) for name, tap in taps.items()}
-            self._sights[size] = sights(through, read, size)
+            self._sights[size] = sights(through, taps, size)
         return self._sights[size]
 
     def places(self, height: int, width: int) -> Mapping[str, Places | str]:
@@ -314,18 +314,7 @@ class Traced(Network):
                 met[id(passed)] = met[id(value)]._replace(after=passed)
             return passed
 
-        def hook(name: str) -> Any:
-            tap = self.taps[name]
-            if not tap.reads:
-                return tap.module.register_forward_hook(lambda module, given, output: note(name, output))
-
-            def before(module: nn.Module, given: tuple[Any, ...]) -> Any:
-                passed = note(name, given[0]) if given else None
-                return None if passed is None else (passed, *given[1:])
-
-            return tap.module.register_forward_pre_hook(before)
-
-        handles = [hook(name) for name in names]
+        handles = [self.taps[name].hook(partial(note, name)) for name in names]
         given = (in_channels(pictures, self.channels) - self.mean) / self.std
         try:
             # the inner one sees the calls of the module's own code
