@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+import microscope_atlas as ma
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.links import link as old_link
 from microscope_atlas.atlas.reader import Atlas
@@ -269,3 +270,15 @@ def test_set_of_photos_says_how_many_they_are() -> None:
     )
     assert "crops of 87 photos" in text.picture_set("default", NOW.revision)
     assert text.picture_set("folder", "0" * 64) == "folder, revision 000000000000"
+
+
+def test_page_says_what_a_unit_is_only_where_that_is_known(whole: Path, tmp_path: Path) -> None:
+    own = "own:tests.models.own_networks.small"
+    brief = {"feature_visualization": {"ascent.steps": 1}}
+    ma.render(tmp_path, own, "feature_visualization", "logits", 0, settings=brief, workers=1, device="cpu")
+    for root, model, shown, said in (
+        (whole, MODEL, "stem", "channel 0 of 3."),
+        (tmp_path, own, "logits", "unit 0 of 1."),  # without its row of `units` nobody says that it is a neuron
+    ):
+        page = routes.show(Atlas(Folder(root)), {"model": model, "layer": shown, "unit": "0"})
+        assert f'<p class="about">{said}' in page

@@ -16,6 +16,7 @@ from microscope_space.pages import frame as page
 from microscope_space.pages.table import sections
 
 Row = Mapping[str, Any]
+KINDS = {"conv": "channel", "dense": "neuron", "tokens": "feature"}  # of a layer -> what its units are
 PER_UNIT = ("feature_visualization", "dataset_samples", "synthetic_tuning", "connections", "responses", "units")
 
 
@@ -27,9 +28,10 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> str:
     rows = {table: atlas.rows(table, model, layer, number) for table in per_unit(atlas)}
     key = Key(model, layer, number)
     about = next(iter(rows["units"]), None)
+    kind = _kind(atlas, model, layer, about)
     body = (
-        _heading(atlas, key, about, total)
-        + _visualizations(key, rows["feature_visualization"], about)
+        _heading(key, about, total, KINDS.get(kind or "", "unit"))
+        + _visualizations(key, rows["feature_visualization"], about, kind)
         + _samples(atlas, key, rows["dataset_samples"])
         + _tuning(key, rows["synthetic_tuning"])
         + _connections(atlas, key, rows["connections"])
@@ -53,11 +55,18 @@ def main_image(rows: Sequence[Row]) -> Row | None:
     return min(alike, key=lambda row: (row["method"] != "fourier", row["objective"] != "channel"), default=None)
 
 
-def _heading(atlas: Atlas, key: Key, about: Row | None, total: int) -> str:
+def _kind(atlas: Atlas, model: str, layer: str, about: Row | None) -> str | None:
+    """A layer's kind, by its row of `units`, else by what is known of the network; None: nobody says."""
+    if about:
+        return str(about["kind"])
+    known = atlas.organism(model)
+    return known.layers[layer].kind if known and layer in known.layers else None
+
+
+def _heading(key: Key, about: Row | None, total: int, named_after: str) -> str:
     assert key.unit is not None
     named = f" <em>{escape(about['class_name'])}</em>" if about and about["class_name"] else ""
-    kind = {"dense": "neuron", "tokens": "feature"}.get(about["kind"] if about else "", "channel")
-    said = [f"{kind} {key.unit} of {total:,}"]
+    said = [f"{named_after} {key.unit} of {total:,}"]
     if about and about["branch"]:
         said.append(f"branch {about['branch']}")
     compare = f'<a href="{links.href(view="compare", a=str(key))}">Compare with another</a>'
@@ -76,12 +85,12 @@ def _heading(atlas: Atlas, key: Key, about: Row | None, total: int) -> str:
     )
 
 
-def _visualizations(key: Key, rows: Sequence[Row], about: Row | None) -> str:
-    dense = about is not None and about["kind"] == "dense"  # its one position is the channel and the neuron
+def _visualizations(key: Key, rows: Sequence[Row], about: Row | None, kind: str | None) -> str:
     times = {_which(row): row["natural"] for row in about["visualizations"]} if about else {}
 
     def shown(row: Row, size: int) -> str:
-        named = "neuron" if dense else text.OBJECTIVES.get(row["objective"], row["objective"])
+        # a dense unit's one position is the channel and the neuron
+        named = "neuron" if kind == "dense" else text.OBJECTIVES.get(row["objective"], row["objective"])
         what = f"{named}, {text.DIRECTIONS[row['direction']]}"
         what += f", variant {row['variant']}" if row["variant"] else ""
         natural = times.get(_which(row))
