@@ -9,7 +9,7 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
 from microscope_atlas.errors import InvalidSetting, SettingsDiffer
 from microscope_atlas.lenses.feature_visualization import Recipe
-from microscope_atlas.lenses.recipe import changed, read, settings
+from microscope_atlas.lenses.recipe import changed, read, settings, with_what_came_later
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.publish.check import check
 from microscope_atlas.rendering.ascend import Ascent
@@ -57,6 +57,17 @@ def test_run_asks_a_recipe_for_its_batch_and_its_ascents() -> None:
     assert list(lens("deepdream").recipe("draft").ascents) == ["ascent", "picture_ascent"]
     assert {ascent.precision for ascent in DRAFT.in_precision("bfloat16").ascents.values()} == {"bfloat16"}
     assert Ascent(1).precision == "float32"
+
+
+def test_what_came_later_is_added_in_all_depth_and_nothing_else_is_touched() -> None:
+    there = {"size": 64, "ascent": {"steps": 8}, "tv": None}
+    complete = {"ascent": {"steps": 512, "views": True}, "tv": 0.5, "dense": {"both": True}}
+    assert with_what_came_later(there, complete) == {
+        "size": 64,
+        "ascent": {"steps": 8, "views": True},
+        "tv": None,
+        "dense": {"both": True},
+    }
 
 
 def test_recipe_of_an_older_version_goes_on_under_the_ids_that_it_had(tmp_path: Path) -> None:

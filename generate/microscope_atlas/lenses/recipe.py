@@ -84,6 +84,16 @@ def restored(kind: type[R], settings: Mapping[str, Any]) -> R:
     return structure(kind, settings)
 
 
+def with_what_came_later(there: Mapping[str, Any], complete: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of an older recipe, with those of `complete` where it has none, in all its depth."""
+    inner = {
+        name: with_what_came_later(there[name], value)
+        for name, value in complete.items()
+        if isinstance(value, dict) and isinstance(there.get(name), dict)
+    }
+    return {**complete, **there, **inner}
+
+
 def changed(recipe: R, changes: Mapping[str, Any]) -> R:
     """A recipe with other settings, each named by its path: `{"ascent.steps": 64}`.
 

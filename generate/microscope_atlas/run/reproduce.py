@@ -26,6 +26,7 @@ from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, AtlasError, RowsFailed, UnknownName
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.lens import Lens, refuse_level
+from microscope_atlas.lenses.recipe import settings, with_what_came_later
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.decoder import decoded
@@ -148,7 +149,8 @@ def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: t
     made = pa.Table.from_pylist(rows, schema=table.arrow)
     again = {table.sort_key(row): row for row in made.to_pylist()}
     for row in there:
-        yield compare(row, again.pop(table.sort_key(row), {}), table)
+        stated = json.dumps(with_what_came_later(json.loads(row["recipe"]), settings(job.recipe)))
+        yield compare({**row, "recipe": stated}, again.pop(table.sort_key(row), {}), table)
 
 
 def compare(row: Mapping[str, Any], again: Mapping[str, Any], table: Table) -> Comparison:
