@@ -115,7 +115,7 @@ def test_makespan_lies_between_its_bounds(jobs: list[int], workers: int) -> None
     assert 0 <= schedule.tail <= max(jobs)
 
 
-@pytest.mark.long
+@pytest.mark.hours  # what runs beside it slows its workers down
 def test_engine_takes_as_long_as_its_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = organism(NAME)
     (layer,) = known.layers
@@ -142,5 +142,5 @@ def test_engine_takes_as_long_as_its_simulation(tmp_path: Path, monkeypatch: pyt
     finished += sum(isinstance(event, ShardFinished) for event in events)
     assert finished == len(jobs)
     took = max(file.stat().st_mtime for file in tmp_path.glob("atlas/**/*.parquet")) - began
-    # one after the other they would take twice as long; what runs beside these tests may slow their workers down
+    # one after the other they would take twice as long
     assert 0.9 < took / simulate([seconds], 2).makespan < 1.5
