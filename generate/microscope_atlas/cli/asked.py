@@ -134,18 +134,21 @@ class Asked:
         from microscope_atlas.run.plan import DEFAULT_UNITS, select
 
         ranges = parse_units(self.units) if self.units else [None]
-        asked = [(name, select(organism(name), self.layer or [], some)) for name in self.model or [] for some in ranges]
+        known = [organism(name) for name in self.model or []]
+        asked = [(each.name, select(each, self.layer or [], some)) for each in known for some in ranges]
         return asked or list(DEFAULT_UNITS.items())
 
     def costs(self) -> "Costs | None":
         """Those of --rates; UnknownName where they are of another quality."""
         from microscope_atlas.errors import UnknownName
         from microscope_atlas.lenses.registry import lens
+        from microscope_atlas.models.catalog import organism
         from microscope_atlas.run.rates import load
 
         if self.rates is None:
             return None
-        costs = load(self.rates, self.model or [], [lens(name).name for name in self.lens_names or []])
+        models = [organism(name).name for name in self.model or []]
+        costs = load(self.rates, models, [lens(name).name for name in self.lens_names or []])
         if costs.quality not in (None, self.quality.value):
             raise UnknownName(f"{self.rates} has rates of {costs.quality} quality, --quality is {self.quality.value}")
         return costs

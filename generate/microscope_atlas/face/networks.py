@@ -68,8 +68,8 @@ def load(
     """Load a network with its trained weights.
 
     Args:
-        model: a name of the catalog, `torchvision:NAME`, `timm:NAME` or `own:PACKAGE.MODULE.FUNCTION`; or a `Trained`,
-            whose module is copied and left as it is.
+        model: a name of the catalog, `torchvision:NAME`, `timm:NAME`, `transformers:OWNER/NAME` or
+            `own:PACKAGE.MODULE.FUNCTION`; or a `Trained`, whose module is copied and left as it is.
         weights: `random` for tests.
         device: `cpu`, `cuda` or `mps`; None: the best there is.
 

@@ -85,6 +85,17 @@ class Repo:
         assert info.sha
         return info.sha
 
+    def license(self, commit: str) -> str | None:
+        """What its card states at a commit; None where it states none, or offline."""
+        if offline():
+            return None
+        with translated_errors(f"{self.url} at {commit}"):
+            info = with_retries(
+                lambda: client().repo_info(self.name, repo_type=self.kind, revision=commit, expand="cardData")
+            )
+        stated = (getattr(info, "card_data", None) or {}).get("license")
+        return stated if isinstance(stated, str) else None
+
     def tags(self) -> dict[str, str]:
         """Its tags, and the commit of each."""
         with translated_errors(self.url):

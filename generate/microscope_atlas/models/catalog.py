@@ -3,7 +3,7 @@
 from functools import cache
 
 from microscope_atlas.errors import UnknownName, unknown
-from microscope_atlas.models.adapters import own, timm, torchvision
+from microscope_atlas.models.adapters import own, timm, torchvision, transformers
 from microscope_atlas.models.architectures.alexnet import ALEXNET, ALEXNET_CAFFE_PLACES365
 from microscope_atlas.models.architectures.efficientnet_lite import EFFICIENTNET_LITE0
 from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE, INCEPTIONV1_CAFFE_PLACES365
@@ -32,19 +32,27 @@ FOREIGN = {
     "own": own.organism,
     "timm": timm.organism,
     "torchvision": torchvision.organism,
+    "transformers": transformers.organism,
 }
 
 
 def organism(name: str) -> Organism:
     """The organism called `name`; UnknownName with the nearest names where there is none.
 
-    Beside the catalog's, `torchvision:NAME`, `timm:NAME`, and a function of one's own, `own:PACKAGE.MODULE.FUNCTION`.
+    Beside the catalog's, `torchvision:NAME`, `timm:NAME`, `transformers:OWNER/NAME`, and a function of one's own,
+    `own:PACKAGE.MODULE.FUNCTION`.
     """
     if ":" in name:
         return _foreign(name)
     if name not in CATALOG:
         raise unknown("model", name, "the catalog", CATALOG)
     return CATALOG[name]
+
+
+def note_origin(name: str, source: str) -> None:
+    """Note what the provenance of an atlas says of a model whose name alone does not say where it is to be had."""
+    if name.startswith(transformers.PREFIX):
+        transformers.remember(source)
 
 
 @cache

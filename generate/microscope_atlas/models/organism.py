@@ -65,6 +65,7 @@ class Organism:
     name_classes: Callable[[], tuple[str, ...]] | None = None  # of its logits, in their order; None: not known
     channels: int = 3  # that it reads; see networks.channels
     known: Structure | None = None  # where it was read already
+    revision: str | None = None  # of what the name stands for, where that may be another one tomorrow
 
     @cached_property
     def structure(self) -> Structure:

@@ -127,7 +127,8 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
 
 def cached_file(organism: Organism) -> Path:
     """Where the organism's converted weights lie."""
-    return cache() / "weights" / mirror.filename(organism.name)
+    file = cache() / "weights" / mirror.filename(organism.name)
+    return file.with_stem(f"{file.stem}@{organism.revision}") if organism.revision else file
 
 
 def _obtain(organism: Organism, source: Source | Library, listen: Listen) -> Weights:

@@ -28,6 +28,7 @@ from microscope_atlas.keys import Key
 from microscope_atlas.lenses.lens import Lens, refuse_level
 from microscope_atlas.lenses.recipe import settings, with_what_came_later
 from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.models.catalog import note_origin
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.decoder import decoded
 from microscope_atlas.run import shard
@@ -83,6 +84,7 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     maker = name if name != known.name else None
     refuse_level(known, key)
     refuse_absent(manifest, key, known.name)
+    note_origin(key.model, manifest.models[key.model]["provenance"]["source"])
     units = _units(manifest, known, key)
     there = _rows(storage, units, known.table, key)
     job = _job(manifest, known, units if key.unit is None else _alone(units, key.unit), there[0])

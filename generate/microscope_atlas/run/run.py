@@ -20,6 +20,7 @@ from microscope_atlas.errors import AtlasUnwritable, InvalidSetting, LensFailed,
 from microscope_atlas.lenses.own import refuse_unfit
 from microscope_atlas.lenses.recipe import Recipe, settings
 from microscope_atlas.lenses.registry import LENSES, lens, rounds
+from microscope_atlas.models.catalog import note_origin
 from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.weights import WeightsKind
@@ -105,6 +106,8 @@ def render(
     _binding(storage, requests, recipes)
     with _what_stays(storage), storage.lock():
         manifest = _binding(storage, requests, recipes)
+        for name, about in manifest.models.items():
+            note_origin(name, about["provenance"]["source"])
         _enter(manifest, requests, recipes)
         if storage.folds_case():
             _refuse_one_name(storage, manifest)

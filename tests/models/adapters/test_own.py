@@ -170,7 +170,7 @@ def test_rows_of_version_0_1_are_not_joined_by_others(tmp_path: Path) -> None:
         ("own:small", NetworkFailed, "expected own:PACKAGE.MODULE.FUNCTION"),
         ("own:tests.models.own_networks.smal", UnknownName, "function 'smal'.*nearest: small"),
         ("own:tests.models.own_networks.bare", NetworkFailed, "returns Small, expected a microscope_atlas.Trained"),
-        ("tests.models.own_networks:small", UnknownName, "none of own, timm, torchvision"),
+        ("tests.models.own_networks:small", UnknownName, "none of own, timm, torchvision, transformers"),
     ],
 )
 def test_what_is_no_such_function_is_refused(name: str, error: type[Exception], reason: str) -> None:
