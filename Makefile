@@ -19,13 +19,13 @@ space: atlas .venv/space ## Serve the Space of the default atlas on this machine
 	$(BIN)/microscope-atlas browse $(ATLAS)
 
 test: .venv/test ## The tests: on a CPU, without network, in a few minutes
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-long: .venv/test ## The tests that take minutes: many more faults, and much more bad input
-	$(BIN)/python -m pytest -n auto -m long
+	$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
 test-hours: .venv/test ## What takes longer still, by hand: docs/faults.md says when it last passed
-	$(BIN)/python -m pytest -n auto -m hours
+	$(BIN)/python -m pytest -n auto --dist worksteal -m hours
 
 lint: .venv/test ## What the pre-commit hooks run
 	$(BIN)/ruff check .

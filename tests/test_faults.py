@@ -18,12 +18,14 @@ from tests.commands import Command, Commands, Result, workers_of
 
 KILLS = 40  # at random moments, by turns of the ways below
 EVENTS = 45  # more than there are touches of the atlas in the run that is killed before each
-FEW = 2  # of each that the short run of the tests has
 
 
-def some_long(count: int, few: range) -> list[object]:
-    """Numbers below `count`, those not in `few` for the long run of the tests."""
-    return [number if number in few else pytest.param(number, marks=pytest.mark.long) for number in range(count)]
+def by_tier(count: int, first: int, every: int) -> list[object]:
+    """Numbers below `count`: `first` for the short run of the tests, `every` so many for the long one, all by hand."""
+    tier = {
+        number: pytest.mark.long if number % every == first % every else pytest.mark.hours for number in range(count)
+    }
+    return [number if number == first else pytest.param(number, marks=tier[number]) for number in range(count)]
 
 
 def command(root: Path, units: str = "0:3", workers: int = 1) -> list[str]:
@@ -85,7 +87,7 @@ def assert_completed(commands: Commands, root: Path, undisturbed: Path) -> None:
 WAYS: dict[str, int] = {"run": 1, "run again": 1, "run and workers": 2, "run but no worker": 2, "worker": 2}
 
 
-@pytest.mark.parametrize("number", some_long(KILLS, range(FEW)))
+@pytest.mark.parametrize("number", by_tier(KILLS, first=0, every=6))
 def test_killed_at_a_random_moment(
     commands: Commands, undisturbed: Path, durations: dict[int, float], tmp_path: Path, number: int
 ) -> None:
@@ -120,7 +122,7 @@ def one_unit(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return root
 
 
-@pytest.mark.parametrize("event", some_long(EVENTS, range(3, EVENTS, EVENTS // FEW)))
+@pytest.mark.parametrize("event", by_tier(EVENTS, first=3, every=5))
 def test_killed_before_each_touch_of_the_atlas(commands: Commands, one_unit: Path, tmp_path: Path, event: int) -> None:
     root = tmp_path / "atlas"
     killed = commands.wait(commands.start(*command(root, "0:1"), die_at_event=event + 1))
@@ -169,7 +171,8 @@ def test_stopped_run_says_how_to_go_on(
     assert_completed(commands, root, undisturbed)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_stopped_again_and_again_it_ends_as_if_stopped_once(
     commands: Commands, undisturbed: Path, tmp_path: Path, workers: int
 ) -> None:

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-BUSIEST, LONG = {"layer", "unit"}, pytest.mark.long
+BUSIEST, LONG = {"home", "layer", "search", "unit"}, pytest.mark.long
 LAYER = f"?model={MODEL}&layer=blocks_4"
 UNIT = f"{LAYER}&unit=2"
 
@@ -95,7 +95,7 @@ def desktop(chromium: Browser, server: str) -> Iterator[Visit]:
 @pytest.mark.parametrize(
     ("visit", "name"),
     [
-        pytest.param(view, name, id=f"{words}-{name}", marks=() if name in BUSIEST or view == DESKTOP else LONG)
+        pytest.param(view, name, id=f"{words}-{name}", marks=LONG if view == PHONE or name not in BUSIEST else ())
         for words, view in (("desktop", DESKTOP), ("phone", PHONE))
         for name in PAGES
     ],
@@ -108,7 +108,7 @@ def test_every_page_is_shown_and_accessible(visit: Visit, name: str) -> None:
     assert problems(visit.page) == []
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in BUSIEST else LONG) for name in PAGES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "unit" else LONG) for name in PAGES])
 def test_dark_pages_are_accessible(desktop: Visit, name: str) -> None:
     desktop.page.emulate_media(color_scheme="dark")
     desktop.go(f"?{urlencode({**PAGES[name], '__theme': 'dark'})}")
@@ -205,6 +205,7 @@ def test_search_finds_a_pasted_key(desktop: Visit) -> None:
     desktop.shows("blocks_4 2")
 
 
+@pytest.mark.long
 def test_old_path_lands_where_it_is_said(desktop: Visit) -> None:
     desktop.page.goto(f"{desktop.address}/models/inceptionv1/mixed4c_0/447")
     desktop.shows("There is nothing at this link")

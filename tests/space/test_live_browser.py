@@ -86,6 +86,7 @@ def kept(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
 
 
+@pytest.mark.long
 def test_frames_stream_and_the_result_holds_its_recipe(page: Page, served: tuple[str, Path], photo: Path) -> None:
     page.goto(f"/?view=caricature&model={MODEL}&layer=blocks_4")
     upload(page, photo)
@@ -150,6 +151,7 @@ def test_a_full_queue_says_so(known: Atlas, monkeypatch: pytest.MonkeyPatch, chr
     application.get_blocks().close()
 
 
+@pytest.mark.long
 def test_browsing_goes_on_while_something_is_rendered(page: Page, chromium: Browser, photo: Path) -> None:
     page.goto(f"/?view=caricature&model={MODEL}&layer=blocks_4")
     upload(page, photo)
