@@ -234,10 +234,19 @@ def test_models_are_chosen_by_a_pattern_and_fit_a_terminal(commands: Commands) -
     assert [line.split()[0] for line in shown.splitlines() if line.startswith("inception")] == [
         name for name in CATALOG if name.startswith("inception")
     ]
-    for name in ("*", "inceptionv1"):
+    for name in ("*", "inceptionv1", "inceptionv3_slim", "resnetv2_50_slim"):  # the longest names
         assert max(map(len, commands("models", name).out.splitlines())) <= 100
     none = commands("models", "resnext*")
     assert (none.status, "nearest: resnet" in none.err) == (2, True)
+
+
+@pytest.mark.parametrize("verb", ["status", "check", "render"])
+def test_file_is_no_atlas(commands: Commands, tmp_path: Path, verb: str) -> None:
+    file = tmp_path / "notes.txt"
+    file.touch()
+    ended = commands(verb, file)
+    assert (ended.status, ended.out) == (2, "")
+    assert f"{file} is a file; expected the folder of an atlas" in ended.err
 
 
 def test_every_column_of_a_table_is_explained(commands: Commands) -> None:

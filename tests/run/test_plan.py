@@ -63,6 +63,8 @@ def test_selection_of_what_is_not_there_is_refused() -> None:
         select(organism(MODEL), ["stemm"], None)
     with pytest.raises(UnknownName, match="units 30:33 are not all in efficientnet_lite0/stem; it has 0:32"):
         select(organism(MODEL), ["head", "stem"], range(30, 33))
+    with pytest.raises(UnknownName, match="unit 32 is not in efficientnet_lite0/stem; it has 0:32, from 0 to 31"):
+        select(organism(MODEL), ["stem"], range(32, 33))
 
 
 def test_default_units_exist() -> None:

@@ -61,6 +61,7 @@ def test_our_own_measurements_are_read() -> None:
         ("[]", "expected a file of JSON"),
         ('{"about": {"workers": 1}}', "expected a file of JSON"),
         (json.dumps({"about": ABOUT, "rates": []}), "none of its rates"),
+        (json.dumps({"about": ABOUT, "rates": [RATE, RATE]}), "it has two rates for"),
         (json.dumps({"about": {}, "rates": [RATE]}), "about.workers is absent"),
         (json.dumps({"about": ABOUT, "rates": [{}]}), "rates[0].lens is absent"),
         (json.dumps({"about": None, "rates": [RATE]}), "about is None"),

@@ -9,6 +9,7 @@ from microscope_atlas.atlas.bucket import Bucket
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.revision import Revision
 from microscope_atlas.atlas.storage import Storage, WritableStorage
+from microscope_atlas.errors import UnknownName
 from microscope_atlas.hub.cached import offline, remember
 from microscope_atlas.hub.repo import Repo
 
@@ -16,10 +17,16 @@ REMOTE = re.compile(r"([\w.-]+/[\w.-]+)@([\w./-]+)")
 
 
 def storage_at(atlas: str) -> WritableStorage:
-    """Where an atlas is, to write it: a folder, or storage with a URL, such as `s3://bucket/atlas`."""
-    if atlas.startswith("file://"):
-        return Folder(Path(url2pathname(urlsplit(atlas).path)))
-    return Bucket(atlas) if "://" in atlas else Folder(Path(atlas))
+    """Where an atlas is, to write it: a folder, or storage with a URL, such as `s3://bucket/atlas`.
+
+    UnknownName for a file.
+    """
+    if "://" in atlas and not atlas.startswith("file://"):
+        return Bucket(atlas)
+    root = Path(url2pathname(urlsplit(atlas).path) if atlas.startswith("file://") else atlas)
+    if root.exists() and not root.is_dir():
+        raise UnknownName(f"{root} is a file; expected the folder of an atlas")
+    return Folder(root)
 
 
 def open_atlas(atlas: str) -> Storage:

@@ -22,7 +22,7 @@ MODELS = {  # column -> what it says
     "num_layers": "layers that are shown",
     "num_units": "their units: channels and neurons",
 }
-LAYERS = {
+LAYERS = {  # of the table; --json has more: their names in OpenAI Microscope's links, branches, legacy parts
     "name": "as commands and keys take it",
     "kind": "conv: units are channels; dense: neurons; tokens: features of tokens, on their grid",
     "units": "how many",
@@ -30,7 +30,6 @@ LAYERS = {
     "stride": "px between neighbouring positions",
     "origin": "px from the picture's corner to where the first position's field begins",
     "named_only": "rendered only where it is named",
-    "legacy_op": "the layer's name in OpenAI Microscope's links",
 }
 
 
@@ -45,7 +44,7 @@ def models(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """The organisms; or one's layers, units, sizes and names in OpenAI Microscope."""
+    """The organisms; or one's layers, units and sizes; with --json their names in OpenAI Microscope, too."""
     from microscope_atlas.atlas.links import resolve
     from microscope_atlas.atlas.organisms import organisms
     from microscope_atlas.console import print_table

@@ -76,9 +76,9 @@ def select(organism: Organism, layers: Sequence[str], units: range | None) -> di
         layer = organism.layer(name)
         wanted = range(layer.units) if units is None else units
         if wanted.stop > layer.units:
-            raise UnknownName(
-                f"units {wanted.start}:{wanted.stop} are not all in {organism.name}/{name}; it has 0:{layer.units}"
-            )
+            several = f"units {wanted.start}:{wanted.stop} are not all"
+            asked = several if len(wanted) > 1 else f"unit {wanted.start} is not"
+            raise UnknownName(f"{asked} in {organism.name}/{name}; it has 0:{layer.units}, from 0 to {layer.units - 1}")
         chosen[name] = wanted
     return chosen
 

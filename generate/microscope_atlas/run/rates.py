@@ -8,6 +8,7 @@ number of its units. More keys may be there. The file is data: it names models, 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -72,6 +73,9 @@ def load(path: Path, models: Iterable[str] = (), lenses: Iterable[str] = ()) -> 
             there = organisms()[line.model] if line.model in organisms() else organism(line.model)
             if line.layer not in there.layers:
                 raise ValueError(f"a rate is of layer {line.layer!r}, which {line.model} does not have")
+        counted = Counter((line.lens, line.model, line.layer) for line in lines)
+        if twice := [f"{name} of {model}/{layer}" for (name, model, layer), count in counted.items() if count > 1]:
+            raise ValueError(f"it has two rates for {twice[0]}")
         if not lines:
             raise ValueError("none of its rates is of a model that is asked for, or of the catalog")
     except RecursionError:  # before ValueError, because it has nothing to say of itself
