@@ -1,7 +1,9 @@
 """The manifest, `atlas.json`: what an atlas holds and how it was made. A shard counts once the manifest names it."""
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,7 @@ class Shard:
     sha256: str  # of the file
     bytes: int
     rows: int
+    software: str = ""  # that made it, where that is not the manifest's
 
     @property
     def path(self) -> str:
@@ -41,6 +44,7 @@ class Index:
     of: str  # names the shards that it is of
 
 
+DIGEST = "sha256"  # of all else in the manifest
 STATED = {"name", "license", "credit"}  # of a set of pictures
 
 
@@ -58,7 +62,7 @@ class Manifest:
     """What an atlas holds and how it was made."""
 
     schema: str = schema.SCHEMA_VERSION
-    software: str = ""  # of the last run that wrote to it
+    software: str = ""  # of the last run that wrote to it, and of all shards that do not say otherwise
     models: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> weights' sha256 and provenance
     lenses: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> recipe
     planned: list[UnitRange] = field(default_factory=list)
@@ -69,6 +73,19 @@ class Manifest:
     # what their makers state of sets of natural pictures, by revision: name, license and credit. No part of any content
     # id: a statement may come later, or be mended
     pictures: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    intact: bool = field(default=True, compare=False)  # the file was written by this package as it stands
+
+    @property
+    def every_software(self) -> tuple[str, ...]:
+        """What made its rows, each once; of an atlas without rows what would."""
+        return tuple(sorted({shard.software or self.software for shard in self.shards.values()})) or (self.software,)
+
+    def goes_on_with(self, software: str) -> None:
+        """Note that a run of this software writes to it from now on; shards that are there keep what made them."""
+        if software != self.software:
+            for path, shard in self.shards.items():
+                self.shards[path] = replace(shard, software=shard.software or self.software)
+        self.software = software
 
     def table(self, name: str) -> Table:
         """The table called `name`, ours or one from outside; UnknownName with the nearest where there is none."""
@@ -106,13 +123,13 @@ class Manifest:
         plain = {
             **{name: getattr(self, name) for name in ("schema", "software", "models", "lenses")},
             "planned": [asdict(run) for run in union(self.planned)],
-            "shards": [asdict(self.shards[path]) for path in sorted(self.shards)],
+            "shards": [_stated(self.shards[path]) for path in sorted(self.shards)],
             "cover": self.cover,
             "indexes": {model: asdict(index) for model, index in self.indexes.items()},
             **({"tables": self.tables} if self.tables else {}),
             **({"pictures": self.pictures} if self.pictures else {}),  # an atlas of before states none
         }
-        return json.dumps(plain, indent=1, sort_keys=True) + "\n"
+        return json.dumps({**plain, DIGEST: _digest(plain)}, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -148,7 +165,19 @@ class Manifest:
             tables=tables,
             indexes=structure(dict[str, Index], plain["indexes"], "indexes"),
             pictures=plain.get("pictures", {}),
+            intact=plain.pop(DIGEST, None) in (_digest(plain), None),  # version 0.1 stated none
         )
+
+
+def _stated(shard: Shard) -> dict[str, Any]:
+    """A shard as JSON has it."""
+    plain = asdict(shard)
+    return plain if shard.software else {name: value for name, value in plain.items() if name != "software"}
+
+
+def _digest(plain: Mapping[str, Any]) -> str:
+    """What tells whether anything of a manifest was changed since it was written: sha256 of all else that it states."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def manifest_or_new(storage: Storage) -> Manifest:

@@ -55,7 +55,7 @@ def render_card(manifest: Manifest, releases: Sequence[Release] = (), own: str =
         "sources": _sources(manifest),
         "tables": _tables(manifest),
         "pictures": _pictures(manifest),
-        "software": manifest.software,
+        "software": ", and ".join(manifest.every_software),
         "schema": manifest.schema,
         "versions": _versions(releases, release),
         "citation": f"```bibtex\n{bibtex(release)}\n```",

@@ -33,6 +33,8 @@ def check(storage: Storage, sample: int | None = None) -> Iterator[str]:
     """
     try:
         manifest, there = read_manifest(storage), shards.parquet_files(storage).keys()
+        if not manifest.intact:
+            yield f"{schema.MANIFEST}: somebody has changed it: put it back; running render again takes it as it stands"
         yield from _coverage(manifest)
         made = sorted(manifest.shards.values(), key=lambda shard: (shard.units.model, shard.path))
         num_read = min(len(made), sample or len(made))
@@ -49,6 +51,8 @@ def _coverage(manifest: Manifest) -> Iterator[str]:
     present = [shard.units for shard in manifest.shards.values()]
     for run in missing(manifest.planned, present):
         yield f"{run} is planned and not there; running render again makes it, and forget takes it back"
+    for run in missing(present, manifest.planned):
+        yield f"{run} is there, and nobody planned it; running render again for just these plans it"
     stops: dict[tuple[str, str, str], int] = {}
     for run in sorted(present):
         layer = (run.lens, run.model, run.layer)
@@ -107,7 +111,10 @@ def _index(
         if shards.file_sha256(file) != manifest.indexes[model].sha256:
             yield f"{path}: its sha256 is not the one in the manifest; delete it and run render again"
             return
-        stated = [row for row in shards.read_shard(file).to_pylist() if row["file"] in entries]
+        content = shards.read_shard(file).to_pylist()
+        if (len(content), file.stat().st_size) != (manifest.indexes[model].rows, manifest.indexes[model].bytes):
+            yield f"{path}: has {len(content)} rows, which is not what the manifest says of it"
+        stated = [row for row in content if row["file"] in entries]
     if stated != sorted((row for rows in entries.values() for row in rows), key=schema.INDEX.sort_key):
         yield f"{path}: does not say where the images lie"
 

@@ -316,7 +316,7 @@ def _refuse_unreadable(manifest: Manifest, names: Sequence[str]) -> None:
 
 def _enter(manifest: Manifest, requests: Sequence[RenderRequest], recipes: Mapping[str, Recipe]) -> None:
     """Put down what the atlas is going to hold; settings that are there stay as they are, for they make content ids."""
-    manifest.software = software()
+    manifest.goes_on_with(software())
     manifest.planned += [run for maker in recipes for request in requests for run in _wanted(maker, request)]
     _enter_lenses(manifest, recipes)
     for request in requests:

@@ -43,7 +43,11 @@ def about(atlas: Atlas) -> str:
         f'<h1 tabindex="-1">About</h1><p class="lead">{text.ABOUT}</p>'
         + markup.section("lenses", "Lenses", f'<dl class="terms">{lenses}</dl>')
         + markup.section("limits", "Limits", f"<ul>{limits}</ul>")
-        + markup.section("revision", "Revision", f"<p>{where}; {rows:,} rows, {escape(atlas.manifest.software)}.</p>")
+        + markup.section(
+            "revision",
+            "Revision",
+            f"<p>{where}; {rows:,} rows, {escape('; '.join(atlas.manifest.every_software))}.</p>",
+        )
         + markup.section("weights", "Weights and licenses", f"<p>{text.LICENSE}</p><ul>{weights}</ul>")
         + markup.section(
             "cite", "How to cite", f'<button type="button" data-copy>Copy</button><pre tabindex="0">{cited}</pre>'
