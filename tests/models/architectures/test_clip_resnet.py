@@ -22,8 +22,8 @@ from microscope_atlas.models.architectures.clip_resnet import (
     MEAN,
     STD,
     build,
+    read_copy,
     read_openai,
-    read_timm,
 )
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
 from microscope_atlas.models.organism import Organism
@@ -167,14 +167,23 @@ def timms(path: Path) -> Path:
 
 
 def test_timms_copy_holds_the_same_weights(published: Path, tmp_path: Path) -> None:
-    theirs = converted.fit(TINY, read_timm(timms(tmp_path / "model.safetensors")), "timm")
+    theirs = converted.fit(TINY, read_copy(timms(tmp_path / "model.safetensors")), "timm")
+    ours = converted.fit(TINY, read_openai(published), "openai")
+    assert converted.identity(theirs) == converted.identity(ours)
+
+
+def test_open_clips_copy_holds_the_same_weights(published: Path, tmp_path: Path) -> None:
+    save_file(
+        {name: value.clone() for name, value in halved().state_dict().items()}, tmp_path / "open_clip.safetensors"
+    )
+    theirs = converted.fit(TINY, read_copy(tmp_path / "open_clip.safetensors"), "open_clip")
     ours = converted.fit(TINY, read_openai(published), "openai")
     assert converted.identity(theirs) == converted.identity(ours)
 
 
 def test_nothing_of_the_image_tower_is_left_over(published: Path, tmp_path: Path) -> None:
     wanted = set(converted.expected(TINY.blank()))
-    for read, path in ((read_openai, published), (read_timm, timms(tmp_path / "model.safetensors"))):
+    for read, path in ((read_openai, published), (read_copy, timms(tmp_path / "model.safetensors"))):
         assert {name for name in read(path) if not converted.uncounted(name)} == wanted
 
 
@@ -201,7 +210,7 @@ def saved(tensors: dict[str, Tensor]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("tensors", "reason"),
     [
-        ({"conv1.weight": torch.zeros(1)}, "has no image tower: expected tensors visual.* of OpenAI's CLIP"),
+        ({"conv1.weight": torch.zeros(1)}, "has no image tower: expected tensors visual.* of a CLIP"),
         ({}, "found none"),
         ({"visual.conv1.weight": torch.zeros(768, 3, 32, 32)}, r"is not of tiny: stem/conv1.weight has shape \(768"),
         (

@@ -35,7 +35,7 @@ def reference(name: str, organism: Organism) -> nn.Module:
         # a number for each tensor, so that the names that come back say which is which
         numbered = {each: torch.tensor([float(number)]) for number, each in enumerate(order)}
         save_file(numbered, Path(folder) / "model.safetensors")
-        ours = {int(value): here for here, value in clip_resnet.read_timm(Path(folder) / "model.safetensors").items()}
+        ours = {int(value): here for here, value in clip_resnet.read_copy(Path(folder) / "model.safetensors").items()}
     weights = shared_weights(organism)
     tensors = {
         each: weights[ours[number]].reshape(theirs[each].shape)

@@ -162,22 +162,31 @@ def tensors(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def read_openai(path: Path) -> dict[str, Tensor]:
     """Tensors of the image tower in OpenAI's file, which holds one of texts as well; WeightsError without one."""
-    every = read_torchscript(path)
-    tower = {name.removeprefix(TOWER): value for name, value in every.items() if name.startswith(TOWER)}
-    if not tower:
-        found = ", ".join(list(every)[:3]) or "none"
-        raise WeightsError(f"{path} has no image tower: expected tensors {TOWER}* of OpenAI's CLIP, found {found}")
-    return tensors(tower)
+    return tensors(_image_tower(read_torchscript(path), path))
 
 
-def read_timm(path: Path) -> dict[str, Tensor]:
-    """Tensors of timm's copy, the image tower alone: `stages.3.5.conv1_1x1.bn.weight`; its stages count from 0."""
+def read_copy(path: Path) -> dict[str, Tensor]:
+    """Tensors of the image tower in a copy as safetensors: open_clip's, of both towers, or timm's, of this alone.
+
+    open_clip kept OpenAI's names; in timm's stages count from 0: `stages.3.5.conv1_1x1.bn.weight`.
+    """
+    given = read_safetensors(path)
+    if not any(name.startswith("stem.") for name in given):
+        return tensors(_image_tower(given, path))
     tower = {}
-    for name, value in read_safetensors(path).items():
+    for name, value in given.items():
         matched = ((re.match(pattern, name), to) for pattern, to in TIMM)
         here = next((match.expand(to) + name[match.end() :] for match, to in matched if match), name)
         tower[re.sub(r"^layer(\d)", lambda stage: f"layer{int(stage[1]) + 1}", here)] = value
     return tensors(tower)
+
+
+def _image_tower(every: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    tower = {name.removeprefix(TOWER): value for name, value in every.items() if name.startswith(TOWER)}
+    if not tower:
+        found = ", ".join(list(every)[:3]) or "none"
+        raise WeightsError(f"{path} has no image tower: expected tensors {TOWER}* of a CLIP, found {found}")
+    return tower
 
 
 def _organism(name: str, title: str, config: Config, file: str, sha256: str, timm: str) -> Organism:
@@ -193,7 +202,7 @@ def _organism(name: str, title: str, config: Config, file: str, sha256: str, tim
         named_only=_named_only(config),
         sources=(
             Source(where=f"{PUBLISHED}/{sha256}/{file}", read=read_openai, license="MIT", sha256=sha256),
-            Source(where=f"hub:timm/{timm}.openai/model.safetensors", read=read_timm, license="MIT"),
+            Source(where=f"hub:timm/{timm}.openai/model.safetensors", read=read_copy, license="MIT"),
         ),
     )
 
