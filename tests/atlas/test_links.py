@@ -31,6 +31,7 @@ HOST = "https://microscope.openai.com"
         ("/models/contrastive_4x/image_block_4_5_Add_6_0/237", "contrastive_4x/image_block_4_5/237"),
         ("/models/contrastive_4x?models.technique=deep_dream", "contrastive_4x"),
         ("/models/contrastive_rn50/image_block_4_2_add_6_0/1", "contrastive_rn50/image_block_4_2/1"),
+        ("/models/contrastive_4x/image_block_2_3_add_3_0/38", "contrastive_4x/image_block_2_3_relu2/38"),
         ("/models/contrastive_16x/image_block_3_0_Add_8_0/1535", "contrastive_16x/image_block_3_0/1535"),
         (f"{HOST}/models/inceptionv1/conv2d1_0%22%3Econv2d1", "inceptionv1/conv2d1"),
         (f'{HOST}/models/inceptionv1/mixed4c_0/447">447</a>', "inceptionv1/mixed4c/447"),

@@ -90,10 +90,11 @@ def test_sizes_are_the_published_ones(organism: Organism, last: str, units: int,
 
 
 def test_legacy_ops_count_the_sums_of_a_block() -> None:
-    """Two more where the input is projected: Microscope had `image_block_3_0_Add_8` of contrastive_16x, of 1,536."""
+    """As Microscope had them: `image_block_3_0_Add_8` of contrastive_16x, of 1,536; `image_block_2_1_add_3` of others."""
     ops = {name: layer.legacy_op for name, layer in CONTRASTIVE_16X.layers.items() if layer.legacy_op}
-    assert len(ops) == 40
+    assert len(ops) == 120
     assert ops["image_block_3_0"] == "image_block_3_0_Add_8_0"
+    assert ops["image_block_2_1_relu2"] == "image_block_2_1_add_3_0"
     assert ops["image_block_4_7"] == "image_block_4_7_Add_6_0"
     assert CONTRASTIVE_16X.layer("image_block_3_0").units == 1536
 

@@ -4,10 +4,11 @@ https://arxiv.org/abs/2103.00020; original code: https://github.com/openai/CLIP/
 stem of three convolutions, average pools in place of strides, and an attention pool at the end, whose output, the
 `embedding`, is compared with that of a text. Trained on pairs of pictures and texts, they have no classes.
 
-Layers are named as in Microscope's graph, whose op `image_block/4/5/Add_6` is the sum at the end of block 5 of stage 4;
-blocks that project their input count two more sums, `Add_8`. Our layer is that sum rectified, as the next block reads
-it; the sum is its preactivation. The two rectifiers within a block, and queries, keys, values and heads of the
-attention pool are rendered where they are named.
+Layers are named as in Microscope's graph, whose op `image_block/4/5/Add_6` is the sum at the end of block 5 of stage 4.
+Ops are counted: each of a block's norms adds twice, so that `add_1` and `add_3` are what its two inner rectifiers read,
+and blocks that project their input, with one norm more, end with `Add_8`. Our layers are what is rectified, as the next
+convolution reads it; Microscope's sum is the preactivation. The rectifiers within a block, and queries, keys, values
+and heads of the attention pool are rendered where they are named.
 """
 
 import re
@@ -32,7 +33,7 @@ HEAD = 64  # channels of a head
 EXPANSION = 4  # a block's output is so many times as wide as its inner convolutions
 TOWER = "visual."  # begins the image tower's names in OpenAI's files
 PUBLISHED = "https://openaipublic.azureedge.net/clip/models"
-INSIDE = ("relu1", "relu2")  # of a block
+INSIDE = {"relu1": "add_1", "relu2": "add_3"}  # of a block -> Microscope's ops
 POOL = ("q", "k", "v", "heads")
 
 
@@ -116,7 +117,7 @@ def _legacy_ops(config: Config) -> dict[str, str | None]:
     ops: dict[str, str | None] = dict.fromkeys(f"stem_{number}" for number in (1, 2, 3))
     for stage, block in config.names():
         name = f"image_block_{stage}_{block}"
-        ops |= dict.fromkeys(f"{name}_{relu}" for relu in INSIDE)
+        ops |= {f"{name}_{relu}": f"{name}_{op}_0" for relu, op in INSIDE.items()}
         ops[name] = f"{name}_Add_{6 if block else 8}_0"
     return {**ops, **dict.fromkeys(f"attnpool_{each}" for each in POOL), "embedding": None}
 

@@ -5,8 +5,9 @@ tuples, lists and dictionaries are written with, and no others. A name that a pi
 that the caller knows, never imported. Python's pickletools describes the instructions, and parses them here.
 """
 
+import io
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,13 @@ MADE: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
 }
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+MOVES = {
+    *("PROTO", "FRAME", "STOP", "MARK", "TUPLE", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+    *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
+    *("GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"),
+}
+OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+INSTRUCTIONS = PLAIN | MADE.keys() | TUPLES.keys() | MOVES
 MARK = object()
 
 
@@ -60,12 +68,12 @@ class Machine:
     def read(self, data: bytes) -> Any:
         """What the pickle holds; Malformed where it is no whole pickle of data alone, Refused for a name."""
         try:
-            for number, (opcode, arg, _) in enumerate(pickletools.genops(data)):
+            for number, (name, arg) in enumerate(_instructions(data)):
                 if number > MOST:
                     raise Malformed(f"it has more than {MOST} instructions")
-                if opcode.name == "STOP":
+                if name == "STOP":
                     return self.stack.pop()
-                self._step(opcode.name, arg)
+                self._step(name, arg)
         except Malformed:
             raise
         except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
@@ -107,7 +115,7 @@ class Machine:
             case "BINGET" | "LONG_BINGET":
                 stack.append(self.memo[arg])
             case "GLOBAL":
-                self._global(arg.replace(" ", "."))
+                self._global(arg)
             case "STACK_GLOBAL":
                 last, module = stack.pop(), stack.pop()
                 self._global(f"{module}.{last}" if isinstance(last, str) and isinstance(module, str) else "no name")
@@ -119,8 +127,6 @@ class Machine:
                 self._build()
             case "BINPERSID":
                 stack.append(self.load(stack.pop()))
-            case _:
-                raise Malformed(f"its pickle has the instruction {name}, which no data needs")
 
     def _join(self, count: int) -> None:
         if len(self.stack) < count:
@@ -182,3 +188,18 @@ class Machine:
             if not isinstance(key, str | int):
                 raise Malformed(f"its pickle has a {type(key).__name__} for a key")
             into[key] = value
+
+
+def _instructions(data: bytes) -> Iterator[tuple[str, Any]]:
+    """The pickle's instructions by name, and what each carries; Malformed for one that is not known here."""
+    stream = io.BytesIO(data)
+    while code := stream.read(1):
+        opcode = OPCODES.get(code.decode("latin-1"))
+        if opcode is None:
+            raise Malformed(f"its pickle is damaged: {code!r} is no instruction")
+        if opcode.name not in INSTRUCTIONS:
+            raise Malformed(f"its pickle has the instruction {opcode.name}, which no data needs")
+        if opcode.name == "GLOBAL":  # two lines; pickletools would have escapes in them
+            yield opcode.name, ".".join(stream.readline().removesuffix(b"\n").decode() for _ in range(2))
+        else:
+            yield opcode.name, opcode.arg.reader(stream) if opcode.arg else None
