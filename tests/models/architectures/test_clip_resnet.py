@@ -26,7 +26,9 @@ from microscope_atlas.models.architectures.clip_resnet import (
     read_copy,
     read_openai,
 )
+from microscope_atlas.models.networks.expanded import composable, compose
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
+from microscope_atlas.models.networks.linearised import differentiate
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.rendering.ascend import Precision
 from tests.models.tiny_clip import CONFIG, tiny_clip
@@ -90,7 +92,7 @@ def test_sizes_are_the_published_ones(organism: Organism, last: str, units: int,
 
 
 def test_legacy_ops_count_the_sums_of_a_block() -> None:
-    """As Microscope had them: `image_block_3_0_Add_8` of contrastive_16x, of 1,536; `image_block_2_1_add_3` of others."""
+    """As Microscope had them: `image_block_3_0_Add_8` of contrastive_16x, and `image_block_2_1_add_3`."""
     ops = {name: layer.legacy_op for name, layer in CONTRASTIVE_16X.layers.items() if layer.legacy_op}
     assert len(ops) == 120
     assert ops["image_block_3_0"] == "image_block_3_0_Add_8_0"
@@ -263,6 +265,17 @@ def test_attention_does_not_depend_on_companions(precision: Precision) -> None:
             assert not [name for name, alone, all_ in both if not torch.equal(alone, all_[:count])]
     finally:
         torch.set_num_threads(before)
+
+
+def test_connections_between_blocks_have_a_closed_form_and_equal_gradients() -> None:
+    network = weights.network(TINY, weights.random(TINY))
+    shown = [name for name, layer in TINY.layers.items() if not layer.named_only]
+    for earlier, later in TINY.edges:
+        between = (network, earlier, later, shown)
+        assert composable(*between) == (later != "embedding")  # attention has none
+        if later != "embedding":
+            found = torch.cat(list(compose(*between, CONFIG.input_size, 64)))
+            assert torch.allclose(found, torch.cat(list(differentiate(*between, CONFIG.input_size, 64))), atol=1e-6)
 
 
 def test_input_is_normalised_as_published() -> None:
