@@ -33,7 +33,8 @@ from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import CATALOG, organism
 from microscope_atlas.run.engines.local import num_cores
 
-NINE = tuple(name for name in CATALOG if name != "efficientnet_lite0")  # and the tenth is the default, not the atlas
+LATER = ("contrastive_16x", "contrastive_4x", "contrastive_rn50")  # not in the atlas that is costed
+NINE = tuple(name for name in CATALOG if name not in ("efficientnet_lite0", *LATER))
 NETWORK_LENSES = tuple(name for name, lens in LENSES.items() if not lens.reads)
 DIGESTED = "inceptionv1/mixed3a"
 

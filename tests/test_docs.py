@@ -21,6 +21,7 @@ import microscope_atlas
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import read_manifest
+from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.tables import described
 from microscope_atlas.cli import app
 from microscope_atlas.lenses import caricature, deepdream
@@ -189,6 +190,17 @@ def test_files_that_are_named_are_there(document: str) -> None:
 def test_links_within_the_repository_lead_somewhere(document: str) -> None:
     for target in re.findall(r"\]\((?!https?://|#|\{\{)([^)#]+)[^)]*\)", (ROOT / document).read_text()):
         assert ((ROOT / document).parent / target).exists(), target
+
+
+def test_catalog_is_the_one_that_is_there() -> None:
+    listed = [line for line in (ROOT / "docs/catalog.md").read_text().splitlines() if line.startswith("| `")]
+    assert len(listed) == len(organisms())
+    for line, (name, known) in zip(listed, organisms().items(), strict=True):
+        shown = [layer for layer in known.layers.values() if not layer.named_only]
+        assert line == (
+            f"| `{name}` | [{known.title}]({known.paper}), {known.year} | {known.dataset} | {known.input_size} | "
+            f"{len(shown)} | {sum(layer.units for layer in shown):,} |"
+        )
 
 
 def test_readme_is_short() -> None:

@@ -19,6 +19,8 @@ CASES = {  # of what -> in the quick share, and in the long one
     "kept weights": (100, 500),
     "safetensors of any header": (200, 1000),
     "state dicts": (200, 1000),
+    "torchscript archives": (200, 1500),
+    "pickles in archives": (200, 1000),
     "shards": (150, 1000),
     "shards in check": (60, 300),
     "shards in the Space": (60, 400),

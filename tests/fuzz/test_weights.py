@@ -22,9 +22,11 @@ from microscope_atlas.models.formats.caffemodel import read_caffemodel
 from microscope_atlas.models.formats.checkpoint import MAGIC, read_checkpoint
 from microscope_atlas.models.formats.graphdef import read_graphdef
 from microscope_atlas.models.formats.state_dict import read_safetensors, read_state_dict
+from microscope_atlas.models.formats.torchscript import read_torchscript
 from tests.fuzz import cases as generated
 from tests.fuzz.limits import reads
 from tests.fuzz.mutation import LENGTHS, mutated, survived
+from tests.models.formats import test_torchscript as torchscript
 from tests.models.formats.test_graphdef import BY_TENSORFLOW, some_constants
 from tests.references.caffemodel import caffemodel, field, varint
 from tests.references.graphdef import const, floats, graphdef
@@ -216,3 +218,46 @@ def state_dict(zipped: bool) -> bytes:
 def test_state_dicts(tmp_path: Path, cases: int) -> None:
     files = [state_dict(zipped=True), state_dict(zipped=False)]
     assert 0 < survived(read_state_dict, files, tmp_path / "net.pth", cases) < cases
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@generated.of("torchscript archives")
+def test_torchscript_archives(tmp_path: Path, cases: int) -> None:
+    """Damage to the archive itself, and to its pickle, whose checksum is put right."""
+    whole = torchscript.archive()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        content = next(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+
+    def within(_: bytes, random: Random) -> bytes:
+        return torchscript.remade(whole, {"data.pkl": mutated([content, torchscript.described()], random)})
+
+    path = tmp_path / "net.pt"
+    assert survived(read_torchscript, [whole], path, cases // 2) < cases // 2
+    assert 0 < survived(read_torchscript, [whole], path, cases // 2, within) < cases // 2
+
+
+# pickles of any instructions: what is put down, taken and called, in any order
+CODE = st.sampled_from(
+    (
+        *(b"(", b"t", b"}", b"]", b")", b"N", b"\x88", b"s", b"u", b"a", b"e", b"R", b"b", b"\x81", b"Q", b"q\x00"),
+        *(b"h\x00", b"\x85", b"\x86", b"\x87", b"\x94", b"0", b"2", b"1", b"K\x02", b"J\xff\xff\xff\xff"),
+        *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"c__torch__\nA\n", b"cos\nsystem\n"),
+        *(b"ccollections\nOrderedDict\n", b"ctorch.jit._pickle\nrestore_type_tag\n", b"X\x07\x00\x00\x00storage"),
+        *(b"X\x01\x00\x00\x00a", b"\x8a\x05aaaaa", b"\x8b\xff\xff\xff\x7f", b"I99\n", b"L99L\n", b"F1.5\n"),
+        b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f",
+    )
+)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@generated.of("pickles in archives")
+def test_pickles_of_any_instructions(tmp_path: Path, cases: int) -> None:
+    path, whole, read = tmp_path / "net.pt", torchscript.archive(), 0
+
+    def one(codes: list[bytes]) -> None:
+        nonlocal read
+        path.write_bytes(torchscript.remade(whole, {"data.pkl": torchscript.pickle(*codes)}))
+        read += reads(read_torchscript, path, f"a pickle of {codes!r}")
+
+    generated.each(st.lists(CODE, max_size=12), cases, one)
+    assert 0 < read < cases

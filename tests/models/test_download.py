@@ -13,8 +13,10 @@ from torch import Tensor
 
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models import weights
+from microscope_atlas.models.download import file_hash
 from microscope_atlas.models.formats.state_dict import read_state_dict
 from microscope_atlas.models.organism import Organism, Source
+from tests.hub_double import Hub
 from tests.models.test_mirror import TOY
 from tests.serving import Quiet, serving
 
@@ -85,6 +87,35 @@ def test_file_is_fetched_converted_and_not_kept(server: str, cache: Path, sha1: 
     assert given.provenance.file_sha256 == hashlib.sha256(WHOLE).hexdigest()
     assert files(cache) == ["downloads/first_use.json", "weights/toy.safetensors"]
     assert [path.name for path in (cache / "downloads").iterdir()] == ["first_use.json"]
+
+
+def test_file_with_another_sha256_than_stated_is_refused(server: str, cache: Path) -> None:
+    found = hashlib.sha256(WHOLE).hexdigest()
+    stated = Source(f"{server}/whole.pth", read_state_dict, license="CC0-1.0", sha256=found)
+    assert weights.load(toy(stated)).provenance.official
+    with pytest.raises(WeightsError, match=f"whole.pth: the file's sha256 is {found}, expected {'0' * 64}"):
+        weights.fetch(toy(replace(stated, sha256="0" * 64)))
+
+
+def test_file_at_hand_is_official_where_its_publisher_states_its_hash(cache: Path) -> None:
+    path = cache / "whole.pth"
+    path.write_bytes(WHOLE)
+    stated = Source(
+        "https://example.org/whole.pth", read_state_dict, license="CC0-1.0", sha256=file_hash(path, "sha256")
+    )
+    assert weights.take(toy(stated), path).provenance.official
+    assert not weights.take(toy(replace(stated, sha256="0" * 64)), path).provenance.official
+
+
+def test_repository_of_the_hub_is_a_source(cache: Path, hub: Hub) -> None:
+    there = Source("hub:someone/net/models/whole.pth", read_state_dict, license="MIT")
+    with pytest.raises(WeightsError, match=r"hub:someone/net/models/whole\.pth: "):
+        weights.fetch(toy(there))
+    hub.commit("models/someone/net", {"models/whole.pth": WHOLE})
+    given = weights.fetch(toy(there))
+    assert given.sha256 == weights.random(TOY).sha256
+    assert given.provenance.source == "hub:someone/net/models/whole.pth"
+    assert given.provenance.file_sha256 == hashlib.sha256(WHOLE).hexdigest()
 
 
 def refused() -> str:

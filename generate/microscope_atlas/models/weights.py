@@ -117,7 +117,7 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
         source=source.where if source else path.name,
         file_sha256=file_hash(path, "sha256"),
         license=given.license,
-        official=source is not None or (given.sha1 is not None and given.sha1 == file_hash(path, "sha1")),
+        official=source is not None or _stated(given, path),
         ignored=tuple(sorted(name for name in read if name not in tensors and not converted.uncounted(name))),
     )
     weights = Weights(tensors, converted.identity(tensors), provenance)
@@ -155,6 +155,12 @@ def _borrow(organism: Organism, library: Library) -> Weights:
     if library.lasting:
         converted.write(cached_file(organism), weights)
     return weights
+
+
+def _stated(source: Source, path: Path) -> bool:
+    """Whether a file is the one that its publisher states a hash of."""
+    stated = {"sha1": source.sha1, "sha256": source.sha256}
+    return any(each is not None and each == file_hash(path, algorithm) for algorithm, each in stated.items())
 
 
 def _source_of(organism: Organism, path: Path) -> Source:

@@ -62,7 +62,11 @@ def _stream(name: str) -> torch.Generator:
 
 
 def write_reference(
-    organism: Organism, versions: str, activations: dict[int, dict[str, Tensor]], **more: np.ndarray
+    organism: Organism,
+    versions: str,
+    activations: dict[int, dict[str, Tensor]],
+    folder: Path = FOLDER,
+    **more: np.ndarray,
 ) -> None:
     """Keep a sample of activations, channels first, by size of the picture and layer; and `more` beside it."""
     arrays = {"versions": np.array(versions), **more}
@@ -70,16 +74,16 @@ def write_reference(
         for layer, values in layers.items():
             arrays[f"{size}/{layer}/shape"] = np.array(values.shape)
             arrays[f"{size}/{layer}/sample"] = sample(layer, values)
-    np.savez_compressed(FOLDER / f"{organism.name}.npz", allow_pickle=False, **arrays)
+    np.savez_compressed(folder / f"{organism.name}.npz", allow_pickle=False, **arrays)
 
 
-def disagreements(organism: Organism, size: int) -> dict[str, float]:
+def disagreements(organism: Organism, size: int, folder: Path = FOLDER) -> dict[str, float]:
     """By layer, the largest difference from the reference, relative to the largest value there.
 
     The network is the one that is rendered, with batch norms folded. A layer of another shape is infinitely far off.
     """
     weights = Weights(shared_weights(organism), "", Provenance("shared", "", "none", official=False))
-    reference = np.load(FOLDER / f"{organism.name}.npz")
+    reference = np.load(folder / f"{organism.name}.npz")
     layers = [layer for layer in organism.layers if f"{size}/{layer}/sample" in reference]
     with torch.no_grad():
         computed = network(organism, weights)(picture(size), layers)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from microscope_atlas.atlas.organisms import Field, Layer
 from microscope_atlas.errors import unknown
+from microscope_atlas.models.networks.attention_pool import Attend, MeanToken, Tokens
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.networks.ops import Concat, GlobalAveragePool, SameConv2d, SameMaxPool2d, same_padding
 
@@ -79,15 +80,22 @@ class Graph(Network):
         shapes = self._shapes(list(self.reads), size)
         fields = receptive_fields(self, size, shapes)
         table = {}
+        fixed: set[str] = set()  # nodes that pictures of this size alone reach
         for name, shape in shapes.items():
             branches, start = {}, 0
+            if isinstance(op := self.get_submodule(name), Tokens) or fixed.intersection(self.reads[name]):
+                fixed.add(name)
+            if isinstance(op, Attend):
+                each = shape[0] // op.heads
+                branches = {f"head_{head}": (head * each, (head + 1) * each) for head in range(op.heads)}
             behind = self.preactivation(name)
             if isinstance(self.get_submodule(behind), Concat):
                 for read in self.reads[behind]:
                     branches[read] = (start, start + shapes[read][0])
                     start += shapes[read][0]
             kind: Literal["conv", "dense"] = "conv" if len(shape) == 3 else "dense"
-            table[name] = Layer(name, kind, shape[0], None, 1, branches).seeing(*fields[name])
+            alone = name in fixed
+            table[name] = Layer(name, kind, shape[0], None, 1, branches, fixed_size=alone).seeing(*fields[name])
         return table
 
 
@@ -138,7 +146,7 @@ def _field(seen: Sequence[Field], window: tuple[int, int, int] | None) -> Field:
 
 def _windows(op: nn.Module, shape: Sequence[int]) -> list[tuple[int, int, int]] | None:
     """Extent, step and padding of what an operation reads around a position, along both axes of its input."""
-    if isinstance(op, nn.Linear | GlobalAveragePool | nn.AdaptiveAvgPool2d):
+    if isinstance(op, nn.Linear | GlobalAveragePool | nn.AdaptiveAvgPool2d | MeanToken | Attend):
         return None
     if not isinstance(op, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return [(1, 1, 0)] * 2

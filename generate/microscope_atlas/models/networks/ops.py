@@ -16,14 +16,22 @@ STEADY = 2
 class Preprocess(nn.Module):
     """A network's own input range: RGB in [0, 1] becomes `(255 * channels - mean) / std`.
 
-    `bgr` swaps the channels first, as Caffe's networks want it; `mean` and `std` are in the network's order.
+    `bgr` swaps the channels first, as Caffe's networks want it; `mean` and `std` are in the network's order, `std` one
+    for all channels or one for each.
     """
 
     mean: Tensor
+    std: float | Tensor
 
-    def __init__(self, mean: tuple[float, float, float], std: float = 1.0, bgr: bool = False):
+    def __init__(
+        self, mean: tuple[float, float, float], std: float | tuple[float, float, float] = 1.0, bgr: bool = False
+    ):
         super().__init__()
-        self.bgr, self.std = bgr, std
+        self.bgr = bgr
+        if isinstance(std, tuple):
+            self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        else:
+            self.std = std
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
