@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from microscope_atlas.errors import WeightsError
-from microscope_atlas.models import weights
+from microscope_atlas.models import converted, weights
 from microscope_atlas.models.download import file_hash
 from microscope_atlas.models.formats.state_dict import read_state_dict
 from microscope_atlas.models.organism import Organism, Source
@@ -216,3 +217,26 @@ def test_file_that_was_of_no_use_is_not_noted(server: str, monkeypatch: pytest.M
         with pytest.raises(WeightsError):
             weights.fetch(organism)
     weights.fetch(organism)
+
+
+@pytest.mark.parametrize("noted", ["", "{", "[]", '{"a": 1}', "[" * 100_000])
+def test_damaged_note_of_first_uses_is_named_with_what_to_do(server: str, cache: Path, noted: str) -> None:
+    file = cache / "downloads" / "first_use.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(noted)
+    with pytest.raises(WeightsError, match=r"first_use\.json is damaged: .*; remove it, and what is fetched next"):
+        weights.fetch(toy(source(f"{server}/changing.pth")))
+    assert file.read_text() == noted
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+def test_full_disk_under_the_cache_is_named_with_what_to_do(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("microscope_atlas.models.converted.save_file", full)
+    with pytest.raises(WeightsError, match="cannot be written: .*No space left on device.*MICROSCOPE_ATLAS_CACHE"):
+        converted.write(cache / "weights" / "toy.safetensors", weights.random(TOY))
+    assert list((cache / "weights").iterdir()) == []

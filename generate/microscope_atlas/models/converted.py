@@ -77,13 +77,17 @@ def identity(tensors: dict[str, Tensor]) -> str:
 
 
 def write(path: Path, weights: Weights) -> None:
-    """Write weights whole or not at all."""
+    """Write weights whole or not at all; WeightsError where the disk refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"sha256": weights.sha256, "provenance": json.dumps(asdict(weights.provenance))}
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file(weights.tensors, beside, metadata=header)
         os.replace(beside, path)
+    except (OSError, SafetensorError) as error:  # the latter for a full disk, too
+        raise WeightsError(
+            f"{path} cannot be written: {error}; free some space, or have MICROSCOPE_ATLAS_CACHE name another folder"
+        ) from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from microscope_atlas.errors import HubFailed, WeightsError
 from microscope_atlas.hub.repo import Repo
 from microscope_atlas.models.organism import Source
+from microscope_atlas.structure import structure
 
 TIMEOUT_SECONDS = 60  # without a byte
 CHUNK = 1 << 20  # bytes
@@ -47,7 +48,7 @@ def obtained(source: Source, folder: Path, listen: Listen = unheard) -> Iterator
             path = Path(temporary) / source.where.rpartition("/")[2]
             _download(source, path, listen)
         noted = folder / FIRST_USE
-        hashes = json.loads(noted.read_text()) if noted.exists() else {}
+        hashes = _first_uses(noted)
         found = file_hash(path, "sha256")
         if hashes.setdefault(source.where, found) != found:
             raise WeightsError(
@@ -58,6 +59,18 @@ def obtained(source: Source, folder: Path, listen: Listen = unheard) -> Iterator
         beside = Path(temporary) / FIRST_USE
         beside.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n")
         beside.replace(noted)
+
+
+def _first_uses(noted: Path) -> dict[str, str]:
+    """URL -> sha256 of the file that was first of use; WeightsError where the note of it is damaged."""
+    if not noted.exists():
+        return {}
+    try:
+        return structure(dict[str, str], json.loads(noted.read_text()), "first uses")
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{noted} is damaged: {error}; remove it, and what is fetched next counts as first of use"
+        ) from error
 
 
 def file_hash(path: Path, algorithm: str) -> str:
