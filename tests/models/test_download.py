@@ -237,6 +237,6 @@ def test_full_disk_under_the_cache_is_named_with_what_to_do(
         raise error
 
     monkeypatch.setattr("microscope_atlas.models.converted.save_file", full)
-    with pytest.raises(WeightsError, match="cannot be written: .*No space left on device.*MICROSCOPE_ATLAS_CACHE"):
+    with pytest.raises(WeightsError, match=r"cannot be written: .*No space left on device.*MICROSCOPE_ATLAS_CACHE"):
         converted.write(cache / "weights" / "toy.safetensors", weights.random(TOY))
     assert list((cache / "weights").iterdir()) == []
