@@ -133,8 +133,8 @@ def _job(manifest: Manifest, known: Lens[Any], units: UnitRange, row: Mapping[st
             f"the recipe of {units} is none of {known.name}: {error}; it cannot be made again"
         ) from error
     kind: WeightsKind = "random" if is_untrained(manifest.models[units.model]["provenance"]) else "pretrained"
-    attached = stated(manifest.models).get(units.model, {})
-    return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units), dictionaries=tuple(attached.items()))
+    those = dictionaries.stated(manifest.models).get(units.model, {})
+    return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units), dictionaries=tuple(those.items()))
 
 
 def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: torch.device) -> Iterator[Comparison]:

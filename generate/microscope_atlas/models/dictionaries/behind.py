@@ -6,6 +6,7 @@ that the layer's own units are taken of, so that those of the identity are the l
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -127,7 +128,8 @@ def own_units(network: Network, node: str, each: Tensor, joined: int) -> "OwnUni
     return OwnUnits(network, node, each[torch.arange(joined, device=each.device) % len(each)])
 
 
-class OwnUnits(NamedTuple):
+@dataclass(frozen=True)
+class OwnUnits:
     """Activations of the one unit that each picture is for."""
 
     network: Behind
