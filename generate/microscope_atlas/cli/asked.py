@@ -139,11 +139,13 @@ class Asked:
         from microscope_atlas.atlas.manifest import manifest_or_new
         from microscope_atlas.keys import parse_units
         from microscope_atlas.models.catalog import organism
-        from microscope_atlas.models.dictionaries.asked import attach_all
+        from microscope_atlas.models.dictionaries.asked import attach_all, refuse_connections
         from microscope_atlas.run.plan import DEFAULT_UNITS, select
 
         made = attach_all(manifest_or_new(self.storage).models, self.model or [], self.dictionary or [])
         layers = self.layer or made  # a dictionary that is named is what is meant
+        for name in self.model or []:
+            refuse_connections(self.lens_names or [], name, layers)
         ranges = parse_units(self.units) if self.units else [None]
         asked = [(name, select(organism(name), layers, some)) for name in self.model or [] for some in ranges]
         return asked or list(DEFAULT_UNITS.items())

@@ -28,6 +28,7 @@ from microscope_atlas.keys import Key
 from microscope_atlas.lenses.lens import Lens, refuse_level
 from microscope_atlas.lenses.recipe import settings, with_what_came_later
 from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.models.dictionaries import attached as dictionaries
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.decoder import decoded
 from microscope_atlas.run import shard
