@@ -12,7 +12,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -141,7 +140,8 @@ def load(layer: str, one: Attached) -> Dictionary:
     path = _kept_at(one.sha256)
     if path.is_file():
         return _read_kept(path, one.sha256)
-    source = one.where or (one.source if one.source.startswith(HUB) else "")
+    here = one.where if one.where and Path(one.where).exists() else ""
+    source = here or (one.source if one.source.startswith(HUB) else "")
     if not source:
         raise DictionaryFailed(
             f"the dictionary of {layer}, {one.source} with sha256 {one.sha256}, is not on this machine; say where it "
@@ -174,7 +174,6 @@ def _kept_at(sha256: str) -> Path:
     return cache() / "dictionaries" / f"{sha256}.safetensors"
 
 
-@lru_cache(maxsize=2)
 def _read_kept(path: Path, sha256: str) -> Dictionary:
     try:
         with safe_open(path, framework="pt") as file:

@@ -10,7 +10,7 @@ A dictionary is known by the sha256 of its numbers and settings, so it is the sa
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -97,7 +97,7 @@ class Dictionary:
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
         for name, value in self.tensors.items():
             digest.update(f"{name} {tuple(value.shape)} float32\n".encode())
-            digest.update(value.numpy().tobytes())
+            digest.update(memoryview(value.contiguous().numpy()).cast("B"))
         return digest.hexdigest()
 
     @property
@@ -128,7 +128,7 @@ class Encoder(nn.Module):
 
     def __init__(self, dictionary: Dictionary):
         super().__init__()
-        self.known = dictionary
+        self.known = replace(dictionary, decoder=None, decoder_bias=None)  # which nothing here reads, as large again
         self.register_buffer("rows", dictionary.encoder, persistent=False)
         for name in ("bias", "shift", "threshold"):
             self.register_buffer(name, getattr(dictionary, name), persistent=False)
