@@ -31,6 +31,9 @@ from microscope_atlas.publish.check import check
 from microscope_atlas.rendering.ascend import Ascent
 from microscope_atlas.run import shard as shard_rendering
 from microscope_atlas.run.shard import one_thread
+from microscope_space import routes
+from microscope_space.html import text
+from tests import atlases
 from tests.models.dictionaries.test_reading import Settings, saev
 
 MODEL, LAYER = "own:tests.models.own_networks.small", "block_conv1"  # of 8 channels
@@ -70,7 +73,7 @@ def test_identity_shows_the_layers_own_channels_bit_for_bit(tmp_path: Path, monk
     seed = feature_visualization.seed
     monkeypatch.setattr(feature_visualization, "seed", lambda key, *rest: seed(key.replace("_eye", ""), *rest))
     one = lens("feature_visualization")
-    recipe = replace(one.quick(), variants=2, methods=("fourier", "transparent"))
+    recipe = replace(one.quick(), variants=2)
     with one_thread():
         own, directions = (
             [row for some in one.rows(subject(layer, net), [1, 5], recipe) for row in some] for layer in (LAYER, made)
@@ -210,3 +213,16 @@ def test_two_dictionaries_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_dictionary_needs_one_model(tmp_path: Path) -> None:
     with pytest.raises(DictionaryFailed, match="2 models are named"):
         attach_all({}, [MODEL, "inceptionv1"], [f"{LAYER}={sparse(tmp_path / 'a.pt')}"])
+
+
+@pytest.mark.parametrize("activation", ["Relu", "TopK"])
+def test_every_lens_and_page_takes_what_a_dictionary_makes(activation: str, tmp_path: Path) -> None:
+    attach_all({}, [MODEL], [f"{LAYER}:sae={sparse(tmp_path / 'a.pt', activation=activation)}"])
+    root, made = tmp_path / "atlas", f"{LAYER}_sae"
+    atlases.render_every(root, {made: range(6)}, MODEL)
+    assert list(check(Folder(root))) == []
+    read = Atlas(Folder(root))
+    for about in ({"model": MODEL}, {"model": MODEL, "layer": made}, {"model": MODEL, "layer": made, "unit": "3"}):
+        shown = routes.show(read, about)
+        assert made in shown
+        assert text.WRONG not in shown

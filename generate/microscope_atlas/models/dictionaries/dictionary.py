@@ -97,7 +97,7 @@ class Dictionary:
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())
         for name, value in self.tensors.items():
             digest.update(f"{name} {tuple(value.shape)} float32\n".encode())
-            digest.update(memoryview(value.contiguous().numpy()).cast("B"))
+            digest.update(value.contiguous().view(-1).numpy().view("uint8").data)
         return digest.hexdigest()
 
     @property
