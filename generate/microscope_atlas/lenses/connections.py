@@ -29,6 +29,7 @@ from microscope_atlas.models.dictionaries.behind import Behind
 from microscope_atlas.models.networks.expanded import composable, compose
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.linearised import differentiate
+from microscope_atlas.models.organism import Organism
 from microscope_atlas.structure import Count, between
 
 
@@ -64,6 +65,10 @@ class Connections(Lens[Recipe]):
     def passes(self, layer: Layer, recipe: Recipe) -> float:
         """A kernel for each unit: few positions, between neighbouring layers, so about a thirtieth of a picture."""
         return layer.units / 32  # measured on efficientnet_lite0
+
+    def has_rows(self, organism: Organism, layer: str) -> bool:
+        """Of layers that others lead to, or that lead to others."""
+        return any(layer in pair for pair in organism.edges)
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         layer = subject.layer.name

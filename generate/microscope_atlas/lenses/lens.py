@@ -122,6 +122,10 @@ class Lens(ABC, Generic[R]):
         """How many rows a unit of a layer of this kind, or the layer, gets with these settings; None: it depends."""
         return self.table.rows_each(settings, kind)
 
+    def has_rows(self, organism: Organism, layer: str) -> bool:
+        """Whether there is anything to say of a layer: a file without rows is planned for none."""
+        return True
+
     def quick(self) -> R:
         """Its settings for tests: as few steps and as small pictures as show that it works."""
         return self.recipe("draft")

@@ -365,6 +365,8 @@ def _wanted(maker: str, request: RenderRequest | Selection) -> list[UnitRange]:
     """What is asked for of one model through one lens."""
     runs = []
     for layer, units in request.units.items():
+        if not lens(maker).has_rows(request.organism, layer):
+            continue
         whole = range(request.organism.layer(layer).units)
         seen = whole if lens(maker).level == "layer" else units
         runs.append(UnitRange(lens(maker).name, request.organism.name, layer, seen.start, seen.stop))

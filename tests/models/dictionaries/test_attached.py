@@ -221,6 +221,7 @@ def test_every_lens_and_page_takes_what_a_dictionary_makes(activation: str, tmp_
     root, made = tmp_path / "atlas", f"{LAYER}_sae"
     atlases.render_every(root, {made: range(6)}, MODEL)
     assert list(check(Folder(root))) == []
+    assert all(shard.rows for shard in read_manifest(Folder(root)).shards.values())  # a file without is read by nobody
     read = Atlas(Folder(root))
     for about in ({"model": MODEL}, {"model": MODEL, "layer": made}, {"model": MODEL, "layer": made, "unit": "3"}):
         shown = routes.show(read, about)
