@@ -37,6 +37,7 @@ def test_the_callers_mistakes_exit_with_2_all_others_with_1() -> None:
         "InvalidSetting",
         "WrongLevel",
         "NetworkFailed",
+        "DictionaryFailed",
         "LensFailed",
         "SettingsDiffer",
         "VersionTaken",

@@ -7,6 +7,7 @@
     ├── WrongLevel        a lens that is pointed at a layer and looks at units, or the reverse
     ├── ExtraMissing      a library that comes with an extra of this package is not installed
     ├── NetworkFailed     a network from outside that cannot be imported, built or read
+    ├── DictionaryFailed  a dictionary that cannot be read, or that does not fit the layer it is to stand behind
     ├── LensFailed        a lens from outside that cannot be imported, or that cannot stand in an atlas
     │   └── RowsFailed    rows that a lens made are not those of its table, or not of the units asked for
     ├── WeightsError      weights that cannot be had, read or fitted to a network
@@ -25,8 +26,8 @@
     └── VersionTaken      a version that was published with other content
 
 A message says what, which value, what was expected, and what to do. The command line prints it as it is: exit status 2
-for the first four, NetworkFailed, LensFailed itself, SettingsDiffer and VersionTaken, which are the caller's to mend,
-1 for the rest.
+for the first four, NetworkFailed, DictionaryFailed, LensFailed itself, SettingsDiffer and VersionTaken, which are the
+caller's to mend, 1 for the rest.
 """
 
 from collections.abc import Iterable
@@ -69,6 +70,12 @@ class ExtraMissing(AtlasError):
 
 class NetworkFailed(AtlasError):
     """A network from outside that cannot be imported, built or read."""
+
+    exit_status = 2
+
+
+class DictionaryFailed(AtlasError):
+    """A dictionary that cannot be read, or that does not fit the layer it is to stand behind."""
 
     exit_status = 2
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from microscope_atlas.atlas import outside, schema
+from microscope_atlas.atlas.dictionaries import Attached, sha256_of
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.atlas.storage import Storage, WritableStorage
@@ -55,6 +56,7 @@ class Origin:
     weights_sha256: str
     provenance: Provenance
     layers: tuple[str, ...] = ()  # from the input on, of networks that the catalog does not know
+    dictionaries: dict[str, Attached] = field(default_factory=dict)  # by the layers that they make
 
 
 @dataclass
@@ -106,6 +108,7 @@ class Manifest:
         if recipe is None or model is None:
             return None
         made = partial(content_id, shard.units, recipe, model["weights_sha256"], self.inputs(shard.units))
+        made = partial(made, dictionary=sha256_of(model, shard.units.layer))
         return next((number for number in renderers(shard.units.model) if made(renderer=number) == shard.id), None)
 
     def inputs(self, units: UnitRange) -> tuple[Input, ...]:
@@ -117,7 +120,9 @@ class Manifest:
         """Where a layer stands in its network, 0 next to the picture; behind all others where nobody says."""
         known = organisms().get(model)
         layers: list[str] = self.models.get(model, {}).get("layers") or (list(known.layers) if known else [])
-        return layers.index(layer) if layer in layers else len(layers)
+        made = self.models.get(model, {}).get("dictionaries", {}).get(layer)
+        own = made["behind"] if made else layer
+        return layers.index(own) if own in layers else len(layers)
 
     def to_json(self) -> str:
         plain = {

@@ -61,6 +61,7 @@ def content_id(
     weights_sha256: str,
     inputs: Iterable[Input] = (),
     renderer: int | None = None,  # None: the one of now
+    dictionary: str | None = None,  # sha256 of the one that makes the layer's units
 ) -> str:
     """Of what a shard shows and everything it depends on: the same id means the same rows."""
     made_by = renderer or renderers(units.model)[0]
@@ -71,6 +72,7 @@ def content_id(
         "weights": weights_sha256,
         "inputs": sorted(made.id for made in inputs),
         **({} if made_by == 1 else {"renderer": made_by}),
+        **({} if dictionary is None else {"dictionary": dictionary}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -45,6 +45,13 @@ class Asked:
     ] = None
     lens_names: Annotated[list[str] | None, typer.Option("--lens", help="Again for several. Default: all.")] = None
     layer: Annotated[list[str] | None, typer.Option(help="Again for several. Default: all.")] = None
+    dictionary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER[:NAME]=PATH",
+            help="Units as directions behind a layer: a file, a folder, or hub:OWNER/NAME[@REV]. Again for several.",
+        ),
+    ] = None
     units: Annotated[
         str | None,
         typer.Option(help="One, 447; START:STOP, without the stop; or several, 3,7,64:80. Default: all."),
@@ -129,13 +136,19 @@ class Asked:
 
     def layers(self) -> list[tuple[str, dict[str, range]]]:
         """Models and the units of their layers, again for each range of units."""
+        from microscope_atlas.atlas.manifest import manifest_or_new
         from microscope_atlas.keys import parse_units
         from microscope_atlas.models.catalog import organism
+        from microscope_atlas.models.dictionaries.asked import attach_all, refuse_connections
         from microscope_atlas.run.plan import DEFAULT_UNITS, select
 
-        ranges = parse_units(self.units) if self.units else [None]
+        made = attach_all(manifest_or_new(self.storage).models, self.model or [], self.dictionary or [])
+        layers = self.layer or made  # a dictionary that is named is what is meant
         known = [organism(name) for name in self.model or []]
-        asked = [(each.name, select(each, self.layer or [], some)) for each in known for some in ranges]
+        for each in known:
+            refuse_connections(self.lens_names or [], each.name, layers)
+        ranges = parse_units(self.units) if self.units else [None]
+        asked = [(each.name, select(each, layers, some)) for each in known for some in ranges]
         return asked or list(DEFAULT_UNITS.items())
 
     def costs(self) -> "Costs | None":

@@ -1,7 +1,7 @@
 """`microscope-atlas models`: the organisms, and one's layers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +43,10 @@ def models(
         str | None, typer.Option("--resolve", metavar="URL", help="The key that a link to OpenAI Microscope meant.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    dictionary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER[:NAME]=PATH", help="With the layer that a dictionary makes; as render takes it."),
+    ] = None,
 ) -> None:
     """The organisms; or one's layers, units and sizes; with --json their names in OpenAI Microscope, too."""
     from microscope_atlas.atlas.links import resolve
@@ -63,7 +67,7 @@ def models(
         else:
             print_table(rows, MODELS)
         return
-    known = _known(model)
+    known = _known(model, dictionary or [])
     layers = [asdict(layer) for layer in known.layers.values()]
     not_shown = _not_shown(known)
     if as_json:
@@ -83,14 +87,16 @@ def _not_shown(known: "Known | Organism") -> Mapping[str, str]:
     return getattr(known, "not_shown", {})
 
 
-def _known(name: str) -> "Known | Organism":
+def _known(name: str, dictionaries: Sequence[str] = ()) -> "Known | Organism":
     """What is known of a model: from the catalog's table, or, of a network from outside, by building it."""
     from microscope_atlas.atlas.organisms import organisms
 
-    if name in organisms():
+    if name in organisms() and not dictionaries:
         return organisms()[name]
     from microscope_atlas.models.catalog import organism
+    from microscope_atlas.models.dictionaries.asked import attach_all
 
+    attach_all({}, [name], dictionaries)
     return organism(name)
 
 

@@ -70,6 +70,9 @@ def render(
         for name in loaded:
             if told := summary(organism(name).not_shown, len(organism(name).layers)):
                 out.print(f"{name}: {told}. microscope-atlas models {name} --json names them.", soft_wrap=True)
+        for name in loaded:
+            for layer, one in organism(name).dictionaries.items():
+                out.print(f"{name}/{layer}: {one.what}, of {one.behind}, {one.tokens}; {one.source}.", soft_wrap=True)
         per_shard = asked.shard_units or units_per_shard(rendering.device.type)
         terms = _terms(asked.pictures, asked.skip_bad_pictures, pictures_license)
         with console.rendering(err) as listen:

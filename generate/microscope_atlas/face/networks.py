@@ -12,7 +12,7 @@ from PIL import Image
 
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.errors import PicturesFailed, UnknownName
-from microscope_atlas.face.given import number, whole
+from microscope_atlas.face.given import names, number, whole
 from microscope_atlas.face.objectives import Objective, channel, scored
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses import caricature as caricatures
@@ -25,6 +25,7 @@ from microscope_atlas.models.adapters import own
 from microscope_atlas.models.adapters.trained import Trained
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.device import chosen
+from microscope_atlas.models.dictionaries.asked import attach_all
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.decoder import BOMBS, DAMAGED, MAX_PIXELS, plain
@@ -63,7 +64,10 @@ AnyNet = Net | str | Trained
 
 
 def load(
-    model: AnyNet, weights: Literal["pretrained", "random"] = "pretrained", device: str | torch.device | None = None
+    model: AnyNet,
+    weights: Literal["pretrained", "random"] = "pretrained",
+    device: str | torch.device | None = None,
+    dictionaries: str | Sequence[str] = (),
 ) -> Net:
     """Load a network with its trained weights.
 
@@ -72,9 +76,11 @@ def load(
             `own:PACKAGE.MODULE.FUNCTION`; or a `Trained`, whose module is copied and left as it is.
         weights: `random` for tests.
         device: `cpu`, `cuda` or `mps`; None: the best there is.
+        dictionaries: behind its layers, `LAYER[:NAME]=PATH` each; their units are the layers `LAYER_NAME`.
 
     Raises:
         UnknownName: no such model.
+        DictionaryFailed: a dictionary that cannot be read, or does not fit its layer.
         WeightsError: its weights cannot be had; `microscope-atlas weights MODEL` says more.
         NetworkFailed: a network of one's own that cannot be shown, with the reason.
 
@@ -91,6 +97,7 @@ def load(
         given = model
         known = own.organism_of("given", lambda: replace(given, module=copy.deepcopy(given.module)))
     else:
+        attach_all({}, [model], names("dictionary", dictionaries))
         known = organism(model)
     found = trained.load(known, weights)
     return Net(known, trained.network(known, found, where), where, found.sha256)

@@ -13,6 +13,7 @@ from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights as trained
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.device import chosen as device_called
+from microscope_atlas.models.dictionaries.asked import attach_all, refuse_connections
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine, num_workers
 from microscope_atlas.run.plan import DEFAULT_UNITS, select, units_per_shard
@@ -28,6 +29,7 @@ def render(
     *,
     quality: Quality = "draft",
     pictures: str | None = None,
+    dictionaries: str | Sequence[str] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     weights: trained.WeightsKind = "pretrained",
     workers: int | None = None,
@@ -46,6 +48,8 @@ def render(
         units: of every layer: one, several, or a range; None: all. A lens that looks at layers sees all of them.
         quality: `draft`, `standard` or `microscope`.
         pictures: natural pictures: a folder, or a dataset as `OWNER/NAME#SPLIT`; None: the package's own.
+        dictionaries: behind layers of the one model, `LAYER[:NAME]=PATH` or `LAYER[:NAME]=hub:OWNER/NAME[@REV]`; where
+            no layers are named, those that they make are meant.
         settings: changes of recipes, `{"feature_visualization": {"ascent.steps": 256}}`.
         weights: `random` for tests.
         workers: processes; None: one a core on a CPU, else one.
@@ -58,6 +62,7 @@ def render(
     Raises:
         UnknownName: no such model, lens, layer, unit or quality.
         InvalidSetting: a setting that is not there, or cannot be.
+        DictionaryFailed: a dictionary that cannot be read, or does not fit its layer.
         SettingsDiffer: the atlas was rendered with other settings.
         AtlasBusy: another run is writing it.
         RenderFailed: shards failed; the others are there.
@@ -73,7 +78,12 @@ def render(
         if units is not None and lens(name).level == "layer":
             raise WrongLevel(f"{name} looks at a layer; units {units!r} are units")
     storage = storage_at(fspath(atlas))
-    recipes = chosen(makers, quality, pictures, there=manifest_or_new(storage).lenses)
+    manifest = manifest_or_new(storage)
+    recipes = chosen(makers, quality, pictures, there=manifest.lenses)
+    made = attach_all(manifest.models, asked_models, names("dictionary", dictionaries))
+    asked_layers = asked_layers or made
+    for name in asked_models:
+        refuse_connections(names("lens", lenses), organism(name).name, asked_layers)
     by_name = {lens(name).name: name for name in recipes}
     for name, changes in (settings or {}).items():
         if name not in by_name:

@@ -25,9 +25,11 @@ from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.geometry import unit_size
 from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import Quality, settings
+from microscope_atlas.models.dictionaries.behind import Behind
 from microscope_atlas.models.networks.expanded import composable, compose
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.linearised import differentiate
+from microscope_atlas.models.organism import Organism
 from microscope_atlas.structure import Count, between
 
 
@@ -64,6 +66,10 @@ class Connections(Lens[Recipe]):
         """A kernel for each unit: few positions, between neighbouring layers, so about a thirtieth of a picture."""
         return layer.units / 32  # measured on efficientnet_lite0
 
+    def has_rows(self, organism: Organism, layer: str) -> bool:
+        """Of layers that others lead to, or that lead to others."""
+        return any(layer in pair for pair in organism.edges)
+
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         layer = subject.layer.name
         for earlier, later in subject.organism.edges:
@@ -77,6 +83,7 @@ def expanded_weights(subject: Subject, earlier: str, later: str, recipe: Recipe)
     """The kernels between two layers, made anew for all units: rounding must not depend on which are asked for."""
     shown = [name for name, layer in subject.organism.layers.items() if not layer.named_only]
     network, between = subject.graph, (earlier, later, shown)
+    network = network.network if isinstance(network, Behind) else network  # whose own layers these are
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         if isinstance(network, Graph) and composable(network, *between):
             linearisation, found = "closed form", compose(network, *between, subject.organism.input_size, recipe.batch)

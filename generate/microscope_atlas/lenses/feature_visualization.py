@@ -174,11 +174,15 @@ def _batch(
 
     ascent = replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most))
     ascent, make_canvas, views = _approach(method, px, ascent, recipe, subject.graph.channels)
+    own = subject.own_units(node, each, recipe.batch)
+    activations: Callable[[Tensor], Tensor] = own or subject.activations(node)
+    if own is not None:  # each picture's unit is then the first of what is read
+        each = torch.zeros_like(each)
     ascended = asked(each.repeat_interleave(views))
     if len(variants) > 1:
-        ascended = Diverse(ascended, len(variants), recipe.diversity_weight)
+        ascended = Diverse(ascended, len(variants), recipe.diversity_weight, first=int(own is not None))
     *_, last = ascend(
-        subject.activations(node),
+        activations,
         ascended,
         [row["seed"] for row in rows],
         ascent,
@@ -190,7 +194,7 @@ def _batch(
     )
     made = {**settings(recipe), "size": px, "shift": most, "target": node}
     silent = node == subject.layer.name and direction > 0  # behind a rectifier nothing is below zero
-    agreement = _agreement(subject.activations(node), last.pictures, len(variants))
+    agreement = _agreement(activations, last.pictures, len(variants), first=int(own is not None))
     fill_rows(rows, last, silent, made)
     opacities = [None] * len(rows) if last.opacity is None else last.opacity
     for row, alike, opacity in zip(rows, agreement, opacities, strict=True):
@@ -216,12 +220,15 @@ def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe, channels: in
     return ascent, partial(Fourier, std=ascent.spectrum_std, views=ascent.views, channels=channels), 1
 
 
-def _agreement(activations: Callable[[Tensor], Tensor], pictures: Tensor, variants: int) -> Sequence[float | None]:
+def _agreement(
+    activations: Callable[[Tensor], Tensor], pictures: Tensor, variants: int, first: int
+) -> Sequence[float | None]:
     """How alike each picture and the other variants of its unit are to the network: see `similarity`."""
     if variants < 2:
         return [None] * len(pictures)
     with torch.no_grad():
-        alike = similarity(activations(pictures.contiguous(memory_format=torch.channels_last)), variants)
+        acts = activations(pictures.contiguous(memory_format=torch.channels_last))
+        alike = similarity(acts[:, first:], variants)
     return [value if math.isfinite(value) else None for value in alike.tolist()]
 
 

@@ -20,6 +20,7 @@ from microscope_atlas.atlas.tables import Level, Scope, Table
 from microscope_atlas.errors import WrongLevel
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.recipe import Quality, R, restored
+from microscope_atlas.models.dictionaries.behind import OwnUnits, own_units
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
 
@@ -58,6 +59,13 @@ class Subject:
     def activations(self, node: str) -> Callable[[Tensor], Tensor]:
         """Activations at `node`, the network cut behind it."""
         return lambda pictures: self.graph(pictures, [node])[0]
+
+    def own_units(self, node: str, each: Tensor, batch: int) -> OwnUnits | None:
+        """Activations of the one unit that each picture is for, `each` (pictures,), with what they are made of.
+
+        Of a dictionary's units, which are too many to be made all; None of a network's own.
+        """
+        return own_units(self.graph, node, each, max(len(each), self.least(batch)))
 
     def least(self, batch: int) -> int:
         """How many pictures go through the network together, at least: fewer are joined by copies.
@@ -113,6 +121,10 @@ class Lens(ABC, Generic[R]):
     def count(self, settings: Mapping[str, Any], kind: Kind = "conv") -> int | None:
         """How many rows a unit of a layer of this kind, or the layer, gets with these settings; None: it depends."""
         return self.table.rows_each(settings, kind)
+
+    def has_rows(self, organism: Organism, layer: str) -> bool:
+        """Whether there is anything to say of a layer: a file without rows is planned for none."""
+        return True
 
     def quick(self) -> R:
         """Its settings for tests: as few steps and as small pictures as show that it works."""

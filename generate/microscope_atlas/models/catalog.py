@@ -1,7 +1,9 @@
 """The organisms, by name. A new one is a new file and one line here."""
 
-from functools import cache
+from dataclasses import replace
+from functools import cache, lru_cache
 
+from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.errors import UnknownName, unknown
 from microscope_atlas.models.adapters import own, timm, torchvision, transformers
 from microscope_atlas.models.architectures.alexnet import ALEXNET, ALEXNET_CAFFE_PLACES365
@@ -13,6 +15,7 @@ from microscope_atlas.models.architectures.inceptionv3_slim import INCEPTIONV3_S
 from microscope_atlas.models.architectures.inceptionv4_slim import INCEPTIONV4_SLIM
 from microscope_atlas.models.architectures.resnetv2_slim import RESNETV2_50_SLIM
 from microscope_atlas.models.architectures.vgg19 import VGG19_CAFFE
+from microscope_atlas.models.dictionaries.attached import attached
 from microscope_atlas.models.organism import Organism
 
 CATALOG = {
@@ -44,8 +47,20 @@ def organism(name: str) -> Organism:
     """The organism called `name`; UnknownName with the nearest names where there is none.
 
     Beside the catalog's, `torchvision:NAME`, `timm:NAME`, `transformers:OWNER/NAME`, and a function of one's own,
-    `own:PACKAGE.MODULE.FUNCTION`.
+    `own:PACKAGE.MODULE.FUNCTION`. With the layers of the dictionaries that are attached to it in this process.
     """
+    plain = _plain(name)
+    known = attached(plain.name)
+    return _with_dictionaries(name, tuple(known.items())) if known else plain
+
+
+@lru_cache(maxsize=8)
+def _with_dictionaries(name: str, known: tuple[tuple[str, Attached], ...]) -> Organism:
+    return replace(_plain(name), dictionaries=dict(known))
+
+
+def _plain(name: str) -> Organism:
+    """An organism as it is by itself."""
     if ":" in name:
         return _foreign(name)
     if name not in CATALOG:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.atlas.organisms import Field, Layer, Part
 from microscope_atlas.errors import NetworkFailed, unknown
 from microscope_atlas.models.networks.flops import flops
@@ -68,6 +69,7 @@ class Organism:
     channels: int = 3  # that it reads; see networks.channels
     known: Structure | None = None  # where it was read already
     revision: str | None = None  # of what the name stands for, where that may be another one tomorrow
+    dictionaries: Mapping[str, Attached] = field(default_factory=dict)  # by the layers that they make
 
     @cached_property
     def structure(self) -> Structure:
@@ -76,7 +78,22 @@ class Organism:
         if not structure.layers:
             told = summary(structure.not_shown, 0) or "none of its modules is a convolution or a dense layer"
             raise NetworkFailed(f"{self.name} has no layer to show: {told}")
-        return structure
+        return structure._replace(layers=self._with_dictionaries(structure.layers))
+
+    def _with_dictionaries(self, layers: dict[str, Layer]) -> dict[str, Layer]:
+        """The table of layers with those that dictionaries make, each after the one that it stands behind."""
+        found = {}
+        for name, layer in layers.items():
+            found[name] = layer
+            for made, one in self.dictionaries.items():
+                if one.behind == name:
+                    told = {"units": one.units, "branches": {}, "legacy_op": None, "named_only": True}
+                    found[made] = replace(layer, name=made, **told)  # type: ignore[arg-type]
+        return found
+
+    def _own(self, layer: str) -> str:
+        """The network's own layer that a layer is, or stands behind."""
+        return self.dictionaries[layer].behind if layer in self.dictionaries else layer
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -96,9 +113,9 @@ class Organism:
     def sides(self, layer: str, size: int) -> tuple[Field, Field]:
         """See Network.sides."""
         try:
-            return self.blank().sides(layer, size)
+            return self.blank().sides(self._own(layer), size)
         except NetworkFailed:
-            return self.build().sides(layer, size)
+            return self.build().sides(self._own(layer), size)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -125,7 +142,7 @@ class Organism:
 
     def flops(self, node: str, size: int) -> int:
         """Floating-point operations of one picture of `size` px as far as `node`, and back: see flops."""
-        return _flops(self.name, self.build, node, size)
+        return _flops(self.name, self.build, self._own(node), size)
 
     def layer(self, name: str) -> Layer:
         """Layer `name`; UnknownName with the nearest names where there is none."""

@@ -11,6 +11,8 @@ from microscope_atlas.cache import cache
 from microscope_atlas.errors import UnknownName, WeightsError
 from microscope_atlas.models import converted, mirror
 from microscope_atlas.models.converted import Weights
+from microscope_atlas.models.dictionaries.attached import load as dictionary
+from microscope_atlas.models.dictionaries.behind import Behind
 from microscope_atlas.models.download import Listen, file_hash, obtained, unheard
 from microscope_atlas.models.formats.state_dict import read_state_dict
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
@@ -34,7 +36,7 @@ def network(organism: Organism, weights: Weights, device: torch.device = CPU) ->
     network.requires_grad_(False)
     network.to(device)
     network.lay_out()
-    return network
+    return Behind(network, organism.dictionaries, dictionary).eval() if organism.dictionaries else network
 
 
 def load(

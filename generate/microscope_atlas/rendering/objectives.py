@@ -107,10 +107,11 @@ class Diverse:
     objective: Objective
     variants: int
     weight: float
+    first: int = 0  # of the activations that the Gram matrix is of; those before are what is sought alone
 
     def __call__(self, acts: Tensor) -> Tensor:
         score = self.objective(acts)
-        return score - self.weight * score.detach().clamp(min=0) * similarity(acts, self.variants)
+        return score - self.weight * score.detach().clamp(min=0) * similarity(acts[:, self.first :], self.variants)
 
 
 def similarity(acts: Tensor, variants: int) -> Tensor:

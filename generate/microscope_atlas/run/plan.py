@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.atlas.organisms import Kind
 from microscope_atlas.atlas.units import Input, UnitRange, content_id
 from microscope_atlas.errors import UnknownName
@@ -44,6 +45,7 @@ class Job:
     stated: str | None = None  # the settings as the atlas has them, as JSON; None: they are the recipe's, word for word
 
     pictures: str | None = None  # where the recipe's set of pictures lies; neither rows nor the id say so
+    dictionaries: tuple[tuple[str, Attached], ...] = ()  # of the model, by the layers that they make
 
     @property
     def lens(self) -> Lens[Any]:
@@ -53,7 +55,13 @@ class Job:
     @property
     def id(self) -> str:
         """Of the shard's content."""
-        return content_id(self.units, self._settings(), self.weights_sha256, self.inputs)
+        sha256 = self.dictionary.sha256 if self.dictionary else None
+        return content_id(self.units, self._settings(), self.weights_sha256, self.inputs, dictionary=sha256)
+
+    @property
+    def dictionary(self) -> Attached | None:
+        """The one that makes the layer's units; None of a network's own."""
+        return dict(self.dictionaries).get(self.units.layer)
 
     def rows_each(self, kind: Kind) -> int | None:
         """Rows of a unit, or of the layer, which is of this kind; None: it depends."""

@@ -29,6 +29,7 @@ from microscope_atlas.lenses.lens import Lens, refuse_level
 from microscope_atlas.lenses.recipe import settings, with_what_came_later
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import note_origin
+from microscope_atlas.models.dictionaries import attached as dictionaries
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.decoder import decoded
 from microscope_atlas.run import shard
@@ -135,7 +136,8 @@ def _job(manifest: Manifest, known: Lens[Any], units: UnitRange, row: Mapping[st
             f"the recipe of {units} is none of {known.name}: {error}; it cannot be made again"
         ) from error
     kind: WeightsKind = "random" if is_untrained(manifest.models[units.model]["provenance"]) else "pretrained"
-    return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units))
+    those = dictionaries.stated(manifest.models).get(units.model, {})
+    return Job(units, recipe, kind, row["weights_sha256"], manifest.inputs(units), dictionaries=tuple(those.items()))
 
 
 def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: torch.device) -> Iterator[Comparison]:

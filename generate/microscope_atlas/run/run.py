@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from microscope_atlas.atlas import images, outside, schema
+from microscope_atlas.atlas.dictionaries import Attached, sha256_of
 from microscope_atlas.atlas.manifest import Manifest, manifest_or_new, write_manifest
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.shards import parquet_files, unnoted
@@ -22,6 +23,7 @@ from microscope_atlas.lenses.recipe import Recipe, settings
 from microscope_atlas.lenses.registry import LENSES, lens, rounds
 from microscope_atlas.models.catalog import note_origin
 from microscope_atlas.models.converted import Weights
+from microscope_atlas.models.dictionaries.attached import attached
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.weights import WeightsKind
 from microscope_atlas.pictures.sets import place_of
@@ -206,6 +208,9 @@ def _binding(storage: WritableStorage, requests: Sequence[RenderRequest], recipe
         if manifest.models.get(request.organism.name, {}).get("weights_sha256") not in (None, request.weights.sha256)
     ]
     wishes.forget_unmade(storage, manifest, others, models)
+    for request in requests:
+        made = {layer: one.sha256 for layer, one in request.organism.dictionaries.items()}
+        wishes.forget_dictionaries(storage, manifest, request.organism.name, made)
     _refuse_other_settings(storage, manifest, requests, recipes)
     return manifest
 
@@ -254,6 +259,9 @@ def _refuse_other_settings(
         if name in manifest.models:
             there = {"weights_sha256": manifest.models[name]["weights_sha256"]}
             found += [f"{name}: {d}" for d in differences({"weights_sha256": request.weights.sha256}, there)]
+            for layer, one in request.organism.dictionaries.items():
+                if (other := sha256_of(manifest.models[name], layer)) not in (None, one.sha256):
+                    found.append(f"{name}/{layer}: its dictionary has sha256 {other} in the atlas, {one.sha256} asked")
         if model := _older_renderer(manifest, request, recipes):
             raise SettingsDiffer(
                 f"{storage} holds rows of {model} by version 0.1, whose pictures have other sizes than this version's; "
@@ -323,8 +331,19 @@ def _enter(manifest: Manifest, requests: Sequence[RenderRequest], recipes: Mappi
         provenance = asdict(request.weights.provenance)
         made_of: dict[str, Any] = {"weights_sha256": request.weights.sha256, "provenance": provenance}
         if request.organism.name not in organisms():  # readers cannot know of it otherwise
-            made_of["layers"] = list(request.organism.layers)
+            made_of["layers"] = [name for name in request.organism.layers if name not in request.organism.dictionaries]
+        there = manifest.models.get(request.organism.name, {}).get("dictionaries", {})
+        if told := there | {layer: _plain(one) for layer, one in request.organism.dictionaries.items()}:
+            made_of["dictionaries"] = told
         manifest.models[request.organism.name] = made_of
+
+
+def _plain(one: Attached) -> dict[str, Any]:
+    """A dictionary as a manifest states it."""
+    told: dict[str, Any] = json.loads(
+        json.dumps({name: value for name, value in asdict(one).items() if name != "where"})
+    )
+    return told
 
 
 def _enter_lenses(manifest: Manifest, recipes: Mapping[str, Recipe]) -> None:
@@ -349,6 +368,8 @@ def _wanted(maker: str, request: RenderRequest | Selection) -> list[UnitRange]:
     """What is asked for of one model through one lens."""
     runs = []
     for layer, units in request.units.items():
+        if not lens(maker).has_rows(request.organism, layer):
+            continue
         whole = range(request.organism.layer(layer).units)
         seen = whole if lens(maker).level == "layer" else units
         runs.append(UnitRange(lens(maker).name, request.organism.name, layer, seen.start, seen.stop))
@@ -459,6 +480,7 @@ def _job(manifest: Manifest, lenses: Lenses, run: UnitRange) -> Job:
         maker=maker,
         stated=json.dumps(manifest.lenses[run.lens]),
         pictures=place_of(recipe),
+        dictionaries=tuple(attached(run.model).items()),
     )
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
+from typing import Any
 
 import pyarrow as pa
 import torch
 
+from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.atlas.manifest import Shard
 from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
@@ -22,6 +24,7 @@ from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.registry import LENSES
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.dictionaries.attached import attach, attached
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sets import at_place
 from microscope_atlas.run.memory import capped, free_cached_memory, halved_batch, ran_out
@@ -61,6 +64,7 @@ def render_shard(
 
     Where memory runs out, it begins anew with half the batch, until the rows fit; OutOfMemory where they never do.
     """
+    attach(job.units.model, dict(job.dictionaries))
     made: list[Row] = []
     each = job.rows_each(organism(job.units.model).layer(job.units.layer).kind)
     while True:
@@ -103,6 +107,7 @@ def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]
     """
     recipe = capped(job.recipe, job.batch)
     at_place(recipe, job.pictures)
+    attach(job.units.model, dict(job.dictionaries))
     subject, table = _subject(job, storage, device), job.lens.table
     made_by = {
         "model": job.units.model,
@@ -118,8 +123,18 @@ def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]
     each = job.rows_each(subject.layer.kind)
     expected = Expected(job.maker or job.lens.name, table, job.units, each, least=0 if is_ours else 1)
     with one_thread():
-        made = job.lens.rows(subject, range(job.units.start, job.units.stop), recipe)
+        found = job.lens.rows(subject, range(job.units.start, job.units.stop), recipe)
+        made = _telling(found, job.dictionary, settings(recipe))
         yield from _beside(lambda some: stored(some, table), whole(made, made_by, expected))
+
+
+def _telling(made: Iterable[list[Row]], dictionary: Attached | None, recipe: dict[str, Any]) -> Iterable[list[Row]]:
+    """Rows whose recipe says, too, which dictionary makes the layer's units, if one does."""
+    for some in made:
+        if dictionary is not None:
+            told = {"dictionary": dictionary.told}
+            some = [{**row, "recipe": {**row.get("recipe", recipe), **told}} for row in some]
+        yield some
 
 
 def _beside(finish: Callable[[list[Row]], list[Row]], batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
@@ -173,7 +188,7 @@ def _subject(job: Job, storage: Storage, device: torch.device) -> Subject:
     known = organism(job.units.model)
 
     def load() -> Network:
-        graph, sha256 = _network(job.units.model, job.weights, device)
+        graph, sha256 = _network(job.units.model, job.weights, device, tuple(attached(job.units.model).items()))
         if sha256 != job.weights_sha256:
             here = f"weights of {known.name} have sha256 {sha256} here"
             raise WeightsError(f"{here}, the plan expects {job.weights_sha256}")
@@ -190,7 +205,9 @@ def _subject(job: Job, storage: Storage, device: torch.device) -> Subject:
 
 
 @lru_cache(maxsize=1)
-def _network(model: str, kind: weights.WeightsKind, device: torch.device) -> tuple[Network, str]:
-    """A process renders many shards of one model: it is loaded once."""
+def _network(
+    model: str, kind: weights.WeightsKind, device: torch.device, dictionaries: tuple[tuple[str, Attached], ...]
+) -> tuple[Network, str]:
+    """A process renders many shards of one model: it is loaded once, with the dictionaries that are attached to it."""
     given = weights.load(organism(model), kind)
     return weights.network(organism(model), given, device), given.sha256

@@ -1,6 +1,6 @@
 """Wishes: what was planned and is not made. They can be taken back; rows that are there cannot."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from microscope_atlas.atlas import schema
@@ -60,6 +60,20 @@ def forget_unmade(storage: Storage, manifest: Manifest, lenses: Collection[str],
         if not any(path.split("/")[1] == schema.split(name) for path in made if path.count("/") == 2):
             manifest.planned = [run for run in manifest.planned if run.model != name]
             del manifest.models[name]
+
+
+def forget_dictionaries(storage: Storage, manifest: Manifest, model: str, asked: Mapping[str, str]) -> None:
+    """Drop dictionaries of a model, and what was planned of their layers, that no row is there of.
+
+    Those for which others are `asked`: layer -> sha256.
+    """
+    there = manifest.models.get(model, {}).get("dictionaries", {})
+    for layer, sha256 in asked.items():
+        if layer not in there or there[layer]["sha256"] == sha256:
+            continue
+        if not any(path.split("/")[1:2] == [schema.split(model)] and f"/{layer}." in path for path in storage.files()):
+            manifest.planned = [run for run in manifest.planned if (run.model, run.layer) != (model, layer)]
+            del there[layer]
 
 
 def told(manifest: Manifest, wishes: Iterable[UnitRange]) -> list[Coverage]:

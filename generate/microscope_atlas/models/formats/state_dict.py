@@ -13,7 +13,7 @@ from microscope_atlas.errors import WeightsError
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name; WeightsError where the file is damaged or holds anything but tensors."""
-    _refuse_compressed(path)
+    refuse_compressed(path)
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged stream leads the unpickler into errors of any type
@@ -23,7 +23,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _refuse_compressed(path: Path) -> None:
+def refuse_compressed(path: Path) -> None:
     """WeightsError for an archive that holds more bytes than it has: PyTorch writes none, but would unpack it."""
     try:
         if not zipfile.is_zipfile(path):

@@ -1,0 +1,36 @@
+"""Dictionaries as a manifest states them: what makes the units of a layer that stands behind a network's own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from microscope_atlas.atlas.provenance import Words
+from microscope_atlas.structure import between, matching
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A dictionary behind a layer. Its numbers are found by their hash: in the cache, or again at their source."""
+
+    behind: Words  # the layer whose activations it reads
+    sha256: Annotated[str, matching(SHA256, "a sha256")]  # of its numbers and settings, whatever file they were in
+    units: Annotated[int, between(1, 1 << 20)]
+    what: Words  # `49152 units, topk 32`
+    tokens: Words  # which positions of the layer are encoded
+    source: Words  # `hub:OWNER/NAME@COMMIT`; of a file at hand its name
+    says: tuple[tuple[Words, Words], ...] = ()  # what its file says of itself: network, layer, ...
+    where: Words = field(default="", compare=False)  # the file on this machine; no manifest says so
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What rows say of it, as a part of their recipe."""
+        return {"behind": self.behind, "sha256": self.sha256, "tokens": self.tokens, "what": self.what}
+
+
+def sha256_of(model: Mapping[str, Any], layer: str) -> str | None:
+    """Of the dictionary that makes a layer's units, by what a manifest has of the model; None where none does."""
+    found = model.get("dictionaries", {}).get(layer)
+    return None if found is None else str(found["sha256"])

@@ -1,0 +1,48 @@
+"""What `--dictionary` asks for, beside the dictionaries that an atlas has already."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from microscope_atlas.atlas.dictionaries import Attached
+from microscope_atlas.errors import DictionaryFailed
+from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.dictionaries.attached import attach, attached, opened, stated
+
+
+def attach_all(there: Mapping[str, Mapping[str, Any]], models: Iterable[str], asked: Iterable[str]) -> list[str]:
+    """Attach the dictionaries of an atlas, whose manifest has the models `there`, and those that are `asked` for.
+
+    The latter, LAYER[:NAME]=PATH, to the one model that is named. Returns the layers that they make. DictionaryFailed
+    where one cannot be read, or does not fit.
+    """
+    known, asked = stated(there), list(asked)
+    names = list(dict.fromkeys(organism(name).name for name in models))  # as keys have them
+    for name in {*known, *names}:
+        attach(name, known.get(name, {}))
+    if not asked:
+        return []
+    if len(names) != 1:
+        raise DictionaryFailed(
+            f"--dictionary {asked[0]}: {len(names)} models are named; it stands behind a layer of one"
+        )
+    attach(names[0], {})
+    plain, made = organism(names[0]), dict[str, Attached]()
+    for words in asked:
+        layer, one = opened(plain, words)
+        if layer.casefold() in {each.casefold() for each in made}:
+            raise DictionaryFailed(
+                f"--dictionary {words}: another one makes {layer} too; tell them apart by LAYER:NAME"
+            )
+        made[layer] = one
+    attach(names[0], known.get(names[0], {}) | made)
+    return list(made)
+
+
+def refuse_connections(lenses: Iterable[str], model: str, layers: Iterable[str]) -> None:
+    """DictionaryFailed where connections are asked for by name of layers that dictionaries make, which have none."""
+    for layer in layers:
+        if "connections" in lenses and layer in attached(model):
+            raise DictionaryFailed(
+                f"connections of {model}/{layer} are not made: it stands beside the way from layer to layer; "
+                f"those of {attached(model)[layer].behind}, which it reads, are"
+            )
