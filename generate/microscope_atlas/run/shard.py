@@ -124,17 +124,15 @@ def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]
     expected = Expected(job.maker or job.lens.name, table, job.units, each, least=0 if is_ours else 1)
     with one_thread():
         found = job.lens.rows(subject, range(job.units.start, job.units.stop), recipe)
-        made = _telling(found, job.dictionary, settings(recipe))
+        made = _telling(found, job.dictionary, settings(recipe)) if job.dictionary else found
         yield from _beside(lambda some: stored(some, table), whole(made, made_by, expected))
 
 
-def _telling(made: Iterable[list[Row]], dictionary: Attached | None, recipe: dict[str, Any]) -> Iterable[list[Row]]:
-    """Rows whose recipe says, too, which dictionary makes the layer's units, if one does."""
+def _telling(made: Iterable[list[Row]], dictionary: Attached, recipe: dict[str, Any]) -> Iterable[list[Row]]:
+    """Rows whose recipe says, too, which dictionary makes the layer's units."""
+    told = {"dictionary": dictionary.told}
     for some in made:
-        if dictionary is not None:
-            told = {"dictionary": dictionary.told}
-            some = [{**row, "recipe": {**row.get("recipe", recipe), **told}} for row in some]
-        yield some
+        yield [{**row, "recipe": {**row.get("recipe", recipe), **told}} for row in some]
 
 
 def _beside(finish: Callable[[list[Row]], list[Row]], batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
