@@ -19,10 +19,10 @@ space: atlas .venv/space ## Serve the Space of the default atlas on this machine
 	$(BIN)/microscope-atlas browse $(ATLAS)
 
 test: .venv/test ## The tests: on a CPU, without network, in a few minutes
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations=25 --durations-min=5
 
 test-long: .venv/test ## The tests that take minutes: many more faults, and much more bad input
-	$(BIN)/python -m pytest -n auto --dist worksteal -m long
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations=25 --durations-min=5 -m long
 
 test-hours: .venv/test ## What takes longer still, by hand: docs/faults.md says when it last passed
 	$(BIN)/python -m pytest -n auto --dist worksteal -m hours

@@ -23,11 +23,11 @@ LARGE = {"alexnet", "vgg19_caffe", "resnetv2_50_slim", "inceptionv3_slim", "ince
 TWINS = {"alexnet_caffe_places365", "inceptionv1_caffe_places365"}  # the same networks but for their classes
 
 
-def _tier(name: str, precision: Precision) -> object:
+def _tier(name: str, *precision: Precision) -> object:
     """Where a processor has no instructions for bfloat16 it takes ten times as long as float32."""
-    slow = (name in LARGE or name in TWINS) + (precision == "bfloat16" and name != "efficientnet_lite0")
+    slow = (name in LARGE or name in TWINS) + ("bfloat16" in precision and name != "efficientnet_lite0")
     slow += name in CLIP - {"contrastive_rn50"}  # the same operations, more of them
-    return pytest.param(name, precision, marks=((), pytest.mark.long, pytest.mark.hours)[min(slow, 2)])
+    return pytest.param(name, *precision, marks=((), pytest.mark.long, pytest.mark.hours)[min(slow, 2)])
 
 
 _TWICE = [_tier(name, precision) for name in NAMES for precision in get_args(Precision)]
@@ -120,9 +120,7 @@ def test_branches_cover_their_layer(name: str) -> None:
             assert starts[-1] == layer.units
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name in LARGE | TWINS else ()) for name in NAMES]
-)
+@pytest.mark.parametrize("name", [_tier(name) for name in NAMES])
 def test_every_layer_renders(name: str) -> None:
     organism = CATALOG[name]
     network = weights.network(organism, weights.random(organism))

@@ -296,7 +296,7 @@ def test_folded_norms_leave_the_attention_pools_projections_alone() -> None:
     "organism",
     [
         pytest.param(CONTRASTIVE_RN50, marks=pytest.mark.long, id="contrastive_rn50"),
-        pytest.param(CONTRASTIVE_4X, marks=pytest.mark.long, id="contrastive_4x"),
+        pytest.param(CONTRASTIVE_4X, marks=pytest.mark.hours, id="contrastive_4x"),
         pytest.param(CONTRASTIVE_16X, marks=pytest.mark.hours, id="contrastive_16x"),
     ],
 )
