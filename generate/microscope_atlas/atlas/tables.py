@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -65,21 +66,21 @@ class Table:
         """Rows that a unit of a layer of this kind, or the layer, gets with a recipe's settings; None: it depends."""
         return self.count_dense(settings) if self.count_dense and kind == "dense" else self.count(settings)
 
-    @property
+    @cached_property
     def keys(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.key)
 
-    @property
+    @cached_property
     def images(self) -> tuple[str, ...]:
         """Columns that hold images."""
         return tuple(column.name for column in self.columns if column.type == IMAGE)
 
-    @property
+    @cached_property
     def leaves(self) -> tuple[str, ...]:
         """Parquet's names of what it stores: the columns, structs and lists taken apart."""
         return tuple(leaf for column in self.columns for leaf in _leaves(column.name, column.type))
 
-    @property
+    @cached_property
     def arrow(self) -> pa.Schema:
         """The Parquet schema, with the features that `datasets` reads from it."""
         fields = [pa.field(c.name, c.type, nullable=c.optional) for c in self.columns]

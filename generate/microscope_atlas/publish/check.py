@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
@@ -209,15 +210,22 @@ def _made_with(text: str, recipe: dict[str, Any]) -> bool:
 
     Its batch may be smaller than the atlas', where memory was too short for that.
     """
-    try:
-        made = json.loads(text)
-    except (ValueError, RecursionError):  # the latter: lists in lists in lists
-        return False
-    if not isinstance(made, dict):
+    made = _read(text)
+    if made is None:
         return False
     if "batch" in recipe and made.get("batch") in range(1, recipe["batch"]):
         recipe = {**recipe, "batch": made["batch"]}
     return _says(made, recipe)
+
+
+@lru_cache(maxsize=256)
+def _read(text: str) -> dict[str, Any] | None:
+    """A recipe as it stands in a row; None where it is none. The rows of a shard mostly have the same."""
+    try:
+        made = json.loads(text)
+    except (ValueError, RecursionError):  # the latter: lists in lists in lists
+        return None
+    return made if isinstance(made, dict) else None
 
 
 def _says(made: Any, recipe: Any) -> bool:
