@@ -2,7 +2,8 @@
 
 `python -m benchmarks.families` lists a small network of each, with random weights, and renders one unit of a block's
 hidden neurons, of its heads and of its output through every lens, as briefly as each lens can. A lens that makes no row
-of a layer, or fails, is named with what it says. Takes about half an hour of one core; stopped, it goes on where it was.
+of a layer, or fails, is named with what it says. Takes about half an hour of one core; stopped, it goes on where it
+was.
 """
 
 import argparse
@@ -122,9 +123,9 @@ def _page(every: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         f"`python -m benchmarks.families`, {date.today()}, {libraries}; random weights, one thread.",
         "",
-        "Layers and units count what is rendered unless layers are named. Of blocks, *neurons* are hidden neurons of their",
-        "MLPs, *heads* the values of attention's heads, *outputs* the residual stream; one unit of each was rendered through",
-        "every lens. Where tokens are in the picture is proven, or they are not shown: see",
+        "Layers and units count what is rendered unless layers are named. Of blocks, *neurons* are hidden neurons of",
+        "their MLPs, *heads* the values of attention's heads, *outputs* the residual stream; one unit of each was",
+        "rendered through every lens. Where tokens are in the picture is proven, or they are not shown: see",
         "[Own networks](own-networks.md#tokens) for how, and for the words of the last column.",
         "",
         "| family | network | layers | units | of blocks | lenses | not shown |",
