@@ -24,6 +24,7 @@ from microscope_atlas.errors import AtlasError
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.networks.unshown import summary
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.run import run
@@ -90,7 +91,7 @@ def measured(name: str) -> dict[str, Any]:
 
 
 def _through(
-    maker: str, known: Organism, given: weights.Weights, asked: Mapping[str, str], folder: Path
+    maker: str, known: Organism, given: Weights, asked: Mapping[str, str], folder: Path
 ) -> Iterator[tuple[str, str]]:
     """Each part of a block, and what came of it: `works`, or why not."""
     for layer, part in asked.items():
