@@ -33,6 +33,9 @@ def called(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
             yield ast.unparse(node.func), node
 
 
+NEVER_TRUE = ("allow_pickle", "shell", "trust_remote_code")
+
+
 def complaints(code: str) -> list[str]:
     """What in this code could run what a file says."""
     tree, found = ast.parse(code), []
@@ -43,11 +46,13 @@ def complaints(code: str) -> list[str]:
     for name, call in called(tree):
         given = {each.arg: each.value for each in call.keywords}
         says = {arg: isinstance(value, ast.Constant) and value.value is True for arg, value in given.items()}
-        if name in NEVER_CALLED or name.endswith(".extractall"):
+        denied = {arg for arg, value in given.items() if isinstance(value, ast.Constant) and value.value is False}
+        arrays_alone = name in ("numpy.load", "np.load") and "allow_pickle" in denied
+        if (name in NEVER_CALLED and not arrays_alone) or name.endswith(".extractall"):
             found.append(f"{name}()")
         if name in ("torch.load", "load") and "torch" in code and name == "torch.load" and not says.get("weights_only"):
             found.append("torch.load() without weights_only=True")
-        found += [f"{name}({arg}=True)" for arg in ("allow_pickle", "shell", "trust_remote_code") if arg in given]
+        found += [f"{name}({arg}=True)" for arg in NEVER_TRUE if arg in given.keys() - denied]
     return found
 
 
@@ -67,6 +72,7 @@ def test_nothing_that_runs_files_is_called(path: Path) -> None:
         "import torch\ntorch.load(path)",
         "import torch\ntorch.load(path, weights_only=False)",
         "numpy.load(path)",
+        "np.load(path, allow_pickle=True)",
         "np.lib.format.read_array(file, allow_pickle=True)",
         "yaml.load(text)",
         "eval(text)",
@@ -79,8 +85,10 @@ def test_what_runs_files_is_found(code: str) -> None:
     assert complaints(code)
 
 
-def test_weights_only_is_let_through() -> None:
+def test_what_reads_numbers_alone_is_let_through() -> None:
     assert not complaints("import torch\ntorch.load(path, weights_only=True)")
+    assert not complaints("np.load(path, allow_pickle=False)")
+    assert not complaints("Model.from_pretrained(folder, trust_remote_code=False)")
 
 
 def test_a_name_in_an_atlas_starts_no_code(atlas: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,12 +25,21 @@ class Attached:
     where: Words = field(default="", compare=False)  # the file on this machine; no manifest says so
 
     @property
+    def identity(self) -> str:
+        """What its units are: its numbers, and what they are applied to."""
+        return _identity(self.sha256, self.behind, self.tokens)
+
+    @property
     def told(self) -> dict[str, Any]:
         """What rows say of it, as a part of their recipe."""
         return {"behind": self.behind, "sha256": self.sha256, "tokens": self.tokens, "what": self.what}
 
 
-def sha256_of(model: Mapping[str, Any], layer: str) -> str | None:
+def identity_of(model: Mapping[str, Any], layer: str) -> str | None:
     """Of the dictionary that makes a layer's units, by what a manifest has of the model; None where none does."""
     found = model.get("dictionaries", {}).get(layer)
-    return None if found is None else str(found["sha256"])
+    return None if found is None else _identity(found["sha256"], found["behind"], found["tokens"])
+
+
+def _identity(sha256: str, behind: str, tokens: str) -> str:
+    return f"{sha256} behind {behind}, {tokens}"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from microscope_atlas.atlas import outside, schema
-from microscope_atlas.atlas.dictionaries import Attached, sha256_of
+from microscope_atlas.atlas.dictionaries import Attached, identity_of
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.atlas.storage import Storage, WritableStorage
@@ -108,7 +108,7 @@ class Manifest:
         if recipe is None or model is None:
             return None
         made = partial(content_id, shard.units, recipe, model["weights_sha256"], self.inputs(shard.units))
-        made = partial(made, dictionary=sha256_of(model, shard.units.layer))
+        made = partial(made, dictionary=identity_of(model, shard.units.layer))
         return next((number for number in renderers(shard.units.model) if made(renderer=number) == shard.id), None)
 
     def inputs(self, units: UnitRange) -> tuple[Input, ...]:

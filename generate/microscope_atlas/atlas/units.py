@@ -61,7 +61,7 @@ def content_id(
     weights_sha256: str,
     inputs: Iterable[Input] = (),
     renderer: int | None = None,  # None: the one of now
-    dictionary: str | None = None,  # sha256 of the one that makes the layer's units
+    dictionary: str | None = None,  # identity of the one that makes the layer's units; see Attached
 ) -> str:
     """Of what a shard shows and everything it depends on: the same id means the same rows."""
     made_by = renderer or renderers(units.model)[0]

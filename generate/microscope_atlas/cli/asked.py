@@ -138,11 +138,15 @@ class Asked:
         """Models and the units of their layers, again for each range of units."""
         from microscope_atlas.atlas.manifest import manifest_or_new
         from microscope_atlas.keys import parse_units
-        from microscope_atlas.models.catalog import organism
+        from microscope_atlas.models.catalog import note_origin, organism
         from microscope_atlas.models.dictionaries.asked import attach_all, refuse_connections
         from microscope_atlas.run.plan import DEFAULT_UNITS, select
 
-        made = attach_all(manifest_or_new(self.storage).models, self.model or [], self.dictionary or [])
+        there = manifest_or_new(self.storage).models
+        for name in self.model or []:
+            if name in there:  # an atlas says what its own keys mean
+                note_origin(name, there[name]["provenance"]["source"])
+        made = attach_all(there, self.model or [], self.dictionary or [])
         layers = self.layer or made  # a dictionary that is named is what is meant
         known = [organism(name) for name in self.model or []]
         for each in known:

@@ -66,6 +66,12 @@ def reproduce(
     pictures: Annotated[
         str | None, typer.Option(metavar="SET", help="Where the natural pictures are. Default: where they were.")
     ] = None,
+    dictionary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER[:NAME]=PATH", help="Where a dictionary is, again for several. Default: where it was."
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. Default: the best there is.")] = None,
 ) -> None:
     """Make the rows of a unit or a layer again; exit 1 where one does not come close."""
@@ -77,6 +83,11 @@ def reproduce(
         from microscope_atlas.pictures.sets import note_place
 
         note_place(pictures)
+    if dictionary:
+        from microscope_atlas.models.dictionaries.attached import take
+
+        for words in dictionary:
+            take(words)
     asked = parse_key(key)
     name = lens_name or ("deepdream" if asked.unit is None else "feature_visualization")
     notes, remade = again(open_atlas(atlas), asked, name, device_called(device))

@@ -70,8 +70,8 @@ def _plain(name: str) -> Organism:
 
 def note_origin(name: str, source: str) -> None:
     """Note what the provenance of an atlas says of a model whose name alone does not say where it is to be had."""
-    if name.startswith(transformers.PREFIX):
-        transformers.remember(source)
+    if name.startswith(transformers.PREFIX) and transformers.remember(source):
+        _foreign.cache_clear()
 
 
 @cache

@@ -55,8 +55,8 @@ class Job:
     @property
     def id(self) -> str:
         """Of the shard's content."""
-        sha256 = self.dictionary.sha256 if self.dictionary else None
-        return content_id(self.units, self._settings(), self.weights_sha256, self.inputs, dictionary=sha256)
+        made_by = self.dictionary.identity if self.dictionary else None
+        return content_id(self.units, self._settings(), self.weights_sha256, self.inputs, dictionary=made_by)
 
     @property
     def dictionary(self) -> Attached | None:

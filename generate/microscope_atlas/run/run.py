@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from microscope_atlas.atlas import images, outside, schema
-from microscope_atlas.atlas.dictionaries import Attached, sha256_of
+from microscope_atlas.atlas.dictionaries import Attached, identity_of
 from microscope_atlas.atlas.manifest import Manifest, manifest_or_new, write_manifest
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.shards import parquet_files, unnoted
@@ -209,7 +209,7 @@ def _binding(storage: WritableStorage, requests: Sequence[RenderRequest], recipe
     ]
     wishes.forget_unmade(storage, manifest, others, models)
     for request in requests:
-        made = {layer: one.sha256 for layer, one in request.organism.dictionaries.items()}
+        made = {layer: one.identity for layer, one in request.organism.dictionaries.items()}
         wishes.forget_dictionaries(storage, manifest, request.organism.name, made)
     _refuse_other_settings(storage, manifest, requests, recipes)
     return manifest
@@ -258,10 +258,12 @@ def _refuse_other_settings(
         name = request.organism.name
         if name in manifest.models:
             there = {"weights_sha256": manifest.models[name]["weights_sha256"]}
-            found += [f"{name}: {d}" for d in differences({"weights_sha256": request.weights.sha256}, there)]
+            others = differences({"weights_sha256": request.weights.sha256}, there)
+            source = manifest.models[name]["provenance"]["source"]
+            found += [f"{name}: {d}, whose weights are from {source}" for d in others]
             for layer, one in request.organism.dictionaries.items():
-                if (other := sha256_of(manifest.models[name], layer)) not in (None, one.sha256):
-                    found.append(f"{name}/{layer}: its dictionary has sha256 {other} in the atlas, {one.sha256} asked")
+                if (other := identity_of(manifest.models[name], layer)) not in (None, one.identity):
+                    found.append(f"{name}/{layer}: its dictionary is {other} in the atlas, {one.identity} asked")
         if model := _older_renderer(manifest, request, recipes):
             raise SettingsDiffer(
                 f"{storage} holds rows of {model} by version 0.1, whose pictures have other sizes than this version's; "

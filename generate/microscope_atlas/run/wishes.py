@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.coverage import Coverage, covered
+from microscope_atlas.atlas.dictionaries import identity_of
 from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.shards import unnoted
 from microscope_atlas.atlas.storage import Storage
@@ -65,11 +66,11 @@ def forget_unmade(storage: Storage, manifest: Manifest, lenses: Collection[str],
 def forget_dictionaries(storage: Storage, manifest: Manifest, model: str, asked: Mapping[str, str]) -> None:
     """Drop dictionaries of a model, and what was planned of their layers, that no row is there of.
 
-    Those for which others are `asked`: layer -> sha256.
+    Those for which others are `asked`: layer -> identity; see Attached.
     """
     there = manifest.models.get(model, {}).get("dictionaries", {})
-    for layer, sha256 in asked.items():
-        if layer not in there or there[layer]["sha256"] == sha256:
+    for layer, identity in asked.items():
+        if layer not in there or identity_of({"dictionaries": there}, layer) == identity:
             continue
         if not any(path.split("/")[1:2] == [schema.split(model)] and f"/{layer}." in path for path in storage.files()):
             manifest.planned = [run for run in manifest.planned if (run.model, run.layer) != (model, layer)]

@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(hub: Hub, tmp_path: Path) ->
         weights.load(organism("transformers:small/pickled"))
     words = json.dumps({"model_type": "bert", "architectures": ["BertModel"]}).encode()
     hub.commit("models/small/words", {**files, "config.json": words})
-    with pytest.raises(NetworkFailed, match="small/words is a bert of transformers, which does not read pictures"):
+    with pytest.raises(NetworkFailed, match="small/words is a bert of transformers, which is not taken"):
         organism("transformers:small/words")
     unknown = json.dumps({"model_type": "brand_new"}).encode()
     hub.commit("models/small/unknown", {**files, "config.json": unknown})
@@ -207,6 +207,96 @@ def test_what_does_not_fit_is_refused_in_a_sentence(hub: Hub, tmp_path: Path) ->
         organism("transformers:small/bare")
     with pytest.raises(HubFailed, match="small/nothing"):
         organism("transformers:small/nothing")
+
+
+def prepared(hub: Hub, files: dict[str, bytes], **changes: Any) -> Any:
+    """The network whose image processor has other settings."""
+    processor = {**PICTURES, "image_processor_type": "ViTImageProcessor", **changes}
+    hub.commit("models/small/vit", {**files, "preprocessor_config.json": json.dumps(processor).encode()})
+    catalog._foreign.cache_clear()
+    return organism("transformers:small/vit").build()
+
+
+def test_scale_of_pictures_is_that_of_the_image_processor(hub: Hub, tmp_path: Path) -> None:
+    files = checkpoint(tmp_path / "made", "vit")
+    byte = torch.tensor([0.0, 51.0, 255.0]).view(1, 3, 1, 1)
+    for changes, expected in (
+        ({}, (byte / 255 - 0.5) / 0.25),
+        ({"rescale_factor": 1 / 127.5}, (byte / 127.5 - 0.5) / 0.25),
+        ({"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [64] * 3}, (byte - 127.5) / 64),
+        ({"do_normalize": False}, byte / 255),
+    ):
+        network = prepared(hub, files, **changes)
+        torch.testing.assert_close((byte / 255 - network.mean) / network.std, expected.expand(1, 3, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"image_mean": [0.5, 0.5]}, "expected three numbers"),
+        ({"image_std": [0.0] * 3}, "expected three numbers"),
+        ({"image_mean": 0.5}, "not iterable"),
+        ({"size": {"height": 32, "width": 48}}, "expected squares of one size"),
+        ({"size": {"height": 100_000, "width": 100_000}}, "expected squares of one size"),
+        ({"image_processor_type": "EfficientNetImageProcessor", "include_top": True}, "a second time"),
+        ({"image_processor_type": "MobileViTImageProcessor", "do_flip_channel_order": True}, "blue, green, red"),
+    ],
+)
+def test_preparation_that_is_not_followed_is_refused(
+    hub: Hub, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(NetworkFailed, match=f"small/vit: how its pictures are prepared is not followed here: .*{told}"):
+        prepared(hub, checkpoint(tmp_path / "made", "vit"), **changes)
+
+
+def test_bare_network_needs_no_pooler(hub: Hub, tmp_path: Path) -> None:
+    library = adapter.imported()
+    library.ViTModel(library.ViTConfig(**SMALL), add_pooling_layer=False).save_pretrained(tmp_path / "made")
+    files = {file.name: file.read_bytes() for file in (tmp_path / "made").iterdir()}
+    processor = json.dumps({**PICTURES, "image_processor_type": "ViTImageProcessor"}).encode()
+    hub.commit("models/small/dino", {**files, "preprocessor_config.json": processor})
+    known = organism("transformers:small/dino")
+    assert "pooler_dense" not in known.layers
+    assert weights.load(known).tensors.keys() == weights.random(known).tensors.keys()
+
+
+def test_files_that_cannot_be_loaded_are_named(hub: Hub, tmp_path: Path) -> None:
+    files = checkpoint(tmp_path / "made", "vit")
+    hub.commit("models/small/cut", {**files, "model.safetensors": files["model.safetensors"][:100]})
+    with pytest.raises(WeightsError, match=r"small/cut/tree/\w+ cannot be loaded: "):
+        weights.load(organism("transformers:small/cut"))
+    whole = files.pop("model.safetensors")
+    index = json.dumps({"metadata": {}, "weight_map": {"a": "pytorch_model.bin"}}).encode()
+    hub.commit("models/small/mixed", {**files, "model.safetensors.index.json": index, "pytorch_model.bin": whole})
+    with pytest.raises(WeightsError, match=r"names pytorch_model.bin, which can hold code and is not read"):
+        weights.load(organism("transformers:small/mixed"))
+
+
+@pytest.mark.parametrize("broken", [b"{", b"[]", b'{"model_type": "vit", "hidden_size": "16"}', b"[" * 100_000])
+def test_broken_settings_are_refused_in_a_sentence(hub: Hub, tmp_path: Path, broken: bytes) -> None:
+    hub.commit("models/small/vit", {**checkpoint(tmp_path / "made", "vit"), "config.json": broken})
+    with pytest.raises(NetworkFailed, match=r"small/vit: transformers [\d.]+ does not read it"):
+        organism("transformers:small/vit")
+
+
+def test_name_that_was_asked_for_works_offline(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    hub.commit("models/small/vit", checkpoint(tmp_path / "made", "vit"))
+    commit = organism("transformers:small/vit").revision
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    catalog._foreign.cache_clear()
+    assert organism("transformers:small/vit").revision == commit
+
+
+def test_atlas_says_which_commit_its_key_means(hub: Hub, tmp_path: Path) -> None:
+    files = checkpoint(tmp_path / "made", "vit")
+    first = hub.commit("models/small/vit", files).oid
+    source = f"https://huggingface.co/small/vit/tree/{first}, read by transformers"
+    hub.commit("models/small/vit", {"README.md": b"later"})
+    assert organism("transformers:small/vit").revision != first
+    catalog.note_origin("transformers:small.vit", source)
+    assert organism("transformers:small.vit").revision == first
 
 
 def test_rows_are_rendered_and_made_again_where_nobody_typed_the_name(

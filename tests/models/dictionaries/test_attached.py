@@ -24,8 +24,9 @@ from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.dictionaries.asked import attach_all
-from microscope_atlas.models.dictionaries.attached import attach
+from microscope_atlas.models.dictionaries.attached import attach, keep, same_block
 from microscope_atlas.models.dictionaries.behind import Behind
+from microscope_atlas.models.dictionaries.dictionary import Dictionary
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.publish.check import check
 from microscope_atlas.rendering.ascend import Ascent
@@ -151,7 +152,7 @@ def test_dictionary_is_rendered_checked_resumed_and_reproduced(tmp_path: Path, m
     assert atlas.layers(MODEL)[made] == 40
     assert list(atlas.layers(MODEL)).index(made) == list(atlas.layers(MODEL)).index(LAYER) + 1
     other = sparse(tmp_path / "b.pt", units=40, seed=1)
-    assert "its dictionary has sha256" in run(*common, *lenses, "--dictionary", f"{LAYER}:mine={other}", status=2)
+    assert "mine: its dictionary is" in run(*common, *lenses, "--dictionary", f"{LAYER}:mine={other}", status=2)
     assert "not made" in run(*common, "--layer", made, "--lens", "connections", status=2)
     shutil.rmtree(tmp_path / "cache")
     shard_rendering._network.cache_clear()  # as in a process of its own
@@ -227,3 +228,32 @@ def test_every_lens_and_page_takes_what_a_dictionary_makes(activation: str, tmp_
         shown = routes.show(read, about)
         assert made in shown
         assert text.WRONG not in shown
+
+
+def test_bias_that_is_taken_away_and_added_again_is_kept(tmp_path: Path) -> None:
+    bias = torch.arange(WIDTH, dtype=torch.float32)
+    keep(Dictionary(torch.eye(WIDTH), "relu", shift=bias, decoder=torch.eye(WIDTH), decoder_bias=bias))
+    (kept,) = (tmp_path / "cache" / "dictionaries").iterdir()
+    assert kept.suffix == ".safetensors"
+
+
+def test_same_name_behind_another_layer_is_another_dictionary(tmp_path: Path) -> None:
+    file = sparse(tmp_path / "a.pt")
+    attach_all({}, [MODEL], [f"{LAYER}:mine={file}"])
+    (one,) = organism(MODEL).dictionaries.values()
+    assert one.identity != replace(one, behind="other").identity != replace(one, sha256="0" * 64).identity
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "behind", "fits"),
+    [
+        ("blocks.1.hook_resid_post", "dinov2_encoder_layer_1", True),
+        ("blocks.2.hook_resid_post", "dinov2_encoder_layer_1", False),
+        ("blocks.9.hook_mlp_out", "blocks_9_mlp_fc1", True),
+        ("blocks.9.hook_mlp_out", "blocks_8_mlp_fc2", False),
+        ("stages.2.blocks.1", "stages_2_blocks_1", True),
+        ("", "blocks_1", True),
+    ],
+)
+def test_block_that_a_dictionary_was_trained_on_is_compared(trained_on: str, behind: str, fits: bool) -> None:
+    assert same_block(trained_on, behind) is fits

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache as once
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from microscope_atlas.cache import cache
 from microscope_atlas.errors import HubFailed, InvalidKey, NetworkFailed, WeightsError
+from microscope_atlas.hub.cached import offline
+from microscope_atlas.hub.cached import remember as remember_revision
 from microscope_atlas.hub.repo import SITE, Repo
 from microscope_atlas.models.adapters import torchvision
 from microscope_atlas.models.networks.traced import Traced
@@ -33,6 +36,7 @@ PREFIX = "transformers:"
 CLASSIFIERS = ("ForImageClassification", "ForImageClassificationWithTeacher")
 SOURCE = re.compile(rf"{re.escape(SITE)}/(?P<name>[^/\s]+/[^/\s]+)/tree/(?P<commit>[0-9a-f]{{40}})\b")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+MOST_PX = 4096  # on a side
 UNNAMED = re.compile(r"LABEL_\d+")  # a class whose name the checkpoint does not say
 
 
@@ -85,7 +89,7 @@ def organism(name: str) -> Organism:
 
     def build() -> Traced:
         with torchvision.built(called):
-            module = model_class._from_config(config, dtype=torch.float32, attn_implementation="eager")
+            module = model_class._from_config(config, dtype=torch.float32, **_built_with(model_class))
         return Traced(module, mean, std, size)
 
     classes = _classes(config) if model_class.__name__.endswith(CLASSIFIERS) else None
@@ -110,12 +114,15 @@ def organism(name: str) -> Organism:
     )
 
 
-def remember(source: str) -> None:
-    """Note the repository and the commit that the provenance of an atlas states, for its key."""
-    if found := SOURCE.match(source):
-        checkpoint = Checkpoint(found["name"], found["commit"])
-        if _remembered(checkpoint.key) is None:
-            checkpoint.remember()
+def remember(source: str) -> bool:
+    """Note the repository and commit that an atlas' provenance states, for its key; whether that is news."""
+    if not (found := SOURCE.match(source)):
+        return False
+    checkpoint = Checkpoint(found["name"], found["commit"])
+    if _remembered(checkpoint.key) == checkpoint:
+        return False
+    checkpoint.remember()
+    return True
 
 
 @once
@@ -134,7 +141,10 @@ def imported() -> ModuleType:
 
 def _asked(name: str) -> Checkpoint:
     repository, _, revision = name.partition("@")
-    checkpoint = Checkpoint(repository, Repo(repository, "model").resolve(revision or "main"))
+    repo = Repo(repository, "model")
+    checkpoint = Checkpoint(repository, repo.resolve(revision or "main"))
+    if not offline():
+        remember_revision(repo.name, repo.kind, revision or "main", checkpoint.commit)
     checkpoint.remember()
     return checkpoint
 
@@ -168,36 +178,39 @@ def _config(checkpoint: Checkpoint) -> tuple[ModuleType, Any]:
     library = imported()
     try:
         return library, library.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise NetworkFailed(f"{checkpoint.name}: transformers {library.__version__} does not read it: "
-                            f"{_first_line(error)}") from error  # fmt: skip
+    except Exception as error:  # whatever a file of settings leads to in the library
+        raise NetworkFailed(
+            f"{checkpoint.name}: transformers {library.__version__} does not read it: {_first_line(error)}"
+        ) from error
 
 
 def _image_model(library: ModuleType, config: Any, checkpoint: Checkpoint) -> tuple[Any, Any]:
-    """The class that is built, and its configuration: the classifier, else the bare network, of both the image tower.
-
-    A bare network goes without the pooler that some classes add: not every checkpoint has one.
-    """
-    if hasattr(config, "vision_config"):
-        tower = config.vision_config
-        if config.model_type == "clip":
-            tower.projection_dim = config.projection_dim
-            return library.CLIPVisionModelWithProjection, tower
-        config = tower
-    named = next(iter(getattr(config, "architectures", None) or ()), "")
+    """The class that is built, and its configuration: the classifier, else the bare network or image tower."""
+    named = str(next(iter(getattr(config, "architectures", None) or ()), ""))
     if named.endswith(CLASSIFIERS) and hasattr(library, named):
         found = getattr(library, named)
-    elif type(config) in library.MODEL_MAPPING:
-        found = library.MODEL_MAPPING[type(config)]
-        found = found[0] if isinstance(found, tuple | list) else found
+    elif config.model_type == "clip":
+        config.vision_config.projection_dim = config.projection_dim
+        found, config = library.CLIPVisionModelWithProjection, config.vision_config
     else:
-        found = None
-    if found is None or getattr(found, "main_input_name", "") != "pixel_values":
+        config = getattr(config, "vision_config", config)
+        found = library.MODEL_MAPPING.get(type(config), None)
+        found = found[0] if isinstance(found, tuple | list) else found
+    if getattr(found, "main_input_name", "") != "pixel_values":
         raise NetworkFailed(
-            f"{checkpoint.name} is a {config.model_type} of transformers, which does not read pictures alone; "
-            "image networks are ViT, DeiT, BEiT, DINOv2, DINOv3, CLIP, SigLIP, ConvNeXt, ResNet, Swin and their kin"
+            f"{checkpoint.name} is a {config.model_type} of transformers, which is not taken for a network of pictures "
+            "alone; those are ViT, DeiT, BEiT, DINOv2, DINOv3, CLIP, SigLIP, ConvNeXt, ResNet, Swin and their kin"
         )
     return found, config
+
+
+def _built_with(model_class: Any) -> dict[str, Any]:
+    """What it is built with beside its configuration: attention written out, and no pooler where that may be chosen.
+
+    Not every checkpoint of a bare network has a pooler.
+    """
+    optional = "add_pooling_layer" in signature(model_class.__init__).parameters
+    return {"attn_implementation": "eager"} | ({"add_pooling_layer": False} if optional else {})
 
 
 def _pictures(library: ModuleType, checkpoint: Checkpoint) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
@@ -208,20 +221,39 @@ def _pictures(library: ModuleType, checkpoint: Checkpoint) -> tuple[int, tuple[f
     except HubFailed as error:
         raise NetworkFailed(f"{checkpoint.name} does not say how its pictures are prepared: {error}") from error
     try:
-        processor = library.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise NetworkFailed(f"{checkpoint.name}: its image processor is not read: {_first_line(error)}") from error
+        return _prepared(library.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False))
+    except Exception as error:  # whatever a file of settings leads to in the library
+        raise NetworkFailed(
+            f"{checkpoint.name}: how its pictures are prepared is not followed here: {_first_line(error)}"
+        ) from error
+
+
+def _prepared(processor: Any) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+    """What an image processor does to bytes, as pixels on a side, mean and deviation of pictures in [0, 1].
+
+    ValueError for what is more than a size, a scale and a normalisation.
+    """
     stated = processor.crop_size if getattr(processor, "do_center_crop", None) else processor.size
     sides = {stated[side] for side in ("height", "width", "shortest_edge") if stated.get(side)}
-    if len(sides) != 1:
-        raise NetworkFailed(f"{checkpoint.name}: its pictures are {dict(stated)}; expected squares of one size")
-    if not processor.do_normalize:
-        return sides.pop(), (0.0,), (1.0,)
-    return sides.pop(), tuple(processor.image_mean), tuple(processor.image_std)
+    if len(sides) != 1 or not 0 < next(iter(sides)) <= MOST_PX:
+        raise ValueError(f"sizes {sorted(sides)}; expected squares of one size, up to {MOST_PX} px")
+    if getattr(processor, "do_flip_channel_order", False):
+        raise ValueError("its channels are in the order blue, green, red")
+    if getattr(processor, "rescale_offset", False) or getattr(processor, "include_top", False):
+        raise ValueError("it shifts or divides pictures a second time")
+    scale = 255.0 * processor.rescale_factor if processor.do_rescale else 255.0  # of pictures in [0, 1]
+    mean = tuple(float(each) for each in processor.image_mean) if processor.do_normalize else (0.0,)
+    std = tuple(float(each) for each in processor.image_std) if processor.do_normalize else (1.0,)
+    if {len(mean), len(std)} - {1, 3} or not all(each > 0 for each in std) or not scale > 0:
+        raise ValueError(f"mean {mean} and deviation {std}; expected three numbers each, the latter above 0")
+    return sides.pop(), tuple(each / scale for each in mean), tuple(each / scale for each in std)
 
 
 def _classes(config: Any) -> tuple[str, ...] | None:
-    names = tuple(config.id2label[number] for number in sorted(config.id2label))
+    stated = getattr(config, "id2label", None)
+    if not isinstance(stated, dict) or not all(isinstance(name, str) for name in stated.values()):
+        return None
+    names = tuple(stated[number] for number in sorted(stated))
     return None if all(UNNAMED.fullmatch(name) for name in names) else names
 
 
@@ -233,14 +265,15 @@ def _load(model_class: Any, config: Any, checkpoint: Checkpoint) -> dict[str, Te
             trained, told = model_class.from_pretrained(
                 folder,
                 config=config,
+                **_built_with(model_class),
                 dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
-                attn_implementation="eager",
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise WeightsError(f"{checkpoint.where}: {_first_line(error)}") from error
+    except Exception as error:  # whatever a damaged file, or one of another format, leads to in the library
+        raise WeightsError(f"{checkpoint.where} cannot be loaded: {_first_line(error)}") from error
     for what in ("missing_keys", "mismatched_keys"):
         if lacking := sorted(str(name) for name in told.get(what) or ()):
             raise WeightsError(
@@ -268,6 +301,8 @@ def _fetched(checkpoint: Checkpoint) -> Path:
     there = repo.sizes(checkpoint.commit)
     if WHOLE in there:
         return repo.download(WHOLE, checkpoint.commit).parent
+    if INDEX not in there and offline():
+        raise WeightsError(f"the weights of {checkpoint.where} are not in the Hub's cache, and HF_HUB_OFFLINE is set")
     if INDEX not in there:
         raise WeightsError(f"{checkpoint.where} has no {WHOLE}; files of other formats can hold code and are not read")
     index = repo.download(INDEX, checkpoint.commit)
@@ -275,6 +310,8 @@ def _fetched(checkpoint: Checkpoint) -> Path:
         parts = {str(part) for part in json.loads(index.read_text())["weight_map"].values()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{checkpoint.where}: {INDEX} is damaged: {error!r}") from error
+    if others := [part for part in sorted(parts) if not part.endswith(".safetensors")]:
+        raise WeightsError(f"{checkpoint.where}: {INDEX} names {others[0]}, which can hold code and is not read")
     for part in sorted(parts):
         repo.download(part, checkpoint.commit)
     return index.parent

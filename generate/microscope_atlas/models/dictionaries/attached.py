@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.cache import cache
 from microscope_atlas.errors import DictionaryFailed, HubFailed, InvalidKey
+from microscope_atlas.hub.cached import offline, remember
 from microscope_atlas.hub.repo import Repo
 from microscope_atlas.keys import LAYER
 from microscope_atlas.models.dictionaries.dictionary import Dictionary
@@ -31,7 +32,7 @@ from microscope_atlas.structure import structure
 
 HUB = "hub:"
 EXPECTED = "expected LAYER=PATH, LAYER:NAME=PATH, or hub:OWNER/NAME[@REVISION] in place of PATH"
-NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"(?<![a-zA-Z\d])\d+(?!\d)")  # of a block, as a part of a path: no digit of `dinov2` or `fc1`
 
 _noted: dict[str, dict[str, Attached]] = {}  # model -> layer that the dictionary makes -> what it is
 
@@ -93,8 +94,7 @@ def _refuse_other(found: Dictionary, organism: Organism, behind: str, words: str
         raise DictionaryFailed(f"--dictionary {words}: it is of {says['model']}, not of {organism.name}")
     if "model" in says and says.get("layer", behind) != behind:
         raise DictionaryFailed(f"--dictionary {words}: it is of layer {says['layer']}, not of {behind}")
-    there, here = NUMBER.search(says.get("layer", "")), NUMBER.search(behind)
-    if there and here and int(there[0]) != int(here[0]):
+    if not same_block(says.get("layer", ""), behind):
         raise DictionaryFailed(f"--dictionary {words}: it was trained on {says['layer']}, which {behind} is not")
     if says.get("tokens") == "class" and layer.kind != "dense":
         others = [name for name in organism.layers if name.startswith(f"{behind}_c")] or ["its layer"]
@@ -103,6 +103,12 @@ def _refuse_other(found: Dictionary, organism: Organism, behind: str, words: str
         )
     if says.get("tokens") == "patches" and layer.kind == "dense":
         raise DictionaryFailed(f"--dictionary {words}: it was trained on patches alone, {behind} is no map of them")
+
+
+def same_block(trained_on: str, behind: str) -> bool:
+    """Whether the numbers in two names of layers, as far as both have some, are of the same blocks."""
+    numbers = zip(NUMBER.findall(trained_on), NUMBER.findall(behind), strict=False)
+    return all(int(there) == int(here) for there, here in numbers)
 
 
 def _fetched(source: str) -> tuple[Dictionary, str, Path | str]:
@@ -116,6 +122,8 @@ def _fetched(source: str) -> tuple[Dictionary, str, Path | str]:
     try:
         repo = Repo(f"{owner}/{short}", "model")
         commit = repo.resolve(revision or "main")
+        if not offline():
+            remember(repo.name, repo.kind, revision or "main", commit)
         files = [path for path in repo.sizes(commit) if _is_inside(path, inside)]
         with TemporaryDirectory() as folder:
             for each in files:
@@ -156,6 +164,13 @@ def load(layer: str, one: Attached) -> Dictionary:
     return found
 
 
+def take(words: str) -> None:
+    """Copy a dictionary at `PATH`, or `LAYER[:NAME]=PATH`, into the cache, where those who know its hash find it."""
+    _, equals, source = words.partition("=")
+    found, _, _ = _fetched(source if equals else words)
+    keep(found)
+
+
 def keep(found: Dictionary) -> None:
     """Put a dictionary into the cache, under its hash, whole or not at all."""
     path = _kept_at(found.sha256)
@@ -164,7 +179,9 @@ def keep(found: Dictionary) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file(found.tensors, beside, metadata={"settings": json.dumps(found.settings)})
+        # copies: a bias that is taken away and added again may be one tensor, which safetensors does not write twice
+        tensors = {name: value.clone() for name, value in found.tensors.items()}
+        save_file(tensors, beside, metadata={"settings": json.dumps(found.settings)})
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -67,8 +67,8 @@ class Dictionary:
                 raise DictionaryFailed(f"its {name} holds values that are not finite")
         if self.activation == "jumprelu" and self.threshold is None:
             raise DictionaryFailed("it has no threshold to be applied by at inference")
-        if self.activation == "topk" and not 1 <= (self.k or 0) <= self.units:
-            raise DictionaryFailed(f"it keeps the {self.k} largest of its {self.units} units")
+        if self.activation == "topk" and not (type(self.k) is int and 1 <= self.k <= self.units):
+            raise DictionaryFailed(f"it keeps the {self.k!r} largest of its {self.units} units")
 
     @property
     def units(self) -> int:
@@ -171,7 +171,7 @@ class Encoder(nn.Module):
             read = read - read.mean(-1, keepdim=True)
             read = read / (read.std(-1, keepdim=True) + LAYER_NORM_EPS)
         elif self.known.treatment == "unit_norm":
-            read = read * (self.known.width**0.5 / read.norm(dim=-1, keepdim=True))
+            read = F.normalize(read, dim=-1) * self.known.width**0.5  # of a place where nothing is, nothing
         return read if self.shift is None else read - self.shift
 
     @torch.no_grad()

@@ -21,6 +21,10 @@ def read(path: Path) -> Dictionary:
         raise DictionaryFailed(f"dictionary {path}: {error}") from error
     except OSError as error:
         raise DictionaryFailed(f"dictionary {path}: {error.strerror or error}") from error
+    # what settings of other types, and tensors of other shapes, lead to in any of the readers
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError, RuntimeError, NotImplementedError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise DictionaryFailed(f"dictionary {path}: its settings or tensors are not as expected: {said}") from error
 
 
 def _folder(path: Path) -> Dictionary:
