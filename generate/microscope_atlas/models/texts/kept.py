@@ -29,18 +29,22 @@ def keep(organism: Organism, sha256: str, tower: Weights) -> None:
 
 def load(organism: Organism, sha256: str) -> Weights:
     """The text tower of weights with this sha256; WeightsError where it is not in the cache, or damaged."""
+    refuse_absent(organism, sha256)
+    try:
+        return converted.read(kept_file(organism, sha256))
+    except WeightsError as error:
+        raise WeightsError(f"{error}; delete it, and give the file again with --from") from error
+
+
+def refuse_absent(organism: Organism, sha256: str) -> None:
+    """WeightsError, which says what to do, where the text tower of weights with this sha256 is not in the cache."""
     if organism.texts is None:
         raise WeightsError(f"{organism.name} has no text tower")
-    path = kept_file(organism, sha256)
-    if not path.exists():
+    if not kept_file(organism, sha256).exists():
         raise WeightsError(
             f"the text tower of {organism.name}'s weights {sha256[:12]} is not here; give the file that holds both, "
             f"{organism.texts.files}: microscope-atlas weights {organism.name} --from FILE"
         )
-    try:
-        return converted.read(path)
-    except WeightsError as error:
-        raise WeightsError(f"{error}; delete it, and give the file again with --from") from error
 
 
 def kept_file(organism: Organism, sha256: str) -> Path:
