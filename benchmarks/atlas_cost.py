@@ -29,7 +29,7 @@ from benchmarks.rates import Rate, Rates, arithmetic, digested, interpolated, me
 from benchmarks.workers import Workers
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses.recipe import QUALITIES, changed
-from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.lenses.registry import LENSES, UNASKED, lens
 from microscope_atlas.models.catalog import CATALOG, organism
 from microscope_atlas.run.engines.local import num_cores
 
@@ -162,7 +162,7 @@ def _rate(name: str, place: Place, layer: Layer, seconds: float, how: str) -> di
 
 def _hours(rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row for each organism and one for all, a column for each lens and one for all."""
-    table: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys((*LENSES, "all"), 0.0))
+    table: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys((*UNASKED, "all"), 0.0))
     for rate in rates:
         for model in (rate["model"], "all"):
             for name in (rate["lens"], "all"):

@@ -20,7 +20,7 @@ from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.lenses import deepdream
 from microscope_atlas.lenses.recipe import Quality, changed
-from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.lenses.registry import UNASKED, lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.run import run
@@ -157,11 +157,11 @@ def _digests(quality: Quality, device: str) -> Callable[[str], dict[str, float]]
         known = organism(model)
         units = range(known.layer(layer).units)
         request = run.RenderRequest(known, weights.load(known, "random"), "random", {layer: units})
-        recipes = {name: shortened(one.recipe(quality), 1) for name, one in LENSES.items()}
+        recipes = {name: shortened(lens(name).recipe(quality), 1) for name in UNASKED}
         clock = _Clock(torch.device(device))
         with TemporaryDirectory() as folder:
             run.render(Folder(Path(folder) / "atlas"), [request], recipes, clock, len(units), lambda *_: None)
-        return {name: clock.seconds[name] / len(units) for name, one in LENSES.items() if one.reads}
+        return {name: clock.seconds[name] / len(units) for name in UNASKED if lens(name).reads}
 
     return make
 

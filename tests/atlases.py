@@ -14,7 +14,7 @@ from microscope_atlas.atlas.manifest import read_manifest, write_manifest
 from microscope_atlas.atlas.shards import parquet_files, read_shard, write_shard
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.lenses.feature_visualization import Recipe
-from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.lenses.registry import UNASKED, lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.publish.card import render_card
@@ -58,8 +58,8 @@ def quick(name: str) -> Any:
 
 
 def render_every(root: Path, layers: Mapping[str, range], model: str = MODEL) -> run.Outcome:
-    """Render units of these layers through every lens into the atlas at `root`."""
-    recipes = {name: quick(name) for name in LENSES}
+    """Render units of these layers into the atlas at `root`, through every lens that looks at all networks."""
+    recipes = {name: quick(name) for name in UNASKED}
     return run.render(Folder(root), [request(layers, model=model)], recipes, HERE, 2, lambda *_: None)
 
 

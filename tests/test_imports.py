@@ -26,7 +26,7 @@ ALLOWED = {
     "atlas": {"errors", "keys", "hub", "pictures", "structure"},
     "models": {"cache", "errors", "keys", "hub", "atlas", "pictures", "rectifiers", "structure"},
     "publish": {"errors", "keys", "hub", "atlas", "pictures"},
-    "lenses": {"errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers", "structure"},
+    "lenses": {"cache", "errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers", "structure"},
     "run": {"errors", "keys", "stopping", "hub", "atlas", "pictures", "models", "lenses", "publish", "structure"},
     "console": {"errors", "atlas", "hub", "lenses", "run"},
     "face": {"errors", "keys", "atlas", "pictures", "models", "rendering", "lenses", "run"},

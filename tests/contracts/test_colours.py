@@ -15,7 +15,7 @@ from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.feature_visualization import Maco, Recipe
-from microscope_atlas.lenses.registry import LENSES
+from microscope_atlas.lenses.registry import UNASKED
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.publish.check import check
@@ -37,7 +37,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     for channels, name in KINDS.items():
         roots[channels] = root = tmp_path_factory.mktemp("colours") / "microscope-atlas"
         asked = run.RenderRequest(organism(name), weights.load(organism(name)), "pretrained", LAYERS)
-        recipes = {lens: quick(lens) for lens in LENSES} | {"feature_visualization": VISUALIZATION}
+        recipes = {lens: quick(lens) for lens in UNASKED} | {"feature_visualization": VISUALIZATION}
         run.render(Folder(root), [asked], recipes, HERE, 4, lambda *_: None)
         assert list(check(Folder(root))) == []
 
@@ -59,7 +59,7 @@ def opened(row: dict[str, Any]) -> Image.Image:
 
 
 @pytest.mark.parametrize("channels", KINDS)
-@pytest.mark.parametrize("lens", LENSES)
+@pytest.mark.parametrize("lens", UNASKED)
 def test_every_lens_has_its_rows(rows: Rows, channels: int, lens: str) -> None:
     found = rows(channels, lens)
     assert found

@@ -19,7 +19,7 @@ from microscope_atlas.errors import WrongLevel
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.lens import refuse_level
 from microscope_atlas.lenses.recipe import QUALITIES, settings
-from microscope_atlas.lenses.registry import LENSES, rounds
+from microscope_atlas.lenses.registry import LENSES, UNASKED, rounds
 from microscope_atlas.publish.check import check
 from microscope_atlas.rendering import ascend
 from microscope_atlas.run import reproduce, run
@@ -95,7 +95,7 @@ def test_atlas_of_every_lens_is_in_order(every: Path) -> None:
     assert list(check(Folder(every))) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", UNASKED)
 def test_every_unit_or_layer_has_its_rows(every: Path, name: str) -> None:
     found = rows(every, name)
     each = LENSES[name].count(settings(quick(name)))
@@ -108,7 +108,7 @@ def test_every_unit_or_layer_has_its_rows(every: Path, name: str) -> None:
     assert all(number >= 1 if each is None else number == each for number in counted.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", UNASKED)
 def test_row_says_how_it_was_made(every: Path, name: str) -> None:
     made_with = settings(quick(name))
     for row in rows(every, name):
@@ -117,7 +117,7 @@ def test_row_says_how_it_was_made(every: Path, name: str) -> None:
         assert "microscope-atlas" in row["software"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", UNASKED)
 def test_datasets_loads_its_config(every: Path, name: str, tmp_path: Path) -> None:
     loaded = load_dataset(str(every), name, split=MODEL, cache_dir=str(tmp_path))
     assert loaded.column_names == [column.name for column in schema.table(name).columns]
@@ -127,7 +127,7 @@ def test_datasets_loads_its_config(every: Path, name: str, tmp_path: Path) -> No
         assert all(min(image.size) > 0 for image in shown)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", UNASKED)
 def test_rows_are_made_again_as_they_were(every: Path, name: str) -> None:
     unit = 1 if LENSES[name].level == "unit" else None
     notes, remade = reproduce.reproduce(Folder(every), Key(MODEL, "stem", unit), name, CPU)
@@ -159,7 +159,7 @@ def test_second_run_makes_nothing(every: Path, tmp_path: Path) -> None:
     assert atlases.content(root) == before
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", UNASKED)
 def test_lost_shard_is_made_again_byte_for_byte(every: Path, name: str, tmp_path: Path) -> None:
     root = Path(shutil.copytree(every, tmp_path / "atlas"))
     before = atlases.content(root)

@@ -11,7 +11,7 @@ import torch
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.lenses.geometry import layer_size, unit_size
-from microscope_atlas.lenses.registry import LENSES
+from microscope_atlas.lenses.registry import UNASKED
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.flops import flops
 from microscope_atlas.publish.check import check
@@ -76,7 +76,7 @@ def test_connections_are_found_between_layers_of_tokens(atlas: Path) -> None:
     assert rows(atlas, "connections", "blocks_0_mlp_prefix0") == []
 
 
-@pytest.mark.parametrize("name", LENSES)
+@pytest.mark.parametrize("name", UNASKED)
 def test_every_lens_has_rows_of_a_layer_of_tokens(name: str, atlas: Path) -> None:
     found = rows(atlas, name, "blocks_0_mlp")
     assert found

@@ -82,24 +82,60 @@ class Visual(nn.Module):
         return {**found, "embedding": self.attnpool(x)}
 
 
-class Clip(nn.Module):
-    """Both towers of the file; that of texts is a layer here."""
+def random_texts(
+    vocabulary: int = 8, context: int = 6, width: int = 64, hidden: int = 32, blocks: int = 2, embedding: int = 8
+) -> dict[str, Tensor]:
+    """Tensors of a text tower by OpenAI's names, of no special values."""
+    stream = torch.Generator().manual_seed(2)
 
-    def __init__(self) -> None:
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=stream) / (shape[-1] ** 0.5 if len(shape) > 1 else 2)
+
+    tensors = {"token_embedding.weight": drawn(vocabulary, width), "positional_embedding": drawn(context, width)}
+    for block in range(blocks):
+        shapes = {"ln_1": (width,), "ln_2": (width,), "mlp.c_fc": (hidden, width), "mlp.c_proj": (width, hidden)}
+        shapes |= {"attn.in_proj": (3 * width, width), "attn.out_proj": (width, width)}
+        for name, shape in shapes.items():
+            joint = "_" if name == "attn.in_proj" else "."
+            path = f"transformer.resblocks.{block}.{name}{joint}"
+            tensors |= {f"{path}weight": drawn(*shape), f"{path}bias": drawn(shape[0])}
+    tensors |= {"ln_final.weight": drawn(width) + 1, "ln_final.bias": drawn(width)}
+    return {**tensors, "text_projection": drawn(width, embedding)}
+
+
+class Held(nn.Module):
+    """Tensors by the path of their module, which it does nothing with."""
+
+    def __init__(self, tensors: dict[str, Tensor]):
         super().__init__()
+        inner: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            first, _, rest = name.partition(".")
+            if rest:
+                inner.setdefault(first, {})[rest] = value
+            else:
+                self.register_parameter(first, nn.Parameter(value))
+        for first, some in inner.items():
+            self.add_module(first, Held(some))
+
+
+class Clip(Held):
+    """Both towers of the file; that of texts is not run here."""
+
+    def __init__(self, texts: dict[str, Tensor] | None = None) -> None:
+        super().__init__(random_texts() if texts is None else texts)
         self.visual = Visual()
-        self.token_embedding = nn.Embedding(5, 4)
         self.logit_scale = nn.Parameter(torch.ones([]))
 
     def forward(self, pictures: Tensor, tokens: Tensor) -> Tensor:
-        return self.visual(pictures)["embedding"].sum() + self.token_embedding(tokens).sum() * self.logit_scale
+        return self.visual(pictures)["embedding"].sum() * self.logit_scale + tokens.sum()
 
 
-def tiny_clip() -> Clip:
-    """With weights of no special values, batch norms included."""
+def tiny_clip(texts: dict[str, Tensor] | None = None) -> Clip:
+    """With weights of no special values, batch norms included; the text tower's may be given."""
     torch.manual_seed(0)
-    clip = Clip().eval().requires_grad_(False)
-    for name, value in clip.state_dict().items():
+    clip = Clip(texts).eval().requires_grad_(False)
+    for name, value in clip.visual.state_dict().items():
         if value.dim() == 1:
             value.copy_(torch.rand(value.shape) + (0.5 if "var" in name or "weight" in name else -0.5))
     return clip

@@ -8,7 +8,7 @@ import torch
 
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.units import UnitRange
-from microscope_atlas.lenses.registry import LENSES
+from microscope_atlas.lenses.registry import LENSES, UNASKED
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.run.costs import Setup
@@ -17,7 +17,7 @@ from microscope_atlas.run.probe import _candidates, probe
 from microscope_atlas.run.shard import rows
 from tests.atlases import LENS, MODEL, quick
 
-QUICK = {name: Setup(name, quick(name)) for name in LENSES}
+QUICK = {name: Setup(name, quick(name)) for name in UNASKED}
 HERE = torch.device("cpu")
 
 

@@ -14,7 +14,7 @@ from microscope_atlas.atlas.images import Images
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.keys import parse_key
-from microscope_atlas.lenses.registry import LENSES
+from microscope_atlas.lenses.registry import LENSES, UNASKED
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.cite import cite
 from microscope_atlas.run.reproduce import reproduce
@@ -68,7 +68,7 @@ LIGHT = ("dataset_samples", "synthetic_tuning", "connections", "units", "sheets"
 
 
 @pytest.mark.parametrize(
-    "lens", [pytest.param(name, marks=[] if name in LIGHT else [pytest.mark.long]) for name in LENSES]
+    "lens", [pytest.param(name, marks=[] if name in LIGHT else [pytest.mark.long]) for name in UNASKED]
 )
 def test_rows_are_made_again(lens: str) -> None:
     key = f"{MODEL}/stem" if schema.table(lens).level == "layer" else f"{MODEL}/stem/1"

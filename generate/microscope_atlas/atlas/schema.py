@@ -451,6 +451,43 @@ DATASET_SAMPLES = Table(
     shows_pictures=True,
 )
 
+TEXTS = Table(
+    "texts",
+    "a text of a word list that goes with what excites a unit",
+    (
+        *UNIT_KEY,
+        Column("rank", pa.int16(), "0 is the text with the highest score", key=True),
+        Column("text", pa.string(), "as the word list has it; null with a flag", optional=True),
+        Column(
+            "score",
+            pa.float32(),
+            "of a unit of the embedding: the text's coordinate there, its embedding normalised; of any other: cosine, "
+            "-1 to 1, between the text's embedding, less the list's mean, and that of the unit's best natural "
+            "pictures, less the set's mean; null with a flag",
+            optional=True,
+        ),
+        Column(
+            "num_pictures",
+            pa.int16(),
+            "natural pictures that stand for the unit: of the `top` ones of `responses` those above 0; null for units "
+            "of the embedding, which need none",
+            optional=True,
+        ),
+        Column("words", pa.string(), "name of the word list"),
+        Column("words_revision", pa.string(), "sha256 of the word list"),
+        Column("text_tower_sha256", pa.string(), "sha256 of the text tower's tensors"),
+        Column(
+            "flag",
+            pa.string(),
+            "the unit's in `responses`: `nan` or `dead`; `flat`: its pictures are no others than the set's; null if "
+            "nothing",
+            optional=True,
+        ),
+        *PROVENANCE,
+    ),
+    reads={"responses": "layer"},
+)
+
 # in the order of the card; the first that an atlas has is what load_dataset loads unasked
 TABLES = {
     table.name: table
@@ -460,6 +497,7 @@ TABLES = {
         DATASET_SAMPLES,
         SYNTHETIC_TUNING,
         CONNECTIONS,
+        TEXTS,
         RESPONSES,
         DEEPDREAM,
         CARICATURE,

@@ -43,7 +43,9 @@ class Asked:
     model: Annotated[
         list[str] | None, typer.Option(help="Again for several. Default: a small atlas of efficientnet_lite0.")
     ] = None
-    lens_names: Annotated[list[str] | None, typer.Option("--lens", help="Again for several. Default: all.")] = None
+    lens_names: Annotated[
+        list[str] | None, typer.Option("--lens", help="Again for several. Default: all but texts.")
+    ] = None
     layer: Annotated[list[str] | None, typer.Option(help="Again for several. Default: all.")] = None
     dictionary: Annotated[
         list[str] | None,
@@ -118,7 +120,7 @@ class Asked:
         """Of the lenses asked for; refuses what does not go together."""
         from microscope_atlas.atlas.manifest import manifest_or_new
         from microscope_atlas.errors import UnknownName, WrongLevel
-        from microscope_atlas.lenses.registry import LENSES, lens
+        from microscope_atlas.lenses.registry import UNASKED, lens
         from microscope_atlas.run.recipes import chosen
 
         if not self.model and (self.layer or self.units):
@@ -128,7 +130,7 @@ class Asked:
         for name in self.lens_names or []:
             if self.units and lens(name).level == "layer":
                 raise WrongLevel(f"{name} looks at a layer; --units {self.units} are units")
-        names = self.lens_names or list(LENSES)
+        names = self.lens_names or list(UNASKED)
         short = _spelled_out(names, self.precision, self.method, self.batch_pixels, self.pointers)
         changes = [*short, *(self.changes or [])]
         there = manifest_or_new(self.storage).lenses

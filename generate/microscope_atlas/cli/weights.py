@@ -26,6 +26,7 @@ def weights(
     from microscope_atlas.models import mirror
     from microscope_atlas.models import weights as trained
     from microscope_atlas.models.catalog import organism
+    from microscope_atlas.models.texts import kept
 
     organisms = [organism(name) for name in names]
     if from_file and len(organisms) != 1:
@@ -49,5 +50,7 @@ def weights(
         out.print(f"  license {origin.license}; sha256 {given.sha256}", soft_wrap=True)
         if (path := trained.cached_file(known)).exists():
             out.print(f"  in {path}", soft_wrap=True)
+        if known.texts and (path := kept.kept_file(known, given.sha256)).exists():
+            out.print(f"  the text tower in {path}", soft_wrap=True)
     if publish_repo:
         out.print(mirror.publish(publish_repo, loaded), soft_wrap=True)

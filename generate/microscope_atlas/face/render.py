@@ -9,7 +9,7 @@ from microscope_atlas.atlas.manifest import manifest_or_new
 from microscope_atlas.errors import UnknownName, WrongLevel
 from microscope_atlas.face.given import names, ranges
 from microscope_atlas.lenses.recipe import QUALITIES, Quality, changed
-from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.lenses.registry import UNASKED, lens
 from microscope_atlas.models import weights as trained
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.device import chosen as device_called
@@ -43,7 +43,7 @@ def render(
     Args:
         atlas: a folder, or a URL such as `s3://bucket/atlas`; made where there is none.
         models: a name, or several, as `load` takes them; None: a small atlas of efficientnet_lite0.
-        lenses: a name, or several; None: all.
+        lenses: a name, or several; None: all but `texts`.
         layers: of every model, one or several; None: all.
         units: of every layer: one, several, or a range; None: all. A lens that looks at layers sees all of them.
         quality: `draft`, `standard` or `microscope`.
@@ -73,7 +73,7 @@ def render(
     asked_models, asked_layers, some = names("model", models), names("layer", layers), ranges(units)
     if not asked_models and (asked_layers or units is not None):
         raise UnknownName("layers and units need models")
-    makers = names("lens", lenses) or list(LENSES)
+    makers = names("lens", lenses) or list(UNASKED)
     for name in names("lens", lenses):
         if units is not None and lens(name).level == "layer":
             raise WrongLevel(f"{name} looks at a layer; units {units!r} are units")

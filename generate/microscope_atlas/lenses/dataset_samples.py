@@ -78,12 +78,7 @@ def _rows(
 
     Of a set of crops each says in its recipe of how many photos they are.
     """
-    made = json.loads(response["recipe"])
-    if (made["pictures"], made["revision"]) != (recipe.pictures, recipe.revision):
-        raise PicturesFailed(
-            f"{subject.key(response['unit'])} has responses to {made['pictures']} at {made['revision']}, not to "
-            f"{recipe.pictures} at {recipe.revision}; name the same --pictures for both"
-        )
+    refuse_other_pictures(subject, response, recipe)
     shared = {"set": recipe.pictures, "revision": recipe.revision, "flag": response["flag"], "unit": response["unit"]}
     if num_photos:
         shared["recipe"] = {**settings(recipe), "num_photos": num_photos}
@@ -98,6 +93,16 @@ def _rows(
         if shown is not None:
             image = torch.from_numpy(shown(sample["picture"])[top:bottom, left:right].copy())
         yield {**shared, **sample, "image": image, "left": left, "top": top, "right": right, "bottom": bottom}
+
+
+def refuse_other_pictures(subject: Subject, response: Row, recipe: PicturesRecipe) -> None:
+    """PicturesFailed where a unit's row of responses is to other pictures than the recipe's."""
+    made = json.loads(response["recipe"])
+    if (made["pictures"], made["revision"]) != (recipe.pictures, recipe.revision):
+        raise PicturesFailed(
+            f"{subject.key(response['unit'])} has responses to {made['pictures']} at {made['revision']}, not to "
+            f"{recipe.pictures} at {recipe.revision}; name the same --pictures for both"
+        )
 
 
 def seen(layer: Layer, y: int | None, x: int | None, size: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -1,7 +1,7 @@
 """What a lens is: a technique that makes rows about a layer, or about each of its units.
 
 Some lenses look at the network. Others are derived: they look at rows that other lenses have made, and name them in
-`reads`; an atlas makes those anew whenever what they were made from has changed.
+`reads`, some of them at the network as well; an atlas makes those anew whenever what they were made from has changed.
 """
 
 import hashlib
@@ -50,10 +50,11 @@ class Subject:
     device: torch.device  # that the network is on
     load: Callable[[], Network]
     read: Read = _nothing
+    weights_sha256: str = ""  # of the network's tensors; empty where nobody says
 
     @cached_property
     def graph(self) -> Network:
-        """The network; loaded when it is first asked for, which derived lenses never do."""
+        """The network; loaded when it is first asked for, which hardly any derived lens does."""
         return self.load()
 
     def activations(self, node: str) -> Callable[[Tensor], Tensor]:
@@ -94,6 +95,7 @@ class Lens(ABC, Generic[R]):
 
     table: ClassVar[Table]  # says its name, what a row is about, and what it reads
     divisible: ClassVar[bool]  # whether a layer's units may be spread over shards at no cost; else one pass gives all
+    named_only: ClassVar[bool] = False  # whether it is rendered only where it is named: few networks can be seen so
     unit_seconds: ClassVar[float | None] = None  # that a derived lens takes for a unit, measured; None: nobody has
 
     @property
@@ -158,6 +160,12 @@ class Lens(ABC, Generic[R]):
     def passes(self, layer: Layer, recipe: R) -> float:
         """How often a picture goes through the network and back, for a unit or for all units of a layer at once."""
         return sum(part.pictures * max(1, part.steps) for part in self.parts(recipe))
+
+    def refuse(self, organism: Organism, weights_sha256: str | None, recipe: R) -> None:
+        """Raise an AtlasError where a network cannot be looked at, before anything is rendered.
+
+        Without a hash nobody has loaded weights, and only what the network is counts.
+        """
 
     @abstractmethod
     def rows(self, subject: Subject, units: Sequence[int], recipe: R) -> Iterator[list[Row]]:

@@ -50,6 +50,11 @@ class Recipe:
         """Pixels on a side of what the network is shown of a layer: its input's size unless a recipe says otherwise."""
         return input_size
 
+    @classmethod
+    def taken(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
+        """Plain values as they are kept, of those that a person gave: files by their content, where they name any."""
+        return dict(plain)
+
     def with_pictures(self, name: str, skip_bad: bool = False) -> Self:
         """The same on another set of natural pictures, where it has to do with any; see pictures.sets."""
         return self
@@ -108,7 +113,7 @@ def changed(recipe: R, changes: Mapping[str, Any]) -> R:
             for each in above:
                 inner = inner[each]
             inner[name] = value
-        return restored(type(recipe), plain)
+        return restored(type(recipe), recipe.taken(plain))
     except ValueError as error:
         raise InvalidSetting(str(error)) from error
 

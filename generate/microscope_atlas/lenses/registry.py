@@ -17,6 +17,7 @@ from microscope_atlas.lenses.lens import Lens
 from microscope_atlas.lenses.responses import Responses
 from microscope_atlas.lenses.sheets import Sheets
 from microscope_atlas.lenses.synthetic_tuning import SyntheticTuning
+from microscope_atlas.lenses.texts import Texts
 from microscope_atlas.lenses.units import Units
 
 LENSES: dict[str, Lens[Any]] = {
@@ -27,9 +28,12 @@ LENSES: dict[str, Lens[Any]] = {
     "deepdream": DeepDream(),
     "caricature": Caricature(),
     "dataset_samples": DatasetSamples(),
+    "texts": Texts(),
     "units": Units(),
     "sheets": Sheets(),
 }
+
+UNASKED = tuple(name for name, each in LENSES.items() if not each.named_only)  # what is rendered where none is named
 
 
 def lens(name: str) -> Lens[Any]:

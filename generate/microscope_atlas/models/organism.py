@@ -41,6 +41,15 @@ class Library:
     lasting: bool = True  # the same weights tomorrow; a user's own code may then load others
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Of a network that was trained on pictures and their texts: where texts come in."""
+
+    layer: str  # whose activations are the embedding that texts have, too
+    read: Callable[[Path], dict[str, Tensor]]  # the text tower's tensors in a file of weights; none where it has none
+    files: str  # what holds it, for messages: `OpenAI's RN50.pt`
+
+
 class Structure(NamedTuple):
     """What is known of a network without its weights."""
 
@@ -67,6 +76,7 @@ class Organism:
     name_classes: Callable[[], tuple[str, ...]] | None = None  # of its logits, in their order; None: not known
     named_only: Collection[str] = ()  # layers that are rendered only where they are named, and lead to no other
     channels: int = 3  # that it reads; see networks.channels
+    texts: Texts | None = None  # None: it knows pictures alone
     known: Structure | None = None  # where it was read already
     revision: str | None = None  # of what the name stands for, where that may be another one tomorrow
     dictionaries: Mapping[str, Attached] = field(default_factory=dict)  # by the layers that they make

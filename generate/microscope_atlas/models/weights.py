@@ -19,6 +19,7 @@ from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.networks.ops import steady_rounding
 from microscope_atlas.models.organism import UNSTATED, Library, Organism, Source
+from microscope_atlas.models.texts import kept
 
 WeightsKind = Literal["pretrained", "random"]
 
@@ -108,6 +109,8 @@ def fetch(organism: Organism, repo: str | None = None, listen: Listen = unheard)
 def take(organism: Organism, path: Path, source: Source | None = None) -> Weights:
     """Weights from a file at hand, converted into the cache. `source` says where the file came from, if not by hand.
 
+    With a text tower in it, that is kept beside them.
+
     Raises WeightsError where the file cannot be read, is damaged, or is of another network; the cache stays as it was.
     """
     if not path.is_file():
@@ -123,7 +126,10 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
         ignored=tuple(sorted(name for name in read if name not in tensors and not converted.uncounted(name))),
     )
     weights = Weights(tensors, converted.identity(tensors), provenance)
+    tower = kept.tower_in(organism, path, provenance)
     converted.write(cached_file(organism), weights)
+    if tower:
+        kept.keep(organism, weights.sha256, tower)
     return weights
 
 

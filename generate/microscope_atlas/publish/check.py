@@ -195,9 +195,10 @@ def _row(
         if any(row[name] is not None for name in table.images):
             yield "it is flagged nan and has an image"
         return
-    if "score" in row and (row["score"] is None or not math.isfinite(row["score"])):
+    rendered = "seed" in row  # a picture that was made; other images show the world, which has plain places
+    excused = row.get("score") is None and flag is not None and not rendered  # of what was made a flag has a score, too
+    if "score" in row and not excused and (row["score"] is None or not math.isfinite(row["score"])):
         yield f"its score is {row['score']} and no flag says why"
-    rendered = "seed" in row  # other images show the world, which has plain places
     if rendered and row["image"] is None:
         yield "it has no image and no flag says why"
     for name in table.images:

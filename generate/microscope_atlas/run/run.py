@@ -13,6 +13,7 @@ from microscope_atlas.atlas import images, outside, schema
 from microscope_atlas.atlas.dictionaries import Attached, identity_of
 from microscope_atlas.atlas.manifest import Manifest, manifest_or_new, write_manifest
 from microscope_atlas.atlas.organisms import organisms
+from microscope_atlas.atlas.provenance import is_untrained
 from microscope_atlas.atlas.shards import parquet_files, unnoted
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.atlas.tables import Level, Table
@@ -105,6 +106,7 @@ def render(
     needs a lens from outside that is not named; AtlasBusy where another run writes to it; AtlasUnwritable at once where
     its disk refuses; RenderFailed at the end where a shard failed.
     """
+    _refuse_unseen(requests, recipes)
     _binding(storage, requests, recipes)
     with _what_stays(storage), storage.lock():
         manifest = _binding(storage, requests, recipes)
@@ -147,6 +149,14 @@ def _what_stays(storage: WritableStorage) -> Iterator[None]:
             f"{error}. Files that are there stay, {len(parquet_files(storage))} with rows; "
             "once it can be written, the same command goes on from there"
         ) from error
+
+
+def _refuse_unseen(requests: Sequence[RenderRequest | Selection], recipes: Mapping[str, Recipe]) -> None:
+    """Whatever a lens raises for a network that it cannot look at."""
+    for maker, recipe in recipes.items():
+        for asked in requests:
+            weights = asked.weights.sha256 if isinstance(asked, RenderRequest) else None
+            lens(maker).refuse(asked.organism, weights, recipe)
 
 
 def _make(
@@ -423,6 +433,7 @@ def stages(
     manifest: Manifest, requests: Sequence[Selection], recipes: Mapping[str, Recipe], units_per_shard: int, costs: Costs
 ) -> list[list[UnitRange]]:
     """What render would do, without doing it: the jobs of each round, in the order in which they begin."""
+    _refuse_unseen(requests, recipes)
     _refuse_unmade(manifest, recipes)
     ahead = replace(manifest, lenses=dict(manifest.lenses), tables=dict(manifest.tables))
     _enter_lenses(ahead, recipes)
@@ -471,13 +482,13 @@ def _derived(manifest: Manifest, names: Sequence[str], lenses: Lenses, units_per
 
 
 def _job(manifest: Manifest, lenses: Lenses, run: UnitRange) -> Job:
-    """A shard to make, on trained weights; a derived lens never looks at the network, so any kind will do."""
-    maker, recipe = lenses[run.lens]
+    """A shard to make, with the weights that the atlas has of its model."""
+    (maker, recipe), model = lenses[run.lens], manifest.models[run.model]
     return Job(
         run,
         recipe,
-        "pretrained",
-        manifest.models[run.model]["weights_sha256"],
+        "random" if is_untrained(model["provenance"]) else "pretrained",
+        model["weights_sha256"],
         manifest.inputs(run),
         maker=maker,
         stated=json.dumps(manifest.lenses[run.lens]),

@@ -199,7 +199,7 @@ def _subject(job: Job, storage: Storage, device: torch.device) -> Subject:
                 with storage.local_copy(units.path) as file:
                     yield read_shard(file, columns)
 
-    return Subject(known, known.layer(job.units.layer), device, load, read)
+    return Subject(known, known.layer(job.units.layer), device, load, read, job.weights_sha256)
 
 
 @lru_cache(maxsize=1)

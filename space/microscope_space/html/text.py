@@ -67,6 +67,19 @@ CONNECTIONS_WARNING = (
     "Weights are what can happen, not what does: they leave out how often a unit is active, and rectifiers between "
     "two layers are taken as open."
 )
+TEXTS = (
+    "Texts of a word list, those first that go best with the natural pictures that excite the unit, in the embedding "
+    "that pictures and texts share. The number is a cosine."
+)
+TEXTS_WARNING = (
+    "A text goes with the pictures, and may name something else that they share: no proof that the unit reads it. What "
+    "neither the pictures nor the list hold cannot be found."
+)
+TEXTS_EXACT = (
+    "Texts of a word list, those first whose embedding is largest in this unit, which is one of its coordinates. The "
+    "number is that coordinate."
+)
+TEXTS_EXACT_WARNING = "A text may be large in many coordinates: one alone is seldom a concept."
 NEAREST = "Units whose responses to the same natural pictures are correlated most; the number is Pearson's correlation."
 STATISTICS = "The strongest activation in each of the natural pictures, as a histogram, and what it sums up to."
 

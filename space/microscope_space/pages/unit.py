@@ -17,7 +17,15 @@ from microscope_space.pages.table import sections
 
 Row = Mapping[str, Any]
 KINDS = {"conv": "channel", "dense": "neuron", "tokens": "feature"}  # of a layer -> what its units are
-PER_UNIT = ("feature_visualization", "dataset_samples", "synthetic_tuning", "connections", "responses", "units")
+PER_UNIT = (
+    "feature_visualization",
+    "dataset_samples",
+    "synthetic_tuning",
+    "connections",
+    "texts",
+    "responses",
+    "units",
+)
 
 
 def unit(atlas: Atlas, model: str, layer: str, number: int) -> str:
@@ -35,6 +43,7 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> str:
         + _samples(atlas, key, rows["dataset_samples"])
         + _tuning(key, rows["synthetic_tuning"])
         + _connections(atlas, key, rows["connections"])
+        + _texts(rows["texts"])
         + _nearest(atlas, key, about)
         + _statistics(key, rows["responses"])
         + sections(atlas, key)
@@ -207,6 +216,21 @@ def _connections(atlas: Atlas, key: Key, rows: Sequence[Row]) -> str:
     if not rows:
         parts = markup.absent(text.not_rendered("connections", str(key)))
     return markup.section("connections", "Connections", parts, text.CONNECTIONS, text.CONNECTIONS_WARNING)
+
+
+def _texts(rows: Sequence[Row]) -> str:
+    """Nothing where there are none: few networks know texts."""
+    if not rows:
+        return ""
+    exact, flag = rows[0]["num_pictures"] is None, rows[0]["flag"]
+    listed = "".join(
+        f"<li>{escape(row['text'])} <small>{markup.number(row['score'])}</small></li>" for row in rows if row["text"]
+    )
+    lists = sorted({f"{row['words']}, revision {row['words_revision'][:12]}" for row in rows})
+    about = f"{text.TEXTS_EXACT if exact else text.TEXTS} Word list: {escape('; '.join(lists))}."
+    warning = text.TEXTS_EXACT_WARNING if exact else text.TEXTS_WARNING
+    body = markup.flagged(flag) + (f"<ol>{listed}</ol>" if listed else "")
+    return markup.section("texts", "Texts", body, about, warning)
 
 
 def _nearest(atlas: Atlas, key: Key, about: Row | None) -> str:

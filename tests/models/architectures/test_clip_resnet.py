@@ -30,8 +30,9 @@ from microscope_atlas.models.networks.expanded import composable, compose
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
 from microscope_atlas.models.networks.linearised import differentiate
 from microscope_atlas.models.organism import Organism
+from microscope_atlas.models.texts import kept
 from microscope_atlas.rendering.ascend import Precision
-from tests.models.tiny_clip import CONFIG, tiny_clip
+from tests.models.tiny_clip import CONFIG, random_texts, tiny_clip
 from tests.references.clip.make_timm import FOLDER
 from tests.references.slim.shared_weights import disagreements
 
@@ -200,6 +201,49 @@ def test_taken_from_a_file_weights_are_float32(
     assert taken.provenance.license == "MIT"
     assert not taken.provenance.official
     assert taken.provenance.ignored == ()
+
+
+def test_text_tower_is_kept_beside_the_image_tower_it_belongs_to(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path))
+    taken = weights.take(TINY, published)
+    tower = kept.load(TINY, taken.sha256)
+    expected = {name: value.half().float() for name, value in random_texts().items()}
+    assert tower.tensors.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in tower.tensors.items())
+    assert tower.provenance.file_sha256 == taken.provenance.file_sha256
+    with pytest.raises(WeightsError, match=r"text tower of tiny's weights 0000.* is not here; .* OpenAI's RN50.pt"):
+        kept.load(TINY, "0" * 64)
+
+
+def test_open_clips_copy_holds_the_same_text_tower(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "open_clip.safetensors"
+    save_file({name: value.clone() for name, value in halved().state_dict().items()}, copy)
+    towers = []
+    for path in (published, copy):
+        monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path / path.stem))
+        towers.append(kept.load(TINY, weights.take(TINY, path).sha256).sha256)
+    assert towers[0] == towers[1]
+
+
+def test_of_timms_copy_no_text_tower_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path))
+    taken = weights.take(TINY, timms(tmp_path / "model.safetensors"))
+    assert not kept.kept_file(TINY, taken.sha256).exists()
+
+
+def test_file_with_a_broken_text_tower_is_refused_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path / "cache"))
+    tensors = {name: value.clone() for name, value in halved().state_dict().items() if name != "ln_final.bias"}
+    save_file(tensors, tmp_path / "open_clip.safetensors")
+    with pytest.raises(WeightsError, match=r"open_clip.safetensors: its text tower lacks ln_final.bias"):
+        weights.take(TINY, tmp_path / "open_clip.safetensors")
+    assert not (tmp_path / "cache").exists()
 
 
 def saved(tensors: dict[str, Tensor]) -> Callable[[Path], None]:

@@ -12,6 +12,7 @@ and heads of the attention pool are rendered where they are named.
 """
 
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,8 @@ from microscope_atlas.models.formats.torchscript import read_torchscript
 from microscope_atlas.models.networks.attention_pool import Attend, MeanToken, OnGrid, Tokens
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import Add, Preprocess
-from microscope_atlas.models.organism import Organism, Source
+from microscope_atlas.models.organism import Organism, Source, Texts
+from microscope_atlas.models.texts.tower import text_tensors
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's own data, RGB in [0, 1]
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -182,6 +184,11 @@ def read_copy(path: Path) -> dict[str, Tensor]:
     return tensors(tower)
 
 
+def read_texts(path: Path) -> dict[str, Tensor]:
+    """Tensors of the text tower in OpenAI's file or in open_clip's copy, by OpenAI's names; none in timm's."""
+    return text_tensors(read_torchscript(path) if zipfile.is_zipfile(path) else read_safetensors(path))
+
+
 def _image_tower(every: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     tower = {name.removeprefix(TOWER): value for name, value in every.items() if name.startswith(TOWER)}
     if not tower:
@@ -201,6 +208,7 @@ def _organism(name: str, title: str, config: Config, file: str, sha256: str, tim
         build=partial(build, config),
         legacy_ops=_legacy_ops(config),
         named_only=_named_only(config),
+        texts=Texts("embedding", read_texts, f"OpenAI's {file}, or open_clip's copy as safetensors"),
         sources=(
             Source(where=f"{PUBLISHED}/{sha256}/{file}", read=read_openai, license="MIT", sha256=sha256),
             Source(where=f"hub:timm/{timm}.openai/model.safetensors", read=read_copy, license="MIT"),

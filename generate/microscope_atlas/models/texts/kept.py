@@ -1,0 +1,53 @@
+"""Text towers in the cache: each beside the image tower that it was trained with, and known by that one's weights."""
+
+from pathlib import Path
+
+from microscope_atlas.atlas.provenance import Provenance
+from microscope_atlas.cache import cache
+from microscope_atlas.errors import WeightsError
+from microscope_atlas.models import converted, mirror
+from microscope_atlas.models.converted import Weights
+from microscope_atlas.models.organism import Organism
+from microscope_atlas.models.texts.tower import fitted
+
+
+def tower_in(organism: Organism, path: Path, provenance: Provenance) -> Weights | None:
+    """The text tower in a file of the organism's weights; None where there is none.
+
+    Raises WeightsError where what there is of it is not whole.
+    """
+    if organism.texts is None or not (found := organism.texts.read(path)):
+        return None
+    tensors = fitted(found, organism.layer(organism.texts.layer).units, str(path))
+    return Weights(tensors, converted.identity(tensors), provenance)
+
+
+def keep(organism: Organism, sha256: str, tower: Weights) -> None:
+    """Put the text tower of weights with this sha256 into the cache."""
+    converted.write(kept_file(organism, sha256), tower)
+
+
+def load(organism: Organism, sha256: str) -> Weights:
+    """The text tower of weights with this sha256; WeightsError where it is not in the cache, or damaged."""
+    refuse_absent(organism, sha256)
+    try:
+        return converted.read(kept_file(organism, sha256))
+    except WeightsError as error:
+        raise WeightsError(f"{error}; delete it, and give the file again with --from") from error
+
+
+def refuse_absent(organism: Organism, sha256: str) -> None:
+    """WeightsError, which says what to do, where the text tower of weights with this sha256 is not in the cache."""
+    if organism.texts is None:
+        raise WeightsError(f"{organism.name} has no text tower")
+    if not kept_file(organism, sha256).exists():
+        raise WeightsError(
+            f"the text tower of {organism.name}'s weights {sha256[:12]} is not here; give the file that holds both, "
+            f"{organism.texts.files}: microscope-atlas weights {organism.name} --from FILE"
+        )
+
+
+def kept_file(organism: Organism, sha256: str) -> Path:
+    """Where the text tower of weights with this sha256 lies."""
+    file = cache() / "weights" / mirror.filename(organism.name)
+    return file.with_name(f"{file.stem}.texts@{sha256}{file.suffix}")
