@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from microscope_atlas.errors import NetworkFailed
+from microscope_atlas.models.networks.ops import SteadyLinear, steady_rounding
 from microscope_atlas.models.networks.places import NO_GRID, UNPROVEN
 from microscope_atlas.models.networks.taps import Places
 from microscope_atlas.models.networks.traced import Traced
@@ -134,6 +135,17 @@ def test_tokens_keep_their_places_beside_what_mixes_them() -> None:
         "over_positions.fc1",
         "over_positions.fc2",
     }
+
+
+def test_network_that_is_ready_for_rendering_has_the_same_places() -> None:
+    network = traced(Mixer)
+    before = found(network)
+    ready = traced(Mixer)
+    steady_rounding(ready)
+    assert {name for name, where in found(ready).items() if where != UNPROVEN} == {
+        name for name, where in before.items() if where != UNPROVEN
+    }
+    assert any(type(op) is SteadyLinear for op in ready.modules())
 
 
 def test_tokens_that_are_mixed_alone_are_refused() -> None:

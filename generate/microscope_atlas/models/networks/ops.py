@@ -1,6 +1,7 @@
 """The operations that torch.nn lacks, or has only in slower or other forms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -172,6 +173,19 @@ class UnscaledBatchNorm2d(nn.BatchNorm2d):
         super().__init__(num_features, eps)
         del self.weight
         self.register_buffer("weight", torch.ones(num_features), persistent=False)
+
+
+@contextmanager
+def rounded_as_built(network: nn.Module) -> Iterator[None]:
+    """Dense layers are PyTorch's own again, as before steady_rounding: one function each, on what they are given."""
+    steady = [op for op in network.modules() if type(op) is SteadyLinear]
+    for op in steady:
+        op.__class__ = nn.Linear  # type: ignore[assignment]  # a class of that
+    try:
+        yield
+    finally:
+        for op in steady:
+            op.__class__ = SteadyLinear
 
 
 def steady_rounding(network: nn.Module) -> None:

@@ -31,6 +31,7 @@ from torch.overrides import TorchFunctionMode
 
 from microscope_atlas.models.networks.linearised import ACTIVATIONS, Linearised
 from microscope_atlas.models.networks.measured import Held, buffers, leaves
+from microscope_atlas.models.networks.ops import rounded_as_built
 from microscope_atlas.models.networks.plain import plainly
 from microscope_atlas.models.networks.taps import Places, Tap
 from microscope_atlas.models.networks.watch import SOFTMAX, Function
@@ -157,7 +158,7 @@ def places(
     for narrow in (True, False):
         found: dict[str, Places | str] = {}
         # whatever a user's code raises
-        with suppress(Exception), plainly("cpu"), torch.device("cpu"):
+        with suppress(Exception), plainly("cpu"), torch.device("cpu"), rounded_as_built(module):
             _find(module, taps, maps, shape, narrow, found)
             break
     return found
