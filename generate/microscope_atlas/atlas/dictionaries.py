@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from microscope_atlas.atlas.provenance import Words
-from microscope_atlas.structure import between, matching
+from microscope_atlas.structure import between, matching, structure
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -33,6 +33,19 @@ class Attached:
     def told(self) -> dict[str, Any]:
         """What rows say of it, as a part of their recipe."""
         return {"behind": self.behind, "sha256": self.sha256, "tokens": self.tokens, "what": self.what}
+
+    @property
+    def sentence(self) -> str:
+        """What readers are told of it."""
+        return (
+            f"units are those of a dictionary behind {self.behind}, {self.what}; {self.tokens} are encoded; from "
+            f"{self.source}, sha256 {self.sha256}"
+        )
+
+
+def stated(model: Mapping[str, Any]) -> dict[str, Attached]:
+    """The dictionaries of a model, by the layers that they make, by what a manifest has of it."""
+    return {layer: structure(Attached, plain, layer) for layer, plain in model.get("dictionaries", {}).items()}
 
 
 def identity_of(model: Mapping[str, Any], layer: str) -> str | None:

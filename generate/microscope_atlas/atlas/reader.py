@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from microscope_atlas.atlas import ranges, releases, schema
+from microscope_atlas.atlas.dictionaries import Attached, stated
 from microscope_atlas.atlas.images import Images, is_current
 from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
 from microscope_atlas.atlas.organisms import Known, organisms
@@ -80,6 +81,10 @@ class Atlas:
     def organism(self, model: str) -> Known | None:
         """What the catalog knows of a model; None of a library's or a user's own."""
         return organisms().get(model)
+
+    def dictionary(self, model: str, layer: str) -> Attached | None:
+        """The dictionary that makes a layer's units; None of a network's own."""
+        return stated(self.manifest.models.get(model, {})).get(layer)
 
     @cached_property
     def outside(self) -> dict[str, Table]:

@@ -15,6 +15,7 @@ import yaml
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.coverage import Coverage, covered
+from microscope_atlas.atlas.dictionaries import stated
 from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.releases import Release, current
@@ -204,6 +205,12 @@ def _sources(manifest: Manifest) -> str:
         lines.append(
             f"| `{name}` | {network} | {source['source']} | {source['license']} | `{model['weights_sha256']}` |"
         )
+    made_by = [
+        f"- `{name}/{layer}`: {_cell(one.sentence)}"
+        for name, model in sorted(manifest.models.items())
+        for layer, one in sorted(stated(model).items())
+    ]
+    lines += ["", "Dictionaries, under their own licenses:", "", *made_by] if made_by else []
     return "\n".join(lines)
 
 

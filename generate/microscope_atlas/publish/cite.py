@@ -3,6 +3,7 @@
 from urllib.parse import urlencode
 
 from microscope_atlas.atlas import releases
+from microscope_atlas.atlas.dictionaries import stated
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.present import refuse_absent
 from microscope_atlas.atlas.releases import Release, current, identity
@@ -62,6 +63,13 @@ def citation(name: str, manifest: Manifest, release: Release | None, commit: str
         if key is None or key.model == each:
             origin = model["provenance"]
             lines.append(f"  {each}: {origin['source']}, license {origin['license']}, sha256 {model['weights_sha256']}")
+    made_by = [
+        f"  {each}/{layer}: {one.sentence}"
+        for each, model in sorted(manifest.models.items())
+        for layer, one in sorted(stated(model).items())
+        if key is None or (key.model == each and key.layer in (None, layer))
+    ]
+    lines += ["", "Dictionaries, under their own licenses:", *made_by] if made_by else []
     shown, others = photos(manifest), shown_set(manifest)
     if shown or others:
         lines += ["", "Natural pictures:"]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from microscope_atlas.atlas.dictionaries import Attached
 from microscope_space.html import links, text
 
 
@@ -35,6 +36,11 @@ def section(name: str, title: str, body: str, about: str = "", warning: str = ""
 def absent(message: str) -> str:
     """In place of what there is not."""
     return f'<p class="absent">{escape(message)}</p>'
+
+
+def dictionary(one: Attached | None) -> str:
+    """What makes a layer's units, where that is not the network itself."""
+    return f'<p class="about">Its {breakable(one.sentence)}.</p>' if one else ""
 
 
 def picture(src: str, alt: str, size: int, eager: bool = False) -> str:

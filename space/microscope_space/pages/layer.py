@@ -65,7 +65,7 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = Choice()) -> str
     found += f"; {len(shown):,} shown" if len(shown) < len(rows) else ""
     body = (
         f'<h1 tabindex="-1"><span>{markup.breakable(model)}</span> {markup.breakable(name)}</h1>'
-        f"{_neighbours(atlas, model, name)}"
+        f"{markup.dictionary(atlas.dictionary(model, name))}{_neighbours(atlas, model, name)}"
         f"{_sheet_switch(model, name, sheets, choice)}{_form(model, name, rows, choice)}"
         f'<p class="about" aria-live="polite">{found}. {_tiles(choice) if asked in sheets else ""}</p>'
         f"{_grid(model, name, shown, sheets.get(asked), choice)}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from microscope_atlas.atlas import schema
+from microscope_atlas.atlas.dictionaries import stated
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import unknown
 from microscope_atlas.keys import Key
@@ -75,6 +76,7 @@ def _about(atlas: Atlas, name: str) -> str:
         ("Units", f"{sum(layers.values()):,}"),
         ("Weights", escape(f"{made['provenance']['license']}; sha256 {made['weights_sha256'][:12]}")),
     ]
+    pairs += [(layer, escape(one.sentence)) for layer, one in sorted(stated(made).items())]
     return markup.facts(pairs)
 
 

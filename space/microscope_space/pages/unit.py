@@ -37,8 +37,10 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> str:
     key = Key(model, layer, number)
     about = next(iter(rows["units"]), None)
     kind = _kind(atlas, model, layer, about)
+    dictionary = atlas.dictionary(model, layer)
     body = (
-        _heading(key, about, total, KINDS.get(kind or "", "unit"))
+        _heading(key, about, total, "direction" if dictionary else KINDS.get(kind or "", "unit"))
+        + markup.dictionary(dictionary)
         + _visualizations(key, rows["feature_visualization"], about, kind)
         + _samples(atlas, key, rows["dataset_samples"])
         + _tuning(key, rows["synthetic_tuning"])
@@ -214,7 +216,8 @@ def _connections(atlas: Atlas, key: Key, rows: Sequence[Row]) -> str:
             if tiles:
                 parts += f'<div class="wires"><h4>{words}</h4><ul class="tiles">{tiles}</ul></div>'
     if not rows:
-        parts = markup.absent(text.not_rendered("connections", str(key)))
+        beside = text.BESIDE_THE_WAY if key.layer and atlas.dictionary(key.model, key.layer) else ""
+        parts = markup.absent(beside or text.not_rendered("connections", str(key)))
     return markup.section("connections", "Connections", parts, text.CONNECTIONS, text.CONNECTIONS_WARNING)
 
 

@@ -1,6 +1,7 @@
 """Dictionaries behind layers, from the command line to the atlas and back."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import DictionaryFailed, UnknownName
+from microscope_atlas.keys import parse_key
 from microscope_atlas.lenses import feature_visualization
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.registry import lens
@@ -29,6 +31,7 @@ from microscope_atlas.models.dictionaries.behind import Behind
 from microscope_atlas.models.dictionaries.dictionary import Dictionary
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.publish.check import check
+from microscope_atlas.publish.cite import cite
 from microscope_atlas.rendering.ascend import Ascent
 from microscope_atlas.run import shard as shard_rendering
 from microscope_atlas.run.shard import one_thread
@@ -228,6 +231,11 @@ def test_every_lens_and_page_takes_what_a_dictionary_makes(activation: str, tmp_
         shown = routes.show(read, about)
         assert made in shown
         assert text.WRONG not in shown
+        assert organism(MODEL).dictionaries[made].sha256 in re.sub("<wbr>", "", shown)
+    for told in ((root / "README.md").read_text(), cite(Folder(root), parse_key(f"{MODEL}/{made}/3"))):
+        assert "Dictionaries, under their own licenses:" in told
+        assert organism(MODEL).dictionaries[made].sha256 in told
+    assert "stand beside the way" in shown  # in place of connections
 
 
 def test_bias_that_is_taken_away_and_added_again_is_kept(tmp_path: Path) -> None:
@@ -241,7 +249,7 @@ def test_same_name_behind_another_layer_is_another_dictionary(tmp_path: Path) ->
     file = sparse(tmp_path / "a.pt")
     attach_all({}, [MODEL], [f"{LAYER}:mine={file}"])
     (one,) = organism(MODEL).dictionaries.values()
-    assert one.identity != replace(one, behind="other").identity != replace(one, sha256="0" * 64).identity
+    assert len({each.identity for each in (one, replace(one, behind="other"), replace(one, sha256="0" * 64))}) == 3
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from microscope_atlas.atlas import dictionaries
 from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.cache import cache
 from microscope_atlas.errors import DictionaryFailed, HubFailed, InvalidKey
@@ -28,7 +29,6 @@ from microscope_atlas.keys import LAYER
 from microscope_atlas.models.dictionaries.dictionary import Dictionary
 from microscope_atlas.models.dictionaries.reading import read
 from microscope_atlas.models.organism import Organism
-from microscope_atlas.structure import structure
 
 HUB = "hub:"
 EXPECTED = "expected LAYER=PATH, LAYER:NAME=PATH, or hub:OWNER/NAME[@REVISION] in place of PATH"
@@ -49,10 +49,7 @@ def attached(model: str) -> dict[str, Attached]:
 
 def stated(manifest_models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Attached]]:
     """Dictionaries of an atlas' models, as its manifest has them."""
-    return {
-        name: {layer: structure(Attached, plain, layer) for layer, plain in model.get("dictionaries", {}).items()}
-        for name, model in manifest_models.items()
-    }
+    return {name: dictionaries.stated(model) for name, model in manifest_models.items()}
 
 
 def opened(organism: Organism, words: str) -> tuple[str, Attached]:
