@@ -21,6 +21,7 @@ from microscope_atlas.atlas.schema import Column, Table
 from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, UnknownName
+from microscope_atlas.lenses.registry import UNASKED
 from microscope_atlas.publish.cite import bibtex
 from microscope_space.pages import search
 from tests.atlases import MODEL
@@ -50,7 +51,7 @@ def stored(root: Path, table: str, layer: str, unit: int | None) -> list[dict[st
     return [row for row in named if unit is None or row["unit"] == unit]
 
 
-@pytest.mark.parametrize("table", [name for name in schema.TABLES if name != "index"])
+@pytest.mark.parametrize("table", UNASKED)
 def test_rows_are_those_of_the_store(every: Path, known: Atlas, table: str) -> None:
     per_unit = any(column.name == "unit" for column in schema.table(table).columns)
     for unit in (1, None) if per_unit else (None,):
