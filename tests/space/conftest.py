@@ -46,4 +46,7 @@ def server(every: Path) -> Iterator[str]:
             process.terminate()
         else:
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=20) == 0
+            try:
+                assert process.wait(timeout=60) == 0
+            finally:
+                process.kill()  # or leaving the context waits for ever

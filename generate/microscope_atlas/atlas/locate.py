@@ -1,5 +1,6 @@
 """From what the command line takes for an atlas to its storage."""
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ def storage_at(atlas: str) -> WritableStorage:
     if "://" in atlas and not atlas.startswith("file://"):
         return Bucket(atlas)
     root = Path(url2pathname(urlsplit(atlas).path) if atlas.startswith("file://") else atlas)
-    if root.exists() and not root.is_dir():
+    if os.path.isfile(root):  # noqa: PTH113 - it is False, too, for names that cannot be
         raise UnknownName(f"{root} is a file; expected the folder of an atlas")
     return Folder(root)
 
