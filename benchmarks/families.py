@@ -21,7 +21,7 @@ import torch
 
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.errors import AtlasError
-from microscope_atlas.lenses.registry import LENSES, lens
+from microscope_atlas.lenses.registry import UNASKED
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.converted import Weights
@@ -56,7 +56,7 @@ FAMILIES = {
     "Mixer": "timm:mixer_s16_224",
 }
 PARTS = {"neurons": "_mlp", "heads": "_heads"}  # of blocks; what remains are their outputs
-TIMES = Path(__file__).parent / "results" / "families.json"
+RESULTS = Path(__file__).parent / "results" / "families.json"
 PAGE = Path(__file__).parents[1] / "docs" / "transformers.md"
 
 
@@ -84,9 +84,8 @@ def measured(name: str) -> dict[str, Any]:
     }
     given = weights.random(known)
     with TemporaryDirectory() as folder:
-        for maker in LENSES:
-            if not getattr(lens(maker), "named_only", False):
-                found["lenses"][maker] = dict(_through(maker, known, given, asked, Path(folder)))
+        for maker in UNASKED:
+            found["lenses"][maker] = dict(_through(maker, known, given, asked, Path(folder)))
     return found
 
 
@@ -143,11 +142,11 @@ def main() -> None:
     asked = parser.parse_args().families
     warnings.simplefilter("ignore")  # of the libraries'
     torch.set_num_threads(1)
-    there = json.loads(TIMES.read_text()) if TIMES.is_file() else {}
+    there = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for family, name in FAMILIES.items():
         if family in asked or (not asked and family not in there):
             there[family] = measured(name)
-            TIMES.write_text(json.dumps(there, indent=1) + "\n")
+            RESULTS.write_text(json.dumps(there, indent=1) + "\n")
         PAGE.write_text(_page({each: there[each] for each in FAMILIES if each in there}))
 
 

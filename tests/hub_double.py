@@ -18,8 +18,6 @@ from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import yaml
-
 Files = dict[str, bytes]
 
 REGULAR = (".md", ".json", ".py", ".txt", ".gitattributes")  # all other files go through LFS
@@ -202,8 +200,6 @@ class _Handler(BaseHTTPRequestHandler):
         kind, _, name = repo.partition("/")
         files = [{"rfilename": path} for path in self.hub.files(repo, rev)]
         about = {"id": name, "sha": self.hub.oid(repo, rev), "siblings": files, "private": False, "tags": []}
-        _, _, top = self.hub.files(repo, rev).get("README.md", b"").decode().partition("---\n")
-        about["cardData"] = yaml.safe_load(top.partition("\n---")[0]) or {}
         self._json({**about, "modelId": name} if kind == "models" else about)
 
     def _refs(self, repo: str) -> None:

@@ -161,3 +161,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Up to three of the names that are known, those most like `name`, in words."""
     names = list(known)
     return ", ".join(get_close_matches(name, names, n=3, cutoff=0.4) or names[:3])
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says first: libraries go on for many lines."""
+    return str(error).strip().partition("\n")[0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from microscope_atlas.atlas.provenance import Words
+from microscope_atlas.atlas.units import MOST_UNITS
 from microscope_atlas.structure import between, matching, structure
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -17,7 +18,7 @@ class Attached:
 
     behind: Words  # the layer whose activations it reads
     sha256: Annotated[str, matching(SHA256, "a sha256")]  # of its numbers and settings, whatever file they were in
-    units: Annotated[int, between(1, 1 << 20)]
+    units: Annotated[int, between(1, MOST_UNITS)]
     what: Words  # `49152 units, topk 32`
     tokens: Words  # which positions of the layer are encoded
     source: Words  # `hub:OWNER/NAME@COMMIT`; of a file at hand its name

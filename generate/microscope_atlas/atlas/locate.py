@@ -11,7 +11,6 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.revision import Revision
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.errors import UnknownName
-from microscope_atlas.hub.cached import offline, remember
 from microscope_atlas.hub.repo import Repo
 
 REMOTE = re.compile(r"([\w.-]+/[\w.-]+)@([\w./-]+)")
@@ -39,7 +38,4 @@ def open_atlas(atlas: str) -> Storage:
     if remote is None or "://" in atlas or Path(atlas).exists():
         return storage_at(atlas)
     repo = Repo(remote[1], "dataset")
-    commit = repo.resolve(remote[2])
-    if not offline():
-        remember(repo.name, repo.kind, remote[2], commit)
-    return Revision(repo, remote[2], commit)
+    return Revision(repo, remote[2], repo.resolve_and_note(remote[2]))

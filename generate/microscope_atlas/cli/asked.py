@@ -4,13 +4,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
+    from microscope_atlas.atlas.manifest import Manifest
     from microscope_atlas.atlas.storage import WritableStorage
     from microscope_atlas.lenses.recipe import Recipe
     from microscope_atlas.run.costs import Costs
@@ -116,9 +117,15 @@ class Asked:
 
         return storage_at(self.atlas)
 
+    @cached_property
+    def there(self) -> "Manifest":
+        """What the atlas holds already."""
+        from microscope_atlas.atlas.manifest import manifest_or_new
+
+        return manifest_or_new(self.storage)
+
     def recipes(self) -> "dict[str, Recipe]":
         """Of the lenses asked for; refuses what does not go together."""
-        from microscope_atlas.atlas.manifest import manifest_or_new
         from microscope_atlas.errors import UnknownName, WrongLevel
         from microscope_atlas.lenses.registry import UNASKED, lens
         from microscope_atlas.run.recipes import chosen
@@ -133,18 +140,16 @@ class Asked:
         names = self.lens_names or list(UNASKED)
         short = _spelled_out(names, self.precision, self.method, self.batch_pixels, self.pointers)
         changes = [*short, *(self.changes or [])]
-        there = manifest_or_new(self.storage).lenses
-        return chosen(names, self.quality.value, self.pictures, changes, self.skip_bad_pictures, there)
+        return chosen(names, self.quality.value, self.pictures, changes, self.skip_bad_pictures, self.there.lenses)
 
     def layers(self) -> list[tuple[str, dict[str, range]]]:
         """Models and the units of their layers, again for each range of units."""
-        from microscope_atlas.atlas.manifest import manifest_or_new
         from microscope_atlas.keys import parse_units
         from microscope_atlas.models.catalog import note_origin, organism
         from microscope_atlas.models.dictionaries.asked import attach_all, refuse_connections
         from microscope_atlas.run.plan import DEFAULT_UNITS, select
 
-        there = manifest_or_new(self.storage).models
+        there = self.there.models
         for name in self.model or []:
             if name in there:  # an atlas says what its own keys mean
                 note_origin(name, there[name]["provenance"]["source"])

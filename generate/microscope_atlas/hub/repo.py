@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from microscope_atlas.errors import HubFailed, InvalidKey
-from microscope_atlas.hub.cached import cached_commit, cached_sizes, offline
+from microscope_atlas.hub.cached import cached_commit, cached_sizes, offline, remember
 from microscope_atlas.hub.changes import Changes, Files, changes
 
 if TYPE_CHECKING:
@@ -85,15 +85,33 @@ class Repo:
         assert info.sha
         return info.sha
 
+    def resolve_and_note(self, revision: str) -> str:
+        """The same, noted in the client's cache, so that it can be resolved offline later."""
+        commit = self.resolve(revision)
+        if not offline():
+            remember(self.name, self.kind, revision, commit)
+        return commit
+
     def license(self, commit: str) -> str | None:
-        """What its card states at a commit; None where it states none, or offline."""
-        if offline():
+        """What its card states at a commit, read once into the client's cache; None where it states none.
+
+        Offline, of a card that was never read: None.
+        """
+        import yaml
+        from huggingface_hub import metadata_load
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        try:
+            card = self.download("README.md", commit)
+        except HubFailed as error:
+            absent = isinstance(error.__cause__, EntryNotFoundError)
+            if offline() or (absent and not isinstance(error.__cause__, LocalEntryNotFoundError)):
+                return None
+            raise
+        try:
+            stated = (metadata_load(card) or {}).get("license")
+        except (yaml.YAMLError, ValueError):  # no head that says anything
             return None
-        with translated_errors(f"{self.url} at {commit}"):
-            info = with_retries(
-                lambda: client().repo_info(self.name, repo_type=self.kind, revision=commit, expand="cardData")
-            )
-        stated = (getattr(info, "card_data", None) or {}).get("license")
         return stated if isinstance(stated, str) else None
 
     def tags(self) -> dict[str, str]:

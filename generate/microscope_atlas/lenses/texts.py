@@ -30,7 +30,6 @@ from microscope_atlas.lenses.dataset_samples import refuse_other_pictures
 from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
 from microscope_atlas.lenses.responses import spaced
-from microscope_atlas.models import converted
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.texts import kept
 from microscope_atlas.models.texts.tokenizer import tokenizer
@@ -191,7 +190,7 @@ def _seen(model: str, weights_sha256: str, pictures: str, revision: str, device:
 @lru_cache(maxsize=1)
 def _embedded_texts(file: Path, name: str, device: torch.device) -> _Texts:
     """The texts of a list, embedded once a process by the tower in a file."""
-    given, texts = converted.read(file), words.texts(name)
+    given, texts = kept.read(file), words.texts(name)
     tower = text_tower(given.tensors).to(device)
     tokens = tokenizer()(texts, tower.context)
     vectors = []

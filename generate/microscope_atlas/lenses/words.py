@@ -6,12 +6,11 @@ pictures. A file of one's own is copied into the cache when it is named, and fou
 """
 
 import hashlib
-import os
 import re
 from functools import lru_cache
 from pathlib import Path
 
-from microscope_atlas.cache import cache
+from microscope_atlas.cache import cache, whole
 from microscope_atlas.errors import InvalidSetting
 
 DEFAULT = "default"
@@ -100,11 +99,8 @@ def _kept(sha256: str) -> Path:
 
 
 def _keep(content: bytes, sha256: str) -> None:
-    path = _kept(sha256)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(path)
+        with whole(_kept(sha256)) as beside:
+            beside.write_bytes(content)
     except OSError as error:
         raise InvalidSetting(f"the word list cannot be kept in the cache: {error}") from error

@@ -6,7 +6,6 @@ of a file, so the same weights have one identity in whatever container they came
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from microscope_atlas.atlas.provenance import Provenance
+from microscope_atlas.cache import whole
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
@@ -78,18 +78,14 @@ def identity(tensors: dict[str, Tensor]) -> str:
 
 def write(path: Path, weights: Weights) -> None:
     """Write weights whole or not at all; WeightsError where the disk refuses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {"sha256": weights.sha256, "provenance": json.dumps(asdict(weights.provenance))}
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file(weights.tensors, beside, metadata=header)
-        os.replace(beside, path)
+        with whole(path) as beside:
+            save_file(weights.tensors, beside, metadata=header)
     except (OSError, SafetensorError) as error:  # the latter for a full disk, too
         raise WeightsError(
             f"{path} cannot be written: {error}; free some space, or have MICROSCOPE_ATLAS_CACHE name another folder"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Weights:

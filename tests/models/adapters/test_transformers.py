@@ -321,3 +321,21 @@ def test_rows_are_rendered_and_made_again_where_nobody_typed_the_name(
     catalog._foreign.cache_clear()
     _, remade = reproduce(atlas, parse_key("transformers:small.a_vit/vit_layers_1_mlp/3"), lens, torch.device("cpu"))
     assert all(row.close for row in remade)
+
+
+def test_license_is_the_cards_and_a_key_asks_nobody_again(hub: Hub, tmp_path: Path) -> None:
+    files = checkpoint(tmp_path / "made", "vit")
+    for name, card, expected in (
+        ("stated", files["README.md"], "apache-2.0"),
+        ("silent", b"No head.\n", "not stated"),
+        ("broken", b"---\nlicense: [\n---\n", "not stated"),
+        ("none", None, "not stated"),
+    ):
+        rest = {path: content for path, content in files.items() if path != "README.md"}
+        hub.commit(f"models/small/{name}", rest if card is None else {**rest, "README.md": card})
+        (source,) = organism(f"transformers:small/{name}").sources
+        assert source.license == expected
+    hub.requests.clear()
+    catalog._foreign.cache_clear()
+    organism("transformers:small.stated")
+    assert hub.requests == []

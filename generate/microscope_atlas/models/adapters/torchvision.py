@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microscope_atlas.errors import NetworkFailed, WeightsError, unknown
+from microscope_atlas.errors import NetworkFailed, WeightsError, first_line, unknown
 from microscope_atlas.models.networks.traced import Traced
 from microscope_atlas.models.organism import UNSTATED, Library, Organism
 
@@ -100,7 +100,7 @@ def built(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever a library raises
-        said = str(error).strip().partition("\n")[0]
+        said = first_line(error)
         raise NetworkFailed(f"{name} cannot be built: {type(error).__name__}: {said}") from error
 
 

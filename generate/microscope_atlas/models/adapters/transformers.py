@@ -23,10 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microscope_atlas.cache import cache
-from microscope_atlas.errors import HubFailed, InvalidKey, NetworkFailed, WeightsError
+from microscope_atlas.cache import cache, whole
+from microscope_atlas.errors import HubFailed, InvalidKey, NetworkFailed, WeightsError, first_line
 from microscope_atlas.hub.cached import offline
-from microscope_atlas.hub.cached import remember as remember_revision
 from microscope_atlas.hub.repo import SITE, Repo
 from microscope_atlas.models.adapters import torchvision
 from microscope_atlas.models.networks.traced import Traced
@@ -69,10 +68,8 @@ class Checkpoint:
                 f"{self.name} and {there.name} are both {PREFIX}{self.key} in keys; to take {self.name} on this "
                 f"machine, remove {self.note}"
             )
-        self.note.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.note.with_suffix(".part")
-        beside.write_text(json.dumps(asdict(self)) + "\n")
-        beside.replace(self.note)
+        with whole(self.note) as beside:
+            beside.write_text(json.dumps(asdict(self)) + "\n")
 
 
 def organism(name: str) -> Organism:
@@ -142,9 +139,7 @@ def imported() -> ModuleType:
 def _asked(name: str) -> Checkpoint:
     repository, _, revision = name.partition("@")
     repo = Repo(repository, "model")
-    checkpoint = Checkpoint(repository, repo.resolve(revision or "main"))
-    if not offline():
-        remember_revision(repo.name, repo.kind, revision or "main", checkpoint.commit)
+    checkpoint = Checkpoint(repository, repo.resolve_and_note(revision or "main"))
     checkpoint.remember()
     return checkpoint
 
@@ -180,7 +175,7 @@ def _config(checkpoint: Checkpoint) -> tuple[ModuleType, Any]:
         return library, library.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever a file of settings leads to in the library
         raise NetworkFailed(
-            f"{checkpoint.name}: transformers {library.__version__} does not read it: {_first_line(error)}"
+            f"{checkpoint.name}: transformers {library.__version__} does not read it: {first_line(error)}"
         ) from error
 
 
@@ -224,7 +219,7 @@ def _pictures(library: ModuleType, checkpoint: Checkpoint) -> tuple[int, tuple[f
         return _prepared(library.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False))
     except Exception as error:  # whatever a file of settings leads to in the library
         raise NetworkFailed(
-            f"{checkpoint.name}: how its pictures are prepared is not followed here: {_first_line(error)}"
+            f"{checkpoint.name}: how its pictures are prepared is not followed here: {first_line(error)}"
         ) from error
 
 
@@ -273,7 +268,7 @@ def _load(model_class: Any, config: Any, checkpoint: Checkpoint) -> dict[str, Te
                 ignore_mismatched_sizes=True,  # they are named below
             )
     except Exception as error:  # whatever a damaged file, or one of another format, leads to in the library
-        raise WeightsError(f"{checkpoint.where} cannot be loaded: {_first_line(error)}") from error
+        raise WeightsError(f"{checkpoint.where} cannot be loaded: {first_line(error)}") from error
     for what in ("missing_keys", "mismatched_keys"):
         if lacking := sorted(str(name) for name in told.get(what) or ()):
             raise WeightsError(
@@ -315,7 +310,3 @@ def _fetched(checkpoint: Checkpoint) -> Path:
     for part in sorted(parts):
         repo.download(part, checkpoint.commit)
     return index.parent
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

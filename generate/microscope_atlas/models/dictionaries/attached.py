@@ -9,7 +9,6 @@ the file was moved; where they are not there they are read again where they came
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,9 +20,8 @@ from safetensors.torch import save_file
 
 from microscope_atlas.atlas import dictionaries
 from microscope_atlas.atlas.dictionaries import Attached
-from microscope_atlas.cache import cache
+from microscope_atlas.cache import cache, whole
 from microscope_atlas.errors import DictionaryFailed, HubFailed, InvalidKey
-from microscope_atlas.hub.cached import offline, remember
 from microscope_atlas.hub.repo import Repo
 from microscope_atlas.keys import LAYER
 from microscope_atlas.models.dictionaries.dictionary import Dictionary
@@ -118,9 +116,7 @@ def _fetched(source: str) -> tuple[Dictionary, str, Path | str]:
     short, _, inside = rest.partition("/")
     try:
         repo = Repo(f"{owner}/{short}", "model")
-        commit = repo.resolve(revision or "main")
-        if not offline():
-            remember(repo.name, repo.kind, revision or "main", commit)
+        commit = repo.resolve_and_note(revision or "main")
         files = [path for path in repo.sizes(commit) if _is_inside(path, inside)]
         with TemporaryDirectory() as folder:
             for each in files:
@@ -173,15 +169,15 @@ def keep(found: Dictionary) -> None:
     path = _kept_at(found.sha256)
     if path.is_file():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # copies: a bias that is taken away and added again may be one tensor, which safetensors does not write twice
+    tensors = {name: value.clone() for name, value in found.tensors.items()}
     try:
-        # copies: a bias that is taken away and added again may be one tensor, which safetensors does not write twice
-        tensors = {name: value.clone() for name, value in found.tensors.items()}
-        save_file(tensors, beside, metadata={"settings": json.dumps(found.settings)})
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+        with whole(path) as beside:
+            save_file(tensors, beside, metadata={"settings": json.dumps(found.settings)})
+    except (OSError, SafetensorError) as error:  # the latter for a full disk, too
+        raise DictionaryFailed(
+            f"{path} cannot be written: {error}; free some space, or have MICROSCOPE_ATLAS_CACHE name another folder"
+        ) from error
 
 
 def _kept_at(sha256: str) -> Path:

@@ -11,6 +11,7 @@ A dictionary is known by the sha256 of its numbers and settings, so it is the sa
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
@@ -91,7 +92,7 @@ class Dictionary:
         """What is no tensor, and changes what its units are."""
         return {name: getattr(self, name) for name in ("activation", "k", "signed", "treatment")}
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of its settings, and of names, shapes and bytes of its tensors."""
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode())

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microscope_atlas.errors import DictionaryFailed, WeightsError
+from microscope_atlas.errors import DictionaryFailed, WeightsError, first_line
 from microscope_atlas.models.dictionaries import saelens
 from microscope_atlas.models.dictionaries.dictionary import Dictionary
 from microscope_atlas.models.formats.state_dict import refuse_compressed
@@ -53,7 +53,7 @@ def unpickled(path: Path) -> Any:
     except WeightsError as error:
         raise DictionaryFailed(str(error)) from error
     except Exception as error:  # a damaged stream leads the unpickler into errors of any type
-        told = str(error).strip().partition("\n")[0]
+        told = first_line(error)
         raise DictionaryFailed(
             f"it holds more than tensors and settings, or is damaged; nothing in it was run: {told}"
         ) from error

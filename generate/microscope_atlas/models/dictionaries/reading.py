@@ -4,7 +4,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from microscope_atlas.errors import DictionaryFailed, WeightsError
+from microscope_atlas.errors import DictionaryFailed, WeightsError, first_line
 from microscope_atlas.models.dictionaries import matrix, overcomplete, prisma, saelens, saev
 from microscope_atlas.models.dictionaries.dictionary import Dictionary
 from microscope_atlas.models.formats.state_dict import read_safetensors
@@ -23,7 +23,7 @@ def read(path: Path) -> Dictionary:
         raise DictionaryFailed(f"dictionary {path}: {error.strerror or error}") from error
     # what settings of other types, and tensors of other shapes, lead to in any of the readers
     except (TypeError, ValueError, AttributeError, IndexError, KeyError, RuntimeError, NotImplementedError) as error:
-        said = str(error).strip().partition("\n")[0]
+        said = first_line(error)
         raise DictionaryFailed(f"dictionary {path}: its settings or tensors are not as expected: {said}") from error
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microscope_atlas.errors import DictionaryFailed
+from microscope_atlas.errors import DictionaryFailed, first_line
 from microscope_atlas.models.dictionaries.dictionary import Dictionary
 from microscope_atlas.models.dictionaries.prisma import is_tensors
 
@@ -30,7 +30,7 @@ def read(path: Path) -> Dictionary:
         header = json.loads(line)
         tensors = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged stream leads the unpickler into errors of any type
-        told = str(error).strip().partition("\n")[0]
+        told = first_line(error)
         raise DictionaryFailed(f"it is no line of JSON and a state dict of tensors: {told}") from error
     if not isinstance(header, dict) or not is_tensors(tensors):
         raise DictionaryFailed("it is no line of settings and a state dict of tensors")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from microscope_atlas.errors import NetworkFailed
+from microscope_atlas.errors import NetworkFailed, first_line
 from microscope_atlas.models.networks.attention import make_explicit
 
 
@@ -50,7 +50,7 @@ def refuse_opaque(module: nn.Module) -> None:
         module.eval()
     except NotImplementedError as error:
         raise NetworkFailed(
-            f"{_kind(module)} refuses eval() ({_first_line(error)}): an exported program; give the module that it was "
+            f"{_kind(module)} refuses eval() ({first_line(error)}): an exported program; give the module that it was "
             "made from"
         ) from error
 
@@ -74,7 +74,3 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def _kind(module: nn.Module) -> str:
     return type(module).__name__
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from microscope_atlas.atlas.organisms import Field, Kind, Layer
-from microscope_atlas.errors import NetworkFailed, unknown
+from microscope_atlas.errors import NetworkFailed, first_line, unknown
 from microscope_atlas.models.networks import autograd
 from microscope_atlas.models.networks.blocks import structural
 from microscope_atlas.models.networks.channels import in_channels
@@ -449,7 +449,7 @@ def _shape(pictures: Tensor) -> str:
 
 def _said(error: Exception) -> str:
     """`ValueError: what it says`, the first line of it."""
-    said = str(error).strip().partition("\n")[0]
+    said = first_line(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 

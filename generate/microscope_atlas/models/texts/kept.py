@@ -30,8 +30,13 @@ def keep(organism: Organism, sha256: str, tower: Weights) -> None:
 def load(organism: Organism, sha256: str) -> Weights:
     """The text tower of weights with this sha256; WeightsError where it is not in the cache, or damaged."""
     refuse_absent(organism, sha256)
+    return read(kept_file(organism, sha256))
+
+
+def read(file: Path) -> Weights:
+    """A text tower that was kept in this file; WeightsError, which says what to do, where it is damaged."""
     try:
-        return converted.read(kept_file(organism, sha256))
+        return converted.read(file)
     except WeightsError as error:
         raise WeightsError(f"{error}; delete it, and give the file again with --from") from error
 

@@ -23,7 +23,7 @@ import torch
 
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.storage import WritableStorage
-from microscope_atlas.errors import AtlasUnwritable, ClusterFailed, ExtraMissing
+from microscope_atlas.errors import AtlasUnwritable, ClusterFailed, ExtraMissing, first_line
 from microscope_atlas.run.engines.engine import Event, JobFailed, attempt
 from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
 from microscope_atlas.run.plan import Job
@@ -118,7 +118,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
             with _own_signals():
                 ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
         except Exception as error:  # Ray raises plain ones
-            said = str(error).strip().partition("\n")[0] or type(error).__name__
+            said = first_line(error) or type(error).__name__
             raise ClusterFailed(f"the Ray cluster at {address or 'this machine'} cannot be joined: {said}") from error
         try:
             yield
