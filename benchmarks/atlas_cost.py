@@ -34,7 +34,7 @@ from microscope_atlas.models.catalog import CATALOG, organism
 from microscope_atlas.run.engines.local import num_cores
 
 LATER = ("contrastive_16x", "contrastive_4x", "contrastive_rn50")  # not in the atlas that is costed
-NINE = tuple(name for name in CATALOG if name not in ("efficientnet_lite0", *LATER))
+NINE = tuple(name for name in CATALOG if name not in ("efficientnet_lite0", "efficientnet_lite1", *LATER))
 NETWORK_LENSES = tuple(name for name, lens in LENSES.items() if not lens.reads)
 DIGESTED = "inceptionv1/mixed3a"
 

@@ -10,7 +10,8 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.schema import TABLES
 from microscope_atlas.atlas.tables import IMAGE, Column, Table, feature
 from microscope_atlas.errors import UnknownName
-from microscope_atlas.lenses.registry import LENSES
+from microscope_atlas.lenses.recipe import settings
+from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.publish.card import template
 
 EVERY = [pytest.param(table, column, id=column.name) for table in TABLES.values() for column in table.columns]
@@ -69,6 +70,25 @@ def test_column_stands_in_the_card(table: Table, column: Column) -> None:
     if len(template().splitlines()) < 20:
         pytest.skip("dataset_card.md is not written yet")
     assert f"`{column.name}`" in template()
+
+
+def test_column_that_came_later_is_there_where_the_recipe_has_its_setting() -> None:
+    later = Column("mood", pa.string(), "", optional=True, setting="moods")
+    table = Table("own", "", (*NESTED.columns, later))
+    with_it, without = table.made_with({"moods": 3}), table.made_with({"steps": 8})
+    assert with_it.arrow.names == [*without.arrow.names, "mood"]
+    assert table.made_with({"moods": 0}).arrow == without.arrow
+    assert without.arrow == NESTED.arrow
+
+
+@pytest.mark.parametrize("name", [table.name for table in TABLES.values() if any(c.setting for c in table.columns)])
+def test_column_that_came_later_may_be_null_and_names_a_setting_which_older_recipes_lack(name: str) -> None:
+    settings_now = settings(lens(name).recipe("draft"))
+    for column in (column for column in TABLES[name].columns if column.setting):
+        assert column.optional
+        assert settings_now[column.setting]
+        without = {each: value for each, value in settings_now.items() if each != column.setting}
+        assert not settings(lens(name).restored(without))[column.setting]
 
 
 def test_every_lens_has_its_table() -> None:

@@ -9,7 +9,7 @@ from benchmarks.atlas_cost import _shares
 from benchmarks.batch import proposed, proposed_pixels
 from benchmarks.ours import first, settings
 from benchmarks.peers import LUCENT_NORM, MODEL, lucent_inceptionv1, with_lucents_norms
-from benchmarks.quality import compared, spaced
+from benchmarks.quality import Judged, compared, spaced
 from benchmarks.rates import Rate, arithmetic, interpolated, shortened
 from benchmarks.vs_lucent import averaged
 from microscope_atlas.errors import InvalidSetting
@@ -125,15 +125,24 @@ def test_layers_count_by_their_units() -> None:
 
 def test_quality_is_compared_unit_by_unit() -> None:
     scores = {("ours", 8): {0: 2.0, 5: 4.0, 9: 0.0}, ("Lucent", 4): {0: 1.0, 5: 4.0, 9: 3.0}}
-    reference, other = compared([0, 5, 9], scores, 8)
-    assert reference["ratio"]["median"] == 1
-    assert (other["ratio"]["median"], other["ratio"]["count"]) == (0.75, 2)  # the unit that stays silent has none
+    black = torch.zeros(2, 2, 3, dtype=torch.uint8)
+    found = {
+        who: {unit: Judged(black, score, score / 4, agreement=0.5) for unit, score in own.items()}
+        for who, own in scores.items()
+    }
+    reference, other = compared([0, 5, 9], found, ("ours", 8))
+    assert (reference["score_ratio"]["mean"], reference["score_ratio"]["error"]) == (1, 0)
+    for ratio in (other["score_ratio"], other["robust_ratio"]):
+        assert (ratio["mean"], ratio["count"]) == (0.75, 2)  # the unit that stays silent has none
+        assert ratio["error"] == pytest.approx(0.25)  # of 0.5 and 1: 0.354 over the root of 2
     assert other["scores"] == [1.0, 4.0, 3.0]
+    assert (other["saturated"], other["agreement"]) == (1, 0.5)
 
 
 def test_units_are_spread_over_the_layer() -> None:
     assert spaced(4, 512) == [0, 128, 256, 384]
     assert spaced(4, 3) == [0, 1, 2]
+    assert spaced(4, 512, 7) == [7, 135, 263, 391]
     assert first(5, 3) == [0, 1, 2, 0, 1]
 
 

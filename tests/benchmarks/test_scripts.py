@@ -77,15 +77,17 @@ def test_batch(run: Run) -> None:
 @pytest.mark.long
 def test_quality(run: Run, tmp_path: Path) -> None:
     asked = ("--units", "2", "--steps", "1", "--reference", "6", "--size", "32", "--no-lucent")
+    still = ("--against", "still: ascent.learning_rate=1e-9,ascent.last_learning_rate=None", "--seeds")
     results = run(
-        quality.main, PLACE, *asked, "--variant", "still: ascent.learning_rate=1e-9", "--pictures", str(tmp_path)
+        quality.main, PLACE, *asked, *still, "--variant", "ever: ascent.views.shift=0", "--pictures", str(tmp_path)
     )
-    assert results["settings"] == {"ours": {}, "still": {"ascent.learning_rate": 1e-9}}
+    assert results["settings"]["ever"] == {"ascent.views.shift": 0}
     (layer,) = results["layers"]
     found = {(row["who"], row["steps"]): row for row in layer["of"]}
-    assert set(found) == {("ours", 1), ("ours", 6), ("still", 1)}
-    assert found["ours", 6]["ratio"]["median"] == 1
-    assert all(a < b for a, b in zip(found["still", 1]["scores"], found["ours", 6]["scores"], strict=True))
+    assert set(found) == {("ours", 1), ("ever", 1), ("still", 6)}
+    assert found["still", 6]["score_ratio"]["mean"] == 1
+    assert all(a < b for a, b in zip(found["still", 6]["scores"], found["ours", 1]["scores"], strict=True))
+    assert 0 < found["ours", 1]["agreement"] <= 1
     assert (tmp_path / "efficientnet_lite0-blocks_0.png").is_file()
 
 

@@ -1,13 +1,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from microscope_atlas.rendering.ascend import Ascent, Frame, Precision, ascend, canvas_size
+from microscope_atlas.rendering.ascend import Ascent, Frame, Precision, ascend, canvas_size, learning_rates
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.objectives import (
     Caricature,
@@ -21,7 +21,7 @@ from microscope_atlas.rendering.objectives import (
 )
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
 from microscope_atlas.rendering.transparent import Transparent
-from microscope_atlas.rendering.views import Views, centre
+from microscope_atlas.rendering.views import Views, centre, draw_views, sample_views
 from tests import toy
 
 CPU = torch.device("cpu")
@@ -98,7 +98,10 @@ def of_canvas(kind: str, size: int, units: Sequence[int]) -> Frame:
         objective, beside = Caricature(2.0), given
     settings = replace(settings, views=views)
     *_, frame = ascend(
-        activations("mixed"), objective, units, settings, size, CPU, score, make_canvas=stretch, references=beside
+        *(activations("mixed"), objective, units, settings, size, CPU, score),
+        make_canvas=stretch,
+        references=beside,
+        robust_views=2,
     )
     return frame
 
@@ -112,8 +115,61 @@ def test_last_of_a_batch_is_made_as_the_others_are(kind: str, size: int) -> None
         fewer = of_canvas(kind, size, units[:count])
         assert fewer.pictures.equal(together.pictures[:count])
         assert fewer.scores.equal(together.scores[:count])
+        assert fewer.robust is not None
+        assert together.robust is not None
+        assert fewer.robust.equal(together.robust[:count])
         if fewer.opacity is not None and together.opacity is not None:
             assert fewer.opacity.equal(together.opacity[:count])
+
+
+def test_learning_rate_falls_straight_from_the_first_step_to_the_last() -> None:
+    assert learning_rates(Ascent(steps=3)) == [0.05] * 3
+    assert learning_rates(Ascent(steps=3, learning_rate=0.2, last_learning_rate=0.1)) == pytest.approx([0.2, 0.15, 0.1])
+    assert learning_rates(Ascent(steps=1, learning_rate=0.2, last_learning_rate=0.1)) == [0.2]
+
+
+def test_steps_are_as_long_as_the_learning_rate_says() -> None:
+    """With neither mean kept, Adam moves each number by just the rate, whatever its gradient."""
+    settings = Ascent(steps=3, learning_rate=0.2, last_learning_rate=0.1, beta1=0, beta2=0)
+    canvases = []
+
+    def moved(*given: Any) -> Fourier:
+        canvases.append(Fourier(*given, std=0.01, views=Views()))
+        return canvases[0]
+
+    frames = ascend(toy.redness, channel([0, 0]), [1, 2], settings, 24, CPU, every=1, make_canvas=moved)
+    before, found = None, []
+    for _ in frames:
+        now = canvases[0].parameters.detach().clone()
+        if before is not None:
+            found.append((now - before).abs().max().item())
+        before = now
+    assert found == pytest.approx([0.15, 0.1], rel=1e-3)
+
+
+def test_robust_score_is_the_mean_over_views_of_the_finished_picture() -> None:
+    settings = replace(SETTINGS, views=Views(shift=3.0))
+    *_, plain = ascend(activations("mixed"), channel([3, 4]), [1, 2], settings, 32, CPU)
+    *_, frame = ascend(activations("mixed"), channel([3, 4]), [1, 2], settings, 32, CPU, robust_views=5)
+    assert plain.robust is None
+    assert frame.robust is not None
+    assert torch.equal(frame.pictures, plain.pictures)
+    drawn = draw_views([torch.Generator().manual_seed(each) for each in (1, 2)], 5, settings.views)
+    scores = [channel([3, 4])(activations("mixed")(sample_views(frame.pictures, view, 32))) for view in drawn]
+    assert torch.allclose(frame.robust, torch.stack(scores).mean(0), rtol=1e-5)
+
+
+def test_robust_score_of_a_picture_that_is_fitted_to_one_look_is_low() -> None:
+    """Which it is when it never was turned, scaled or shifted while it was made."""
+    still = replace(SETTINGS, steps=60, views=Views(0, 0, 0))
+    fitted, free = last(channel([3, 4]), [1, 2], settings=still), last(channel([3, 4]), [1, 2])
+
+    def share(frame: Frame) -> Tensor:
+        drawn = draw_views([torch.Generator().manual_seed(each) for each in (1, 2)], 16, Views())
+        views = [channel([3, 4])(activations("mixed")(sample_views(frame.pictures, view, 32))) for view in drawn]
+        return torch.stack(views).mean(0) / frame.scores
+
+    assert (share(fitted) < share(free)).all()
 
 
 def test_lower_precision_is_the_networks_and_not_the_objectives() -> None:

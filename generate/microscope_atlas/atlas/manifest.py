@@ -90,8 +90,12 @@ class Manifest:
         self.software = software
 
     def table(self, name: str) -> Table:
-        """The table called `name`, ours or one from outside; UnknownName with the nearest where there is none."""
-        return outside.table(name, self.tables[name]) if name in self.tables else schema.table(name)
+        """The table called `name`, with the columns that it has in this atlas, ours or one from outside.
+
+        UnknownName with the nearest where there is none.
+        """
+        known = outside.table(name, self.tables[name]) if name in self.tables else schema.table(name)
+        return known.made_with(self.lenses.get(name, {}))
 
     @property
     def every_table(self) -> dict[str, Table]:

@@ -31,6 +31,15 @@ LAYER_KEY = UNIT_KEY[:2]
 SEED = Column("seed", pa.int64(), "seed of the row's own random stream")
 FLAG = Column("flag", pa.string(), "what is wrong with it: `nan`, `flat` or `dead`; null if nothing", optional=True)
 
+ROBUST_SCORE = Column(
+    "robust_score",
+    pa.float32(),
+    "as `score`, the mean over random views of the picture, turned, scaled and shifted as while it was made: what of "
+    "the score does not hang on one way of looking. `recipe` says how many: `robust_views`. Null where not finite",
+    optional=True,
+    setting="robust_views",
+)
+
 PROVENANCE = (
     Column("recipe", pa.string(), "every setting that the row depends on, as JSON"),
     Column("weights_sha256", pa.string(), "sha256 of the network's tensors"),
@@ -98,6 +107,7 @@ FEATURE_VISUALIZATION = Table(
             "the layer, 0 to 1; null for variant 0",
             optional=True,
         ),
+        ROBUST_SCORE,
         FLAG,
         SEED,
         *PROVENANCE,
@@ -119,6 +129,7 @@ DEEPDREAM = Table(
             "mean square of the layer on the picture, before it was encoded; null where it is not finite",
             optional=True,
         ),
+        ROBUST_SCORE,
         FLAG,
         SEED,
         *PROVENANCE,
@@ -151,6 +162,7 @@ CARICATURE = Table(
             "what the layer sees in the one it sees in the other; null where it is not finite",
             optional=True,
         ),
+        ROBUST_SCORE,
         FLAG,
         SEED,
         *PROVENANCE,

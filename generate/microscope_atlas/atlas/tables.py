@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ class Column:
     descending: bool = False  # order of the rows, for key columns
     optional: bool = False  # may be null; `datasets` knows an image by this, so images always are
     order: tuple[str, ...] = ()  # of the values of a key column that has an order of its own; else that of its type
+    setting: str = ""  # of the recipe, where the column came later: rows made without it, as all older ones, lack it
 
     def rank(self, value: Any) -> Any:
         """What a value of a key column is sorted by."""
@@ -65,6 +66,11 @@ class Table:
     def rows_each(self, settings: Mapping[str, Any], kind: Kind) -> int | None:
         """Rows that a unit of a layer of this kind, or the layer, gets with a recipe's settings; None: it depends."""
         return self.count_dense(settings) if self.count_dense and kind == "dense" else self.count(settings)
+
+    def made_with(self, settings: Mapping[str, Any]) -> "Table":
+        """The table as rows have it that were made with a recipe's settings: without columns that came after it."""
+        columns = tuple(column for column in self.columns if not column.setting or settings.get(column.setting))
+        return self if columns == self.columns else replace(self, columns=columns)
 
     @cached_property
     def keys(self) -> tuple[Column, ...]:

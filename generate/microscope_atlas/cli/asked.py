@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from microscope_atlas.atlas.manifest import Manifest
     from microscope_atlas.atlas.storage import WritableStorage
-    from microscope_atlas.lenses.recipe import Recipe
+    from microscope_atlas.lenses.recipe import Quality, Recipe
     from microscope_atlas.run.costs import Costs
 
 
@@ -59,7 +59,10 @@ class Asked:
         str | None,
         typer.Option(help="One, 447; START:STOP, without the stop; or several, 3,7,64:80. Default: all."),
     ] = None
-    quality: Annotated[QualityName, typer.Option(help="128, 512 or 4,096 steps.")] = QualityName.draft
+    quality: Annotated[
+        QualityName | None,
+        typer.Option(help="Of new pictures. Default: as the atlas began; of a new one, draft."),
+    ] = None
     pictures: Annotated[
         str | None,
         typer.Option(
@@ -129,6 +132,7 @@ class Asked:
         from microscope_atlas.errors import UnknownName, WrongLevel
         from microscope_atlas.lenses.registry import UNASKED, lens
         from microscope_atlas.run.recipes import chosen
+        from microscope_atlas.run.wishes import begun
 
         if not self.model and (self.layer or self.units):
             raise UnknownName("--layer and --units need a --model")
@@ -140,7 +144,9 @@ class Asked:
         names = self.lens_names or list(UNASKED)
         short = _spelled_out(names, self.precision, self.method, self.batch_pixels, self.pointers)
         changes = [*short, *(self.changes or [])]
-        return chosen(names, self.quality.value, self.pictures, changes, self.skip_bad_pictures, self.there.lenses)
+        there = begun(self.storage, self.there)
+        quality: Quality | None = self.quality.value if self.quality else None
+        return chosen(names, quality, self.pictures, changes, self.skip_bad_pictures, there)
 
     def layers(self) -> list[tuple[str, dict[str, range]]]:
         """Models and the units of their layers, again for each range of units."""
@@ -168,13 +174,15 @@ class Asked:
         from microscope_atlas.lenses.registry import lens
         from microscope_atlas.models.catalog import organism
         from microscope_atlas.run.rates import load
+        from microscope_atlas.run.recipes import DRAFT
 
         if self.rates is None:
             return None
         models = [organism(name).name for name in self.model or []]
         costs = load(self.rates, models, [lens(name).name for name in self.lens_names or []])
-        if costs.quality not in (None, self.quality.value):
-            raise UnknownName(f"{self.rates} has rates of {costs.quality} quality, --quality is {self.quality.value}")
+        quality = self.quality.value if self.quality else DRAFT
+        if costs.quality not in (None, quality):
+            raise UnknownName(f"{self.rates} has rates of {costs.quality} quality, --quality is {quality}")
         return costs
 
 

@@ -18,6 +18,7 @@ from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine, num_workers
 from microscope_atlas.run.plan import DEFAULT_UNITS, select, units_per_shard
 from microscope_atlas.run.recipes import chosen
+from microscope_atlas.run.wishes import begun
 
 
 def render(
@@ -27,7 +28,7 @@ def render(
     layers: str | Sequence[str] | None = None,
     units: int | Iterable[int] | None = None,
     *,
-    quality: Quality = "draft",
+    quality: Quality | None = None,
     pictures: str | None = None,
     dictionaries: str | Sequence[str] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
@@ -46,7 +47,7 @@ def render(
         lenses: a name, or several; None: all but `texts`.
         layers: of every model, one or several; None: all.
         units: of every layer: one, several, or a range; None: all. A lens that looks at layers sees all of them.
-        quality: `draft`, `standard` or `microscope`.
+        quality: `draft`, `standard` or `microscope`; None: as the atlas began, of a new one `draft`.
         pictures: natural pictures: a folder, or a dataset as `OWNER/NAME#SPLIT`; None: the package's own.
         dictionaries: behind layers of the one model, `LAYER[:NAME]=PATH` or `LAYER[:NAME]=hub:OWNER/NAME[@REV]`; where
             no layers are named, those that they make are meant.
@@ -68,7 +69,7 @@ def render(
         RenderFailed: shards failed; the others are there.
 
     """
-    if quality not in QUALITIES:
+    if quality not in (None, *QUALITIES):
         raise UnknownName(f"quality {quality!r}; expected one of {', '.join(QUALITIES)}")
     asked_models, asked_layers, some = names("model", models), names("layer", layers), ranges(units)
     if not asked_models and (asked_layers or units is not None):
@@ -79,7 +80,7 @@ def render(
             raise WrongLevel(f"{name} looks at a layer; units {units!r} are units")
     storage = storage_at(fspath(atlas))
     manifest = manifest_or_new(storage)
-    recipes = chosen(makers, quality, pictures, there=manifest.lenses)
+    recipes = chosen(makers, quality, pictures, there=begun(storage, manifest))
     made = attach_all(manifest.models, asked_models, names("dictionary", dictionaries))
     asked_layers = asked_layers or made
     for name in asked_models:

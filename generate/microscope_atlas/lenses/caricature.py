@@ -21,7 +21,7 @@ from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import GENTLE, fill_rows, squares
 from microscope_atlas.lenses.geometry import layer_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
-from microscope_atlas.lenses.recipe import Quality, SourceName, settings
+from microscope_atlas.lenses.recipe import Quality, RobustViews, SourceName, settings
 from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sources import FIRST
@@ -42,6 +42,7 @@ class Recipe(recipes.Recipe):
     # of the cosine; by eye: at 0 (Lucid's) inception_5b forgets the arrangement, at 4 little grows
     sources: Annotated[tuple[SourceName, ...], NONE_TWICE] = FIRST  # pictures that come with the package
     batch: Count = 6  # pictures at once
+    robust_views: RobustViews = 8
 
     def picture_size(self, layer: Layer, input_size: int) -> int:
         """See Recipe."""
@@ -115,6 +116,7 @@ def caricatures(
         every=every,
         make_canvas=make_canvas,
         references=pictures,
+        robust_views=recipe.robust_views,
     )
 
 

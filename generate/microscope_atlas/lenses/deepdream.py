@@ -16,7 +16,7 @@ from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import fill_rows, squares
 from microscope_atlas.lenses.geometry import layer_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
-from microscope_atlas.lenses.recipe import Quality, settings
+from microscope_atlas.lenses.recipe import Quality, RobustViews, settings
 from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.pictures.sources import SOURCES
 from microscope_atlas.rendering.ascend import Ascent, ascend, canvas_size
@@ -38,6 +38,7 @@ class Recipe(recipes.Recipe):
     starts: Annotated[tuple[Start, ...], EACH_ONCE] = (NOISE,)  # and pictures that come with the package
     picture_ascent: Ascent = PICTURE_ASCENT
     batch: Count = 4  # pictures at once
+    robust_views: RobustViews = 8
 
     def picture_size(self, layer: Layer, input_size: int) -> int:
         """See Recipe."""
@@ -96,6 +97,7 @@ def _batch(subject: Subject, starts: Sequence[str], recipe: Recipe) -> list[Row]
         subject.device,
         min_batch=subject.least(recipe.batch),
         make_canvas=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, begin=begin, channels=channels),
+        robust_views=recipe.robust_views,
     )
     fill_rows(rows, last, True, {**settings(recipe), "size": size, "canvas_size": side})
     return rows

@@ -30,7 +30,7 @@ from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.frames import fill_rows, pixels, squares
 from microscope_atlas.lenses.geometry import shift, unit_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
-from microscope_atlas.lenses.recipe import Quality, SourceName, settings
+from microscope_atlas.lenses.recipe import Quality, RobustViews, SourceName, settings
 from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.rendering.ascend import Ascent, ascend
 from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
@@ -75,6 +75,7 @@ class Recipe(recipes.Recipe):
     # of the spectra behind transparent pictures; Lucid's collapse_alpha_random
     neuron_of_dense: Annotated[bool, Absent(True)] = False
     # whether units of dense layers get `neuron` too, which of them is the objective `channel` with another seed
+    robust_views: RobustViews = 8
 
     def picture_size(self, layer: Layer, input_size: int) -> int:
         """See Recipe."""
@@ -191,6 +192,7 @@ def _batch(
         score=asked(each),
         min_batch=subject.least(recipe.batch),
         make_canvas=make_canvas,
+        robust_views=recipe.robust_views,
     )
     made = {**settings(recipe), "size": px, "shift": most, "target": node}
     silent = node == subject.layer.name and direction > 0  # behind a rectifier nothing is below zero

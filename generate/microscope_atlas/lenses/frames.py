@@ -1,5 +1,6 @@
 """What lenses that render pictures share: a picture in, and bytes and flags out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,11 +32,14 @@ def squares(names: Sequence[str], size: int) -> Tensor:
 
 
 def fill_rows(rows: Sequence[Row], frame: Frame, zero_is_dead: bool, recipe: Mapping[str, Any]) -> None:
-    """Put into each row how its picture was made, what is wrong with it and, where it is finite, it and its score."""
+    """Put into each row how its picture was made, what is wrong with it and, where it is finite, it and its scores."""
     found = flags(frame, zero_is_dead)
     for row, flag, picture, score in zip(rows, found, frame.pictures, frame.scores.tolist(), strict=True):
         finite = flag != "nan"
         row.update(recipe=recipe, flag=flag, image=pixels(picture) if finite else None, score=score if finite else None)
+    if frame.robust is not None:
+        for row, score in zip(rows, frame.robust.tolist(), strict=True):
+            row["robust_score"] = score if row["flag"] != "nan" and math.isfinite(score) else None
 
 
 def flags(frame: Frame, zero_is_dead: bool) -> list[str | None]:

@@ -15,12 +15,14 @@ from microscope_atlas.errors import InvalidSetting
 from microscope_atlas.pictures.sets import with_pictures
 from microscope_atlas.pictures.sources import SOURCES
 from microscope_atlas.rendering.ascend import Ascent, Precision
-from microscope_atlas.structure import from_text, hint, one_of, structure
+from microscope_atlas.structure import Absent, between, from_text, hint, one_of, structure
 
 Quality = Literal["draft", "standard", "microscope"]
 QUALITIES: tuple[Quality, ...] = ("draft", "standard", "microscope")
 
 SourceName = Annotated[str, one_of(SOURCES)]  # a picture that comes with the package
+
+RobustViews = Annotated[int, between(0, 256), Absent(0)]  # that `robust_score` is taken from; 0: rows have none
 
 
 @dataclass(frozen=True)

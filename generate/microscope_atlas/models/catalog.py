@@ -8,7 +8,7 @@ from microscope_atlas.errors import UnknownName, unknown
 from microscope_atlas.models.adapters import own, timm, torchvision, transformers
 from microscope_atlas.models.architectures.alexnet import ALEXNET, ALEXNET_CAFFE_PLACES365
 from microscope_atlas.models.architectures.clip_resnet import CONTRASTIVE_4X, CONTRASTIVE_16X, CONTRASTIVE_RN50
-from microscope_atlas.models.architectures.efficientnet_lite import EFFICIENTNET_LITE0
+from microscope_atlas.models.architectures.efficientnet_lite import EFFICIENTNET_LITE0, EFFICIENTNET_LITE1
 from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE, INCEPTIONV1_CAFFE_PLACES365
 from microscope_atlas.models.architectures.inceptionv1 import INCEPTIONV1
 from microscope_atlas.models.architectures.inceptionv3_slim import INCEPTIONV3_SLIM
@@ -25,6 +25,7 @@ CATALOG = {
     "contrastive_4x": CONTRASTIVE_4X,
     "contrastive_rn50": CONTRASTIVE_RN50,
     "efficientnet_lite0": EFFICIENTNET_LITE0,
+    "efficientnet_lite1": EFFICIENTNET_LITE1,
     "inceptionv1": INCEPTIONV1,
     "inceptionv1_caffe": INCEPTIONV1_CAFFE,
     "inceptionv1_caffe_places365": INCEPTIONV1_CAFFE_PLACES365,

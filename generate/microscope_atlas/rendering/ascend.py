@@ -17,8 +17,8 @@ from torch import Tensor
 from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
 from microscope_atlas.rendering.relu import RedirectedReLU
 from microscope_atlas.rendering.replay import Replay
-from microscope_atlas.rendering.views import Views, centre, margin
-from microscope_atlas.structure import Count, above, at_least
+from microscope_atlas.rendering.views import Views, at_step, centre, draw_views, margin, sample_views
+from microscope_atlas.structure import Count, above, at_least, between
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -28,7 +28,10 @@ class Ascent:
     """Settings of the loop."""
 
     steps: Count
-    learning_rate: Annotated[float, above(0)] = 0.05  # Adam's; Lucid's recipes
+    learning_rate: Annotated[float, above(0)] = 0.05  # Adam's, at the first step; Lucid's recipes
+    last_learning_rate: Annotated[float, above(0)] | None = None  # at the last, straight between; None: as the first
+    beta1: Annotated[float, between(0, 0.9999)] = 0.9  # Adam's: how much of the mean gradient a step keeps
+    beta2: Annotated[float, between(0, 0.9999)] = 0.999  # and of the mean square
     spectrum_std: Annotated[float, above(0)] = 0.01  # of the spectra to start from; Lucid's param/spatial.py
     redirect_steps: Annotated[int, at_least(0)] = 16
     # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
@@ -44,6 +47,9 @@ class Frame:
     pictures: Tensor  # (batch, channels, size, size) in [0, 1]: grey, RGB, or RGB and opacity
     scores: Tensor  # (batch,): the objective on exactly these pictures
     opacity: Tensor | None = None  # (batch, size, size) in [0, 1]; None on canvases that have none
+    robust: Tensor | None = (
+        None  # (batch,): the mean objective on random views of these; None where none were asked for
+    )
 
 
 def ascend(
@@ -58,6 +64,7 @@ def ascend(
     every: int | None = None,
     make_canvas: CanvasMaker | None = None,
     references: Tensor | None = None,
+    robust_views: int = 0,
 ) -> Iterator[Frame]:
     """Pictures of `size` px on a side that score high, one for each seed.
 
@@ -72,6 +79,9 @@ def ascend(
     argument; no gradient flows there. With them, `activations` may also give a list with a tensor of its own shape for
     each picture.
 
+    With `robust_views` the last frame says, too, what the pictures score on average in so many random views of the
+    settings' kind. A picture can be fitted to the one way in which it is looked at; then this is far below its score.
+
     Fewer than `min_batch` pictures are joined by copies that nobody looks at: with a batch of one, convolutions take
     another kernel, which rounds differently, and on accelerators any other size may. On a CPU the last canvas is always
     a copy, if need be one that the network is not shown: where a tensor does not fill the processor's vectors, its last
@@ -84,8 +94,13 @@ def ascend(
     canvas = make_canvas(streams, settings.steps, size, device)
     others = () if references is None else (references[torch.arange(len(streams)) % count].to(device),)
     on_cuda = device.type == "cuda"
+    rates = torch.tensor(learning_rates(settings), device=device)
     adam = torch.optim.Adam(
-        [canvas.parameters], lr=settings.learning_rate, fused=device.type != "mps", capturable=on_cuda
+        [canvas.parameters],
+        lr=rates[0].clone() if on_cuda else settings.learning_rate,
+        betas=(float(settings.beta1), float(settings.beta2)),
+        fused=device.type != "mps",
+        capturable=on_cuda,
     )
     step = torch.zeros((), dtype=torch.int64, device=device)
 
@@ -101,12 +116,30 @@ def ascend(
             others = [seen(other, precision) for other in compared]
         return by(seen(shown, precision), *others)
 
+    def robust(pictures: Tensor, compared: Sequence[Tensor]) -> Tensor:
+        drawn = [torch.Generator().manual_seed(seeds[i % count]) for i in range(len(streams))]
+        each_view = draw_views(drawn, robust_views, settings.views).to(device)
+        scores = [
+            judged(score or objective, "float32", *(sample_views(each, view, size) for each in (pictures, *compared)))
+            for view in each_view
+        ]
+        return torch.stack(scores).mean(0)
+
+    def set_rate() -> None:
+        (group,) = adam.param_groups
+        if on_cuda:  # a recorded step must read it from the device
+            group["lr"].copy_(at_step(rates, step))
+        else:
+            group["lr"] = float(at_step(rates, step))
+
     def climb() -> None:
         adam.zero_grad()
         shown, penalty = canvas.views(step)
         scores = judged(objective, settings.precision, shown, *(canvas.apply_views(other, step) for other in others))
         loss = -(scores - penalty[: len(scores)] * scores.clamp(min=0)).sum()
         loss.backward()  # type: ignore[no-untyped-call]
+        if settings.last_learning_rate is not None:
+            set_rate()
         adam.step()
         step.add_(1)
 
@@ -117,8 +150,16 @@ def ascend(
         if done == settings.steps or (every and done % every == 0):
             with torch.no_grad():
                 pictures, opacity = canvas.pictures(), canvas.opacity()
-                scores = judged(score or objective, "float32", pictures, *(centre(other, size) for other in others))
-            yield Frame(done, pictures[:count], scores, None if opacity is None else opacity[:count])
+                compared = [centre(other, size) for other in others]
+                scores = judged(score or objective, "float32", pictures, *compared)
+                in_views = robust(pictures, compared) if robust_views and done == settings.steps else None
+            yield Frame(done, pictures[:count], scores, None if opacity is None else opacity[:count], in_views)
+
+
+def learning_rates(settings: Ascent) -> list[float]:
+    """Adam's learning rate at each step: from the first one straight to the last."""
+    first, last = settings.learning_rate, settings.last_learning_rate or settings.learning_rate
+    return [first + (last - first) * step / max(settings.steps - 1, 1) for step in range(settings.steps)]
 
 
 def canvas_size(settings: Ascent, size: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.atlas.organisms import Kind
+from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import Input, UnitRange, content_id
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.lenses.lens import Lens
@@ -51,6 +52,11 @@ class Job:
     def lens(self) -> Lens[Any]:
         """What makes its rows."""
         return lens(self.maker or self.units.lens)
+
+    @property
+    def table(self) -> Table:
+        """What its rows are of, with the columns that they have under its recipe."""
+        return self.lens.table.made_with(self._settings())
 
     @property
     def id(self) -> str:

@@ -10,25 +10,31 @@ from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, Recipe, chan
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.structure import before
 
+DRAFT: Quality = "draft"
+
 
 def chosen(
     names: Iterable[str],
-    quality: Quality,
+    quality: Quality | None = None,
     pictures: str | None = None,
     changes: Sequence[str] = (),
     skip_bad: bool = False,
     there: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Recipe]:
-    """The recipe of each lens, by its name: on natural pictures of the set `pictures`, and with `changes`.
+    """The recipe of each lens, by its name: of a quality, on natural pictures of the set `pictures`, with `changes`.
 
-    Without `pictures`, on those that the recipes `there`, which an atlas has already, are on. Settings that came after
-    such a recipe are as they were then: an atlas goes on as it began. `skip_bad` leaves files of a folder out that are
-    no whole pictures.
+    An atlas goes on as it began. `there` are the recipes that it has rows of. Without `quality` they are taken as they
+    are, and drafts where there is none; with it, settings that came after them are as they were then. Without
+    `pictures`, all are on those that these are on. `skip_bad` leaves files of a folder out that are no whole pictures.
 
     A change is `LENS.PATH=VALUE`: `feature_visualization.ascent.steps=256`. InvalidSetting where there is no such
     lens among them, or no such setting, with the nearest; and with what may be, where the value may not.
     """
-    recipes: dict[str, Recipe] = {name: lens(name).recipe(quality) for name in names}
+    recipes: dict[str, Recipe] = {name: lens(name).recipe(quality or DRAFT) for name in names}
+    by_name = {lens(name).name: name for name in recipes}
+    for short in by_name.keys() & there.keys():
+        name = by_name[short]
+        recipes[name] = _as_it_began(name, there[short], None if quality is None else recipes[name])
     looking = next((made for made in there.values() if {"pictures", "revision"} <= made.keys()), None)
     if pictures:
         recipes = {name: recipe.with_pictures(pictures, skip_bad) for name, recipe in recipes.items()}
@@ -38,10 +44,6 @@ def chosen(
             name: replace(recipe, **stated) if isinstance(recipe, PicturesRecipe) else recipe
             for name, recipe in recipes.items()
         }
-    by_name = {lens(name).name: name for name in recipes}
-    for short, name in by_name.items():
-        if short in there:
-            recipes[name] = changed(recipes[name], before(type(recipes[name]), there[short]))
     for change in changes:
         where, separator, value = change.partition("=")
         short, _, path = where.strip().partition(".")
@@ -56,3 +58,14 @@ def chosen(
         except InvalidSetting as error:
             raise InvalidSetting(f"--set {change}: of {short}, {error}") from error
     return recipes
+
+
+def _as_it_began(name: str, there: Mapping[str, Any], asked: Recipe | None) -> Recipe:
+    """The recipe `there`, InvalidSetting where it is none; or the one asked for, what came later as it was then."""
+    if asked is not None:
+        return changed(asked, before(type(asked), there))
+    try:
+        restored: Recipe = lens(name).restored(there)
+    except ValueError as error:
+        raise InvalidSetting(f"the atlas' recipe of {name} is none: {error}; name a --quality") from error
+    return restored

@@ -38,6 +38,7 @@ from microscope_atlas.run.plan import Job
 SCORE = 0.05  # most that a score may differ by, a share of the larger one
 LIKENESS = 0.8  # least correlation of two pictures' values
 NUMBERS = 0.01  # most that other numbers may differ by, a share of the largest of their column
+SCORES = ("score", schema.ROBUST_SCORE.name)
 PROVENANCE = {column.name for column in schema.PROVENANCE}
 FORMERLY_FILLED = {"preferred_x"}  # columns in which version 0.1 named one of equals; null says so now
 
@@ -49,7 +50,7 @@ class Comparison:
     """A row, beside the same row made again."""
 
     row: str  # what identifies it
-    score: float | None  # difference, a share of the larger one; None where the row has none
+    score: float | None  # the largest difference of its scores, a share of the larger one; None where it has none
     likeness: float | None  # the least correlation of its pictures with those made again; None where it has none
     numbers: float  # the largest difference of other numbers, a share of the largest of their column
     mismatched: tuple[str, ...]  # columns with other words, or lists of another length
@@ -87,7 +88,7 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     refuse_absent(manifest, key, known.name)
     note_origin(key.model, manifest.models[key.model]["provenance"]["source"])
     units = _units(manifest, known, key)
-    there = _rows(storage, units, known.table, key)
+    there = _rows(storage, units, known.table.made_with(manifest.lenses[known.name]), key)
     job = _job(manifest, known, units if key.unit is None else _alone(units, key.unit), there[0])
     job = replace(job, maker=maker)
     here = {"software": shard.software(), "device": shard.device_name(device)}
@@ -141,7 +142,7 @@ def _job(manifest: Manifest, known: Lens[Any], units: UnitRange, row: Mapping[st
 
 
 def _compared(there: list[dict[str, Any]], job: Job, storage: Storage, device: torch.device) -> Iterator[Comparison]:
-    table = job.lens.table
+    table = job.table
     try:
         rows = [row for some in shard.rows(job, storage, device) for row in some]
     except AtlasError:
@@ -172,8 +173,8 @@ def compare(row: Mapping[str, Any], again: Mapping[str, Any], table: Table) -> C
         elif column in table.images:
             alike = _likeness(_pixels(a), _pixels(b))
             likeness = alike if likeness is None else min(likeness, alike)
-        elif column == "score":
-            score = _difference(np.array([a]), np.array([b]))
+        elif column in SCORES:
+            score = max(score or 0.0, _difference(np.array([a]), np.array([b])))
         else:
             (words, values), (words_again, values_again) = _taken_apart(a), _taken_apart(b)
             if words != words_again or len(values) != len(values_again):

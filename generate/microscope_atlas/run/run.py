@@ -282,7 +282,7 @@ def _refuse_other_settings(
     if found:
         raise SettingsDiffer(
             f"{storage} was rendered with other settings: {'; '.join(found)}. "
-            "Other settings are another atlas: render into another folder"
+            "Other settings are another atlas: render into another folder, or leave the quality out to go on as it is"
         )
 
 

