@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 from microscope_atlas.errors import PicturesFailed
+from microscope_atlas.lenses import responses
 from microscope_atlas.lenses.lens import Row, Subject
-from microscope_atlas.lenses.responses import PROBABILITIES, Recipe, Responses, TopK, buckets, spaced
+from microscope_atlas.lenses.responses import PROBABILITIES, Recipe, Responses, buckets, spaced
+from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.cuts import default_revision
@@ -162,19 +164,6 @@ def test_memory_is_bounded_and_the_top_is_of_all(tmp_path: Path) -> None:
     assert row["maximum"] == pytest.approx(250 / 127.5)
 
 
-def test_best_agrees_with_sorting_everything() -> None:
-    values = torch.randint(0, 20, (57, 5), generator=torch.Generator().manual_seed(0)).float()
-    best = TopK(9)
-    for at in range(0, 57, 8):
-        some = values[at : at + 8]
-        best.add(some, torch.arange(at, at + len(some)), 1000 + some.long())
-        assert len(best.values[0]) <= 9
-    order = np.argsort(-values.numpy(), axis=0, kind="stable")[:9]
-    assert np.array_equal(best.values[0].numpy(), np.take_along_axis(values.numpy(), order, 0))
-    assert np.array_equal(best.found[0][..., 0].numpy(), order)
-    assert torch.equal(best.found[0][..., 1], 1000 + best.values[0].long())
-
-
 def test_buckets_are_between_their_quantiles_and_spread() -> None:
     maxima = np.random.default_rng(0).permutation(1000).astype(np.float32)
     found = buckets(maxima, 4, seed=1)
@@ -268,3 +257,50 @@ def test_at_most_two_crops_of_a_photo_are_among_the_best_and_in_a_bucket(
 def test_few_photos_leave_places_of_the_best_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = rows(range(RED, RED + 1), crops(tmp_path / "crops", "aaaaaaaaab", monkeypatch))
     assert [sample["picture"] for sample in row["samples"] if sample["bucket"] == "top"] == [0, 1, 9]
+
+
+def together(layers: list[str], recipe: Recipe) -> dict[str, list[Row]]:
+    """Rows of some layers of the toy, from passes that they share."""
+    graph = toy.network()
+    subjects = [subject(graph, layer, TOY) for layer in layers]
+    found = zip(subjects, LENS.gather(subjects, recipe), strict=True)
+    return {
+        each.layer.name: [row for some in LENS.rows(replace(each, gathered=seen), range(4), recipe) for row in some]
+        for each, seen in found
+    }
+
+
+@pytest.mark.parametrize("held", [responses.HELD, 1])
+def test_row_does_not_depend_on_which_layers_share_its_pass(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "HELD", held)
+    recipe = replace(LENS.recipe("draft"), batch=32)
+    for layer, found in together(["conv1", "mixed", "logits"], recipe).items():
+        alone = toy_rows(layer, range(4), recipe)
+        assert all(equal(row, alone[row["unit"]]) for row in found)
+
+
+def test_two_parts_of_a_layer_share_a_pass(recipe: Recipe) -> None:
+    graph = toy.handmade()
+    subjects = [subject(graph, layer) for layer in ("conv1", "conv2", "conv1")]
+    first, other, again = LENS.gather(subjects, recipe)
+    assert first is again
+    assert other is not first
+
+
+def test_layers_are_spread_over_passes_so_that_what_is_kept_of_them_is_bounded(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [HANDMADE.layer(name) for name in ("conv1", "conv2", "logits")]  # of 3, 2 and 2 units
+    unit = 8 * len(PIXELS)
+    for units, expected in ((7, [3]), (5, [2, 1]), (4, [1, 2]), (1, [1, 1, 1])):
+        monkeypatch.setattr(responses, "HELD", units * unit)
+        assert list(map(len, LENS.passes_over(layers, recipe))) == expected
+
+
+def test_every_layer_of_most_networks_fits_into_a_pass_over_however_many_pictures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(responses, "_length", lambda *_: 10**6)
+    recipe = LENS.recipe("draft")
+    passes = {name: len(LENS.passes_over(list(known.layers.values()), recipe)) for name, known in CATALOG.items()}
+    assert {name for name, count in passes.items() if count > 1} <= {"contrastive_rn50", "contrastive_4x", "contrastive_16x"}

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,18 @@ from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.flops import flops
 from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.run import run
-from microscope_atlas.run.costs import SHARD_SECONDS, Costs, Rate, Setup, arithmetic, cut, interpolated, longest_first
+from microscope_atlas.run.costs import (
+    BESIDE,
+    SHARD_SECONDS,
+    Costs,
+    Rate,
+    Setup,
+    arithmetic,
+    cut,
+    interpolated,
+    longest_first,
+    together,
+)
 from microscope_atlas.run.plan import Job
 from tests.atlases import HERE, LENS, MODEL, RECIPE, content, quick, render, request
 
@@ -97,6 +109,44 @@ def test_pass_over_a_layer_costs_all_of_it_however_few_units_are_kept() -> None:
     few, whole = (UnitRange("responses", MODEL, "stem", 0, stop) for stop in (4, 32))
     costs = Costs(of(whole, 0.5))
     assert costs.seconds(few, LENSES_DRAFT) == costs.seconds(whole, LENSES_DRAFT) == 16.0
+
+
+def responses(layer: str, stop: int = 1, model: str = MODEL) -> UnitRange:
+    return UnitRange("responses", model, layer, 0, stop)
+
+
+def test_layers_that_share_a_pass_take_little_more_than_the_longest_alone() -> None:
+    layers = {"stem": 0.5, "blocks_4": 1.0, "head": 0.1}
+    units = {name: organism(MODEL).layer(name).units for name in layers}
+    costs = Costs({place: rate for name, each in layers.items() for place, rate in of(responses(name), each).items()})
+    alone = {name: each * units[name] for name, each in layers.items()}
+    longest = max(alone.values())
+    expected = longest + BESIDE * (sum(alone.values()) - longest)
+    assert costs.seconds_together([responses(name) for name in layers], LENSES_DRAFT) == pytest.approx(expected)
+    twice = [responses("stem"), replace(responses("stem"), start=3, stop=9)]
+    assert costs.seconds_together(twice, LENSES_DRAFT) == alone["stem"]  # two parts of a layer
+
+
+def test_layers_of_several_passes_take_the_longest_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = Costs(of(responses("stem"), 1.0) | of(responses("blocks_0"), 1.0))
+    monkeypatch.setattr(
+        type(LENSES["responses"]), "passes_over", lambda self, layers, recipe: [[each] for each in layers]
+    )
+    several = [responses("stem"), responses("blocks_0")]
+    assert costs.seconds_together(several, LENSES_DRAFT) == sum(costs.seconds(each, LENSES_DRAFT) for each in several)
+
+
+def test_jobs_that_share_passes_are_neighbours_and_begin_as_early_as_their_passes_are_long() -> None:
+    some = [FIRST, responses("stem"), responses("conv1", model="alexnet"), LAST, responses("head")]
+    assert together(some, lambda units: units, LENSES_DRAFT) == [
+        [FIRST],
+        [responses("stem"), responses("head")],
+        [responses("conv1", model="alexnet")],
+        [LAST],
+    ]
+    costs = Costs(of(FIRST, 100.0) | of(LAST, 1.0) | of(responses("stem"), 0.01) | of(responses("head"), 0.1))
+    ordered = longest_first(some[:2] + some[3:], lambda units: units, LENSES_DRAFT, costs)
+    assert ordered == [FIRST, responses("stem"), responses("head"), LAST]
 
 
 def test_layer_between_two_that_are_known_lies_between_them() -> None:

@@ -72,6 +72,16 @@ def test_forecast_says_span_tail_cost_and_what_it_rests_on() -> None:
     ]
 
 
+def test_forecast_counts_what_shares_a_pass_once() -> None:
+    layers = [UnitRange("responses", FIRST.model, name, 0, 1) for name in ("stem", "blocks_0", "blocks_1")]
+    costs = Costs({(each.lens, each.model, each.layer): Rate(10.0, "a rate of the file") for each in layers})
+    taken = costs.seconds_together(layers, LENSES_DRAFT)
+    assert taken < sum(costs.seconds(each, LENSES_DRAFT) for each in layers)
+    first, *_, last = forecast([layers], LENSES_DRAFT, costs, 2, start=0.0)
+    assert first.startswith(f"1 jobs on 2 workers: {taken / 60:.1f} min")
+    assert last.endswith(f"responses {taken / 60:.1f} min")
+
+
 def test_forecast_of_nothing_says_so() -> None:
     assert list(forecast([[], []], LENSES_DRAFT, Costs(), 2)) == ["nothing is missing: there is nothing to render"]
 

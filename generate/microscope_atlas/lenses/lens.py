@@ -51,6 +51,7 @@ class Subject:
     load: Callable[[], Network]
     read: Read = _nothing
     weights_sha256: str = ""  # of the network's tensors; empty where nobody says
+    gathered: Any = None  # what Lens.gather gave for it, where layers shared a pass
 
     @cached_property
     def graph(self) -> Network:
@@ -95,6 +96,7 @@ class Lens(ABC, Generic[R]):
 
     table: ClassVar[Table]  # says its name, what a row is about, and what it reads
     divisible: ClassVar[bool]  # whether a layer's units may be spread over shards at no cost; else one pass gives all
+    shares_pass: ClassVar[bool] = False  # whether layers of a network may be made in one pass over it, see `gather`
     named_only: ClassVar[bool] = False  # whether it is rendered only where it is named: few networks can be seen so
     unit_seconds: ClassVar[float | None] = None  # that a derived lens takes for a unit, measured; None: nobody has
 
@@ -160,6 +162,18 @@ class Lens(ABC, Generic[R]):
     def passes(self, layer: Layer, recipe: R) -> float:
         """How often a picture goes through the network and back, for a unit or for all units of a layer at once."""
         return sum(part.pictures * max(1, part.steps) for part in self.parts(recipe))
+
+    def passes_over(self, layers: Sequence[Layer], recipe: R) -> list[list[Layer]]:
+        """How some layers that share a pass are spread over passes, in their order, so that memory is bounded."""
+        return [list(layers)]
+
+    def gather(self, subjects: Sequence[Subject], recipe: R) -> Iterator[Any]:
+        """Of each of some layers of a network, in their order, what passes over it tell; of a lens that `shares_pass`.
+
+        A subject has it as `gathered` when its rows are made. Those of a subject without are the same, from a pass of
+        its own: no row may depend on which layers were made together.
+        """
+        raise NotImplementedError(f"{self.name} does not share passes")
 
     def refuse(self, organism: Organism, weights_sha256: str | None, recipe: R) -> None:
         """Raise an AtlasError where a network cannot be looked at, before anything is rendered.

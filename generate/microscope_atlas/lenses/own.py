@@ -54,6 +54,8 @@ def imported(name: str) -> Lens[Any]:
             f"{name} does not say whether it is `divisible`; expected True where a layer's units may be spread over "
             "files at no cost, else False"
         )
+    if made.shares_pass and type(made).gather is Lens.gather:
+        raise LensFailed(f"{name} `shares_pass` and has no `gather`, which is to say what a pass tells of its layers")
     for quality in QUALITIES:
         with _told(f"{name}: recipe({quality!r}) fails"):
             recipe = made.recipe(quality)

@@ -4,6 +4,7 @@ Rates are read from a file, see rates, or measured in short probes, see probe.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -17,6 +18,8 @@ from microscope_atlas.models.catalog import organism
 
 SHARD_SECONDS = 180.0  # that a job may take: so much is lost with a worker, and so long may be the tail
 
+
+BESIDE = 0.25  # of what a pass over a layer takes alone, what it takes beside a deeper one; see speed.md
 
 J = TypeVar("J")
 
@@ -71,6 +74,22 @@ class Costs:
         if not one.reads and not one.divisible:  # a pass gives all units, however few of them are kept
             count = organism(units.model).layer(units.layer).units
         return count * self._rate(units, lenses).seconds
+
+    def seconds_together(self, several: Sequence[UnitRange], lenses: Lenses) -> float:
+        """What jobs take that one worker does after another: see `together`.
+
+        A pass takes what its longest layer takes alone, and of each other one what is beside the network.
+        """
+        first, alone = lenses[several[0].lens], defaultdict[str, float](float)
+        if not first.lens.shares_pass:
+            return sum(self.seconds(units, lenses) for units in several)
+        for units in several:
+            alone[units.layer] = self.seconds(units, lenses)  # of two parts of a layer there is one pass
+        known, total = organism(several[0].model), 0.0
+        for part in first.lens.passes_over([known.layer(name) for name in alone], first.recipe):
+            each = [alone[layer.name] for layer in part]
+            total += max(each) + BESIDE * (sum(each) - max(each))
+        return total
 
     def basis(self, units: UnitRange, lenses: Lenses) -> Basis:
         """What the seconds of a job rest on."""
@@ -171,12 +190,24 @@ def interpolated(points: Sequence[tuple[float, float]], at: float) -> float:
     return math.exp((1 - share) * math.log(a) + share * math.log(b))
 
 
+def together(jobs: Iterable[J], units: Callable[[J], UnitRange], lenses: Lenses) -> list[list[J]]:
+    """Jobs as workers take them: those of a network that share passes as one, each other one alone."""
+    found: dict[Any, list[J]] = {}
+    for at, job in enumerate(jobs):
+        asked = units(job)
+        shared = lenses[asked.lens].lens.shares_pass
+        found.setdefault((asked.lens, asked.model) if shared else at, []).append(job)
+    return list(found.values())
+
+
 def longest_first(jobs: Iterable[J], units: Callable[[J], UnitRange], lenses: Lenses, costs: Costs) -> list[J]:
-    """Jobs in the order to begin them in: whatever is short fills the end.
+    """Jobs in the order to begin them in: whatever is short fills the end. Those that share passes are neighbours.
 
     Those within a power of two stay as they come, one network after the other: a worker keeps one loaded.
     """
-    return sorted(jobs, key=lambda job: -math.frexp(costs.seconds(units(job), lenses))[1])
+    grouped = together(jobs, units, lenses)
+    grouped.sort(key=lambda several: -math.frexp(costs.seconds_together([units(job) for job in several], lenses))[1])
+    return [job for several in grouped for job in several]
 
 
 def cut(

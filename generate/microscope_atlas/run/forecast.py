@@ -1,6 +1,6 @@
 """How long a run would take on so many workers, and what it would cost: a simulation by what its jobs take.
 
-Jobs are handed out one by one, as every engine does it: list scheduling.
+Jobs are handed out one by one, those that share a pass together, as every engine does it: list scheduling.
 """
 
 import heapq
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from microscope_atlas.atlas.units import UnitRange
-from microscope_atlas.run.costs import WRONG_BY, Basis, Costs, Lenses
+from microscope_atlas.run.costs import WRONG_BY, Basis, Costs, Lenses, together
 
 START_SECONDS = 4.0  # of a core, in which a process loads PyTorch and a network, where nobody has measured
 
@@ -74,7 +74,11 @@ def forecast(
     there are several, each worker's in each round. Left out is whatever breaks.
     """
     jobs = [
-        [(units.lens, costs.seconds(units, lenses), costs.basis(units, lenses)) for units in stage] for stage in stages
+        [
+            (each[0].lens, costs.seconds_together(each, lenses), _weakest(costs.basis(units, lenses) for units in each))
+            for each in together(stage, lambda units: units, lenses)
+        ]
+        for stage in stages
     ]
     each_start = start if workers > 1 else 0.0
 
@@ -104,6 +108,12 @@ def forecast(
             yield f"by {basis}, which may be wrong by a factor of {wrong:g}: {named}"
     if "nothing" in resting:
         yield f"left out, for want of any rate: {', '.join(sorted(resting['nothing']))}"
+
+
+def _weakest(found: Iterable[Basis]) -> Basis:
+    """Of what several jobs rest on, what may be most wrong; nothing, where that is so of any."""
+    each = set(found)
+    return "nothing" if "nothing" in each else max(each, key=lambda basis: WRONG_BY[basis])
 
 
 def _time(seconds: float) -> str:

@@ -1,8 +1,8 @@
 """From what is asked for to shards: models x lenses x layers x units. Pure: looks at nothing but its arguments."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from microscope_atlas.atlas.dictionaries import Attached
@@ -69,6 +69,12 @@ class Job:
         """The one that makes the layer's units; None of a network's own."""
         return dict(self.dictionaries).get(self.units.layer)
 
+    def shares_pass_with(self, other: "Job") -> bool:
+        """Whether one pass gives both: they are alike but for their layers and units."""
+        return self.lens.shares_pass and self == replace(
+            other, units=replace(self.units, model=other.units.model, lens=other.units.lens), inputs=self.inputs
+        )
+
     def rows_each(self, kind: Kind) -> int | None:
         """Rows of a unit, or of the layer, which is of this kind; None: it depends."""
         return self.lens.count(self._settings(), kind)
@@ -76,6 +82,26 @@ class Job:
     def _settings(self) -> dict[str, Any]:
         stated: dict[str, Any] = settings(self.recipe) if self.stated is None else json.loads(self.stated)
         return stated
+
+
+Bundle = tuple[Job, ...]  # jobs that share a pass, or one alone
+
+
+def bundles(jobs: Iterable[Job]) -> list[Bundle]:
+    """Jobs as workers take them: neighbours that can share a pass go together."""
+    found: list[Bundle] = []
+    for job in jobs:
+        if found and job.shares_pass_with(found[-1][0]):
+            found[-1] = (*found[-1], job)
+        else:
+            found.append((job,))
+    return found
+
+
+def halves(bundle: Bundle) -> list[Bundle]:
+    """A bundle in two, of which one may be empty and is then left out."""
+    middle = (len(bundle) + 1) // 2
+    return [half for half in (bundle[:middle], bundle[middle:]) if half]
 
 
 def select(organism: Organism, layers: Sequence[str], units: range | None) -> dict[str, range]:

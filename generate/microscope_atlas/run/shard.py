@@ -58,25 +58,26 @@ class ShardFinished:
 
 
 def render_shard(
-    job: Job, storage: WritableStorage, device: torch.device
+    job: Job, storage: WritableStorage, device: torch.device, gathered: Any = None
 ) -> Iterator[RowsMade | BatchHalved | ShardFinished]:
     """Make a job's rows and write them as a shard into the atlas at `storage`; tells of rows as they are made.
 
-    Where memory runs out, it begins anew with half the batch, until the rows fit; OutOfMemory where they never do.
+    `gathered` is what a pass has told already, see `gather`. Where memory runs out, it begins anew with half the batch,
+    until the rows fit; OutOfMemory where they never do.
     """
     attach(job.units.model, dict(job.dictionaries))
     made: list[Row] = []
     each = job.rows_each(organism(job.units.model).layer(job.units.layer).kind)
     while True:
         try:
-            for some in rows(job, storage, device):
+            for some in rows(job, storage, device, gathered):
                 made += some
                 yield RowsMade(job.units.lens, len(some), _share(len(some), each))
             break
         except Exception as error:
             if not ran_out(error):
                 raise
-            job = _lowered(job, device, error)
+            job, gathered = _lowered(job, device, error), None
         free_cached_memory(device)  # here, because the error holds on to all that was in use when it was raised
         assert job.batch is not None
         yield BatchHalved(job.units.lens, _share(len(made), each), job.batch)
@@ -100,7 +101,18 @@ def _lowered(job: Job, device: torch.device, error: Exception) -> Job:
     return replace(job, batch=batch)
 
 
-def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]]:
+def gather(jobs: Sequence[Job], storage: Storage, device: torch.device) -> Iterator[Any]:
+    """Of each of some jobs that share a pass, in their order, what passes over their layers tell: see Lens.gather."""
+    first = jobs[0]
+    recipe = capped(first.recipe, first.batch)
+    at_place(recipe, first.pictures)
+    attach(first.units.model, dict(first.dictionaries))
+    subjects = [_subject(job, storage, device) for job in jobs]
+    with one_thread():
+        yield from first.lens.gather(subjects, recipe)
+
+
+def rows(job: Job, storage: Storage, device: torch.device, gathered: Any = None) -> Iterator[list[Row]]:
     """A job's rows as they are stored, some at a time; what they are made from is read from the atlas at `storage`.
 
     RowsFailed where the lens yields others than were asked for; NotRendered where what it reads is not there.
@@ -108,7 +120,7 @@ def rows(job: Job, storage: Storage, device: torch.device) -> Iterator[list[Row]
     recipe = capped(job.recipe, job.batch)
     at_place(recipe, job.pictures)
     attach(job.units.model, dict(job.dictionaries))
-    subject, table = _subject(job, storage, device), job.table
+    subject, table = replace(_subject(job, storage, device), gathered=gathered), job.table
     made_by = {
         "model": job.units.model,
         "layer": job.units.layer,

@@ -71,6 +71,20 @@ def subject(layer: str, net: Network) -> Subject:
     return Subject(known, known.layer(layer), torch.device("cpu"), lambda: net)
 
 
+def test_visitor_is_shown_a_dictionarys_layers_beside_the_networks_own(tmp_path: Path) -> None:
+    net, made = network(
+        f"{LAYER}:one={sparse(tmp_path / 'one')}", f"{LAYER}:other={sparse(tmp_path / 'other', seed=1)}"
+    )
+    pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    targets = [made[0], LAYER, net.preactivation(made[0]), made[1], "block_conv2"]
+    seen: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        net.visit(pictures, targets, seen.__setitem__)
+        for target, value in zip(targets, net(pictures, targets), strict=True):
+            assert value.equal(seen[target])
+    assert set(seen) == set(targets)
+
+
 def test_identity_shows_the_layers_own_channels_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "eye.npy", np.eye(WIDTH, dtype=np.float32))
     net, (made,) = network(f"{LAYER}:eye={tmp_path / 'eye.npy'}")

@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +43,26 @@ def test_several_targets_share_what_leads_to_them() -> None:
     g, ran = counted()
     assert [value.item() for value in g(torch.zeros(1), ["c", "side", "a"])] == [3, 2, 1]
     assert sorted(ran) == ["a", "b", "c", "side"]
+
+
+def test_visitor_is_shown_each_target_once_in_order_of_computation() -> None:
+    g, _ = counted()
+    seen: list[tuple[str, float]] = []
+    g.visit(torch.zeros(1), ["c", "side", "a"], lambda node, value: seen.append((node, value.item())))
+    assert seen == [("a", 1), ("side", 2), ("c", 3)]
+
+
+def test_values_are_let_go_of_when_nothing_reads_them_any_more() -> None:
+    g, _ = counted()
+    values: dict[str, weakref.ref[torch.Tensor]] = {}
+    left: dict[str, list[str]] = {}
+
+    def see(node: str, value: torch.Tensor) -> None:
+        values[node] = weakref.ref(value)
+        left[node] = [other for other, each in values.items() if each() is not None]
+
+    g.visit(torch.zeros(1), ["a", "b", "side", "c"], see)
+    assert left == {"a": ["a"], "b": ["a", "b"], "side": ["a", "b", "side"], "c": ["b", "c"]}
 
 
 def test_unknown_node_is_refused_with_the_nearest() -> None:

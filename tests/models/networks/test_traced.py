@@ -79,6 +79,20 @@ def test_every_layer_is_what_the_module_computes_from_its_own_input_range() -> N
         assert alone.equal(together)
 
 
+def test_visitor_is_shown_each_target_as_the_network_gives_it_and_before_the_next_is_made() -> None:
+    network = traced(own_networks.chosen())
+    targets = ["block/pre_relu", "block", "stem", "block_conv2"]
+    ran: list[str] = []
+    seen: dict[str, Tensor] = {}
+    network.trace()
+    network.module.mixer.register_forward_hook(lambda *_: ran.append("mixer"))
+    network.visit(PICTURES, [*targets, "stem"], lambda node, value: seen.update({node: value.clone()}))
+    assert list(seen) == ["stem", "block_conv2", "block/pre_relu", "block"]
+    assert ran == []
+    for target, value in zip(targets, network(PICTURES, targets), strict=True):
+        assert value.equal(seen[target])
+
+
 def test_what_follows_in_place_does_not_change_a_layer() -> None:
     network = traced(own_networks.small())
     assert network(PICTURES, ["block_conv1", "logits"])[0].min() < 0  # rectified in place behind

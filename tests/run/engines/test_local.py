@@ -14,6 +14,7 @@ import torch
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.lenses.feature_visualization import Recipe
+from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.rendering.ascend import Ascent
@@ -23,6 +24,7 @@ from microscope_atlas.run.plan import Job
 from microscope_atlas.run.shard import ShardFinished
 from tests.atlases import LAYER, LENS, MODEL, RECIPE, render, rows
 from tests.commands import workers_of
+from tests.run.engines import deadly
 
 TWO = LocalEngine(torch.device("cpu"), workers=2)
 ENDLESS = Recipe(Ascent(steps=10_000), max_size=32, variants=0)
@@ -113,6 +115,23 @@ def test_job_whose_workers_die_fails_after_two_attempts_and_the_others_finish(tm
     assert "died 2 times, with exit code -9: killed, as the kernel does where memory runs" in ended[deadly.units]
     assert "fewer --workers" in ended[deadly.units]
     assert [ended[job.units] for job in others] == ["finished", "finished"]
+
+
+@pytest.mark.long
+def test_job_whose_workers_die_fails_alone_of_those_that_share_its_pass(tmp_path: Path) -> None:
+    model = "own:tests.models.own_networks.small"
+    known, recipe = organism(model), lens(deadly.NAME).recipe("draft")
+    sha256 = weights.load(known).sha256
+    several = [
+        Job(UnitRange("deadly", model, layer, 0, 2), recipe, "pretrained", sha256, maker=deadly.NAME)
+        for layer in known.layers
+    ]
+    events = list(TWO.run(several, Folder(tmp_path)))
+    finished = [event.shard.units.layer for event in events if isinstance(event, ShardFinished)]
+    (failed,) = (event for event in events if isinstance(event, JobFailed))
+    assert failed.job.units.layer == deadly.LAYER
+    assert "died 2 times" in failed.reason
+    assert sorted([*finished, deadly.LAYER]) == sorted(known.layers)
 
 
 @pytest.mark.long

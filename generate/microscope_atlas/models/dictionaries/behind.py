@@ -50,6 +50,23 @@ class Behind(Network):
         acts = self._read(pictures, nodes)
         return [acts[node] if one is None else self._encoded(acts, one) for node, one in zip(nodes, asked, strict=True)]
 
+    def visit(self, pictures: Tensor, targets: Sequence[str], see: Callable[[str, Tensor], None]) -> None:
+        """See Network. Of the layers that dictionaries make, which are large, one is there at a time."""
+        asked = {target: self._asked(target) for target in targets}
+        read = {one.reads for one in asked.values() if one is not None}
+        acts: dict[str, Tensor] = {}
+
+        def take(node: str, value: Tensor) -> None:
+            if node in read:
+                acts[node] = value
+            if node in asked:
+                see(node, value)
+
+        self.network.visit(pictures, list(dict.fromkeys([*read, *(t for t in targets if asked[t] is None)])), take)
+        for target, one in asked.items():
+            if one is not None:
+                see(target, self._encoded(acts, one))
+
     def own_units(self, pictures: Tensor, target: str, units: Tensor) -> tuple[Tensor, Tensor]:
         """Of each picture the one unit of its own, (batch, 1, ...), and the activations that the dictionary reads.
 

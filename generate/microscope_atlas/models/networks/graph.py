@@ -5,7 +5,8 @@ not a module with a forward of its own but a graph as data: nodes in order of co
 names of the nodes it reads. Node names are the ones of the network's original code.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -36,11 +37,23 @@ class Graph(Network):
 
     def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
         """See Network."""
+        found: dict[str, Tensor] = {}
+        self.visit(pictures, targets, found.__setitem__)
+        return [found[target] for target in targets]
+
+    def visit(self, pictures: Tensor, targets: Sequence[str], see: Callable[[str, Tensor], None]) -> None:
+        """See Network. A node's value is let go of once all that read it are there."""
+        order, asked = self.order(tuple(targets)), set(targets)
+        readers = Counter(read for name in order for read in self.reads[name])
         values: dict[str, Tensor] = {}
-        for name in self.order(tuple(targets)):
-            reads = [values[read] for read in self.reads[name]] or [pictures]
-            values[name] = self.get_submodule(name)(*reads)
-        return [values[target] for target in targets]
+        for name in order:
+            values[name] = self.get_submodule(name)(*([values[read] for read in self.reads[name]] or [pictures]))
+            if name in asked:
+                see(name, values[name])
+            readers.subtract(self.reads[name])
+            for done in (*self.reads[name], name):
+                if not readers[done]:
+                    values.pop(done, None)
 
     def order(self, targets: tuple[str, ...]) -> list[str]:
         """The nodes that `targets` need, in order of computation."""

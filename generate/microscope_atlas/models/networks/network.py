@@ -1,7 +1,7 @@
 """What lenses need of a network, whatever it is made of: activations at layers, and where their rectifiers are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,14 @@ class Network(nn.Module, ABC):
         A network that reads other channels takes pictures of these as well, and RGB ones as `in_channels` gives them.
         Channels are (batch, units, height, width), neurons (batch, units).
         """
+
+    def visit(self, pictures: Tensor, targets: Sequence[str], see: Callable[[str, Tensor], None]) -> None:
+        """Show `see` the activations at each node of `targets`, as `forward` gives them, as soon as they are there.
+
+        Who keeps none of them can pass over all layers in the memory that a few need.
+        """
+        for target, acts in zip(targets, self(pictures, targets), strict=True):
+            see(target, acts)
 
     @abstractmethod
     def preactivation(self, name: str) -> str:

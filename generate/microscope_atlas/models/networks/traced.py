@@ -10,7 +10,7 @@ measured.sights; `not_shown` names them.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -98,6 +98,12 @@ class Traced(Network):
 
     def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
         """See Network."""
+        found: dict[str, Tensor] = {}
+        self.visit(pictures, targets, found.__setitem__)
+        return [found[target] for target in targets]
+
+    def visit(self, pictures: Tensor, targets: Sequence[str], see: Callable[[str, Tensor], None]) -> None:
+        """See Network."""
         names = [target.removesuffix(BEFORE) for target in targets]
         taps = {name: self._tap(name) for name in names}
         tokens = {name: self._where(name, *pictures.shape[2:]) for name, _ in taps.values() if self._is_tokens(name)}
@@ -105,7 +111,6 @@ class Traced(Network):
         found: dict[str, Tensor] = {}
         shown: dict[str, Tensor] = {}
         wanted = {name for name, _ in taps.values()}
-        self._run(pictures, wanted, met if names != list(targets) else None, found, shown, tokens)
 
         def node(target: str) -> Tensor:
             name, at = taps[target.removesuffix(BEFORE)]
@@ -114,7 +119,13 @@ class Traced(Network):
                 return (found[name] if value is None else value)[:, tokens[name].rest[at]]
             return shown[name] if value is None else self._shown(name, value, tokens)
 
-        return [node(target) for target in targets]
+        def noted(name: str) -> None:
+            for target in dict.fromkeys(targets):
+                if taps[target.removesuffix(BEFORE)][0] == name:
+                    see(target, node(target))
+            found[name] = shown[name] = pictures.new_empty(0)  # that it was met is all that is still to be known of it
+
+        self._run(pictures, wanted, met if names != list(targets) else None, found, shown, tokens, noted)
 
     def _shown(self, name: str, value: Tensor, tokens: Mapping[str, Places]) -> Tensor:
         """A layer's values with the units on the second axis."""
@@ -294,13 +305,14 @@ class Traced(Network):
         found: dict[str, Tensor],
         shown: dict[str, Tensor],
         tokens: Mapping[str, Places],
+        noted: Callable[[str], None] = lambda name: None,
         to_the_end: bool = False,
     ) -> None:
         """Fill `found` with the layers `names` as the module's code has them, each of its first call, in order.
 
         And `shown` with the same, units on the second axis, those of `tokens` as maps; and `met`, if there is one, with
-        what rectifiers read and gave. The module is left after the last layer, unless it is to run to its end. It goes
-        on with copies: what follows may change them in place.
+        what rectifiers read and gave. `noted` is called once a layer is there. The module is left after the last layer,
+        unless it is to run to its end. It goes on with copies: what follows may change them in place.
         """
 
         def note(name: str, value: Any) -> Tensor | None:
@@ -308,8 +320,10 @@ class Traced(Network):
                 return None
             found[name], shown[name] = value, self._shown(name, value, tokens)
             if len(found) == len(names) and not to_the_end:
+                noted(name)
                 raise _Done
             passed = self._given_on(name, shown[name], value, tokens)
+            noted(name)
             if met is not None and id(value) in met:
                 met[id(passed)] = met[id(value)]._replace(after=passed)
             return passed

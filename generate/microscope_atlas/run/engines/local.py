@@ -18,7 +18,7 @@ import torch
 from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.errors import AtlasUnwritable, InvalidSetting
 from microscope_atlas.run.engines.engine import Event, JobFailed, attempt
-from microscope_atlas.run.plan import Job
+from microscope_atlas.run.plan import Bundle, Job, bundles, halves
 from microscope_atlas.run.shard import ShardFinished
 from microscope_atlas.stopping import SIGNALS
 
@@ -51,14 +51,17 @@ class LocalEngine:
     workers: int = 1
 
     def run(self, jobs: Sequence[Job], storage: WritableStorage) -> Iterator[Event]:
-        """See Engine. A worker that dies is replaced and its job tried again; one that fails says why."""
-        if self.workers == 1:
-            for job in jobs:
-                yield from attempt(job, storage, self.device)
-            return
-        yield from self._in_workers(deque(jobs), storage)
+        """See Engine. A worker that dies is replaced and its job tried again; one that fails says why.
 
-    def _in_workers(self, waiting: deque[Job], storage: WritableStorage) -> Iterator[Event]:
+        Of jobs that shared a pass each half is tried again, so that in the end none fails for another.
+        """
+        if self.workers == 1:
+            for bundle in bundles(jobs):
+                yield from attempt(bundle, storage, self.device)
+            return
+        yield from self._in_workers(deque(bundles(jobs)), storage)
+
+    def _in_workers(self, waiting: deque[Bundle], storage: WritableStorage) -> Iterator[Event]:
         deaths = Counter[Job]()
         working: dict[Connection, _Worker] = {}
         try:
@@ -72,18 +75,21 @@ class LocalEngine:
                     event = worker.event()
                     if event is None:
                         del working[connection]
-                        deaths[worker.job] += 1
-                        if deaths[worker.job] < ATTEMPTS:
-                            waiting.append(worker.job)
+                        job, *others = worker.left
+                        deaths[job] += not others
+                        if deaths[job] < ATTEMPTS:
+                            waiting.extend(halves(worker.left))
                             continue
                         code = worker.process.exitcode
                         hint = KILLED if code == -signal.SIGKILL else ""
-                        event = JobFailed(worker.job, f"its worker died {ATTEMPTS} times, with exit code {code}{hint}")
-                    elif isinstance(event, ShardFinished | JobFailed) and waiting:
-                        worker.take(waiting.popleft())
+                        event = JobFailed(job, f"its worker died {ATTEMPTS} times, with exit code {code}{hint}")
                     elif isinstance(event, ShardFinished | JobFailed):
-                        del working[connection]
-                        worker.leave()
+                        worker.left = worker.left[1:]
+                        if not worker.left and waiting:
+                            worker.take(waiting.popleft())
+                        elif not worker.left:
+                            del working[connection]
+                            worker.leave()
                     yield event
         finally:
             for worker in working.values():
@@ -93,28 +99,28 @@ class LocalEngine:
 
 
 class _Worker:
-    """A process that renders one job after another, and our end of the pipe to it."""
+    """A process that renders one bundle after another, and our end of the pipe to it."""
 
-    def __init__(self, storage: WritableStorage, device: torch.device, job: Job):
+    def __init__(self, storage: WritableStorage, device: torch.device, bundle: Bundle):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, storage, device), daemon=True)
         with _uninterrupted():
             self.process.start()
         theirs.close()
-        self.take(job)
+        self.take(bundle)
 
-    def take(self, job: Job) -> None:
-        """Hand it a job."""
-        self.job = job
+    def take(self, bundle: Bundle) -> None:
+        """Hand it a bundle."""
+        self.left = bundle  # those that have not ended
         with suppress(OSError):  # it is dead already: that is what `event` finds next
-            self.connection.send(job)
+            self.connection.send(bundle)
 
     def event(self) -> Event | None:
         """What it tells next; None where it died. AtlasUnwritable, raised there, is raised here."""
         try:
             event: Event | AtlasUnwritable = self.connection.recv()
-        except (EOFError, OSError):  # OSError where it had not read its job yet
+        except (EOFError, OSError):  # OSError where it had not read its bundle yet
             self.leave()
             return None
         if isinstance(event, AtlasUnwritable):
@@ -149,7 +155,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _work(connection: Connection, storage: WritableStorage, device: torch.device) -> None:
-    """A worker's life: jobs in, events out, until the pipe or the parent's life ends."""
+    """A worker's life: bundles in, events out, until the pipe or the parent's life ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_freed_memory()
     try:

@@ -1,8 +1,9 @@
 """Rendering through Ray: on the cores of this machine, or on a cluster that is there.
 
-Every job is a Ray task with a share of a machine; Ray chooses which, and starts workers that render one after another,
-so that each loads a model's weights once. On every machine the package has to be installed, and the atlas to be reached
-under the same name: a shared folder, or storage with a URL.
+Every job is a Ray task with a share of a machine, and jobs that share a pass are one together. Ray chooses which
+machine, and starts workers that render one after another, so that each loads a model's weights once. On every machine
+the package has to be installed, and the atlas to be reached under the same name: a shared folder, or storage with a
+URL.
 """
 
 import math
@@ -12,7 +13,7 @@ import signal
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +27,7 @@ from microscope_atlas.atlas.storage import WritableStorage
 from microscope_atlas.errors import AtlasUnwritable, ClusterFailed, ExtraMissing, first_line
 from microscope_atlas.run.engines.engine import Event, JobFailed, attempt
 from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
-from microscope_atlas.run.plan import Job
+from microscope_atlas.run.plan import Bundle, Job, bundles, halves
 from microscope_atlas.run.shard import ShardFinished
 
 ATTEMPTS = 4  # at a job whose worker was lost; more than on one machine, because here whole machines come and go
@@ -50,6 +51,8 @@ class RayEngine:
     def run(self, jobs: Sequence[Job], storage: WritableStorage) -> Iterator[Event]:
         """See Engine. A job whose worker is lost, with its machine or alone, is tried again; one that fails says why.
 
+        Of jobs that shared a pass each half is tried again, so that in the end none fails for another.
+
         ClusterFailed where no machine has a task's share and `workers` does not say how many there are going to be.
         """
         ray = imported()
@@ -61,25 +64,28 @@ class RayEngine:
         share = {"num_cpus": self.cpus, "num_gpus": self.gpus, "runtime_env": EVERY_GPU if self.gpus else None}
         # no retries of Ray's own: it counts what a stream has told, which need not be the same the second time
         task = ray.remote(num_returns="streaming", max_retries=0, max_calls=0, **share)(_work)
-        waiting, losses = deque(jobs), Counter[Job]()
+        waiting, losses = deque(bundles(jobs)), Counter[Job]()
         where = Folder(storage.root.absolute()) if isinstance(storage, Folder) else storage  # workers start elsewhere
-        working: dict[Any, Job] = {}  # by the stream of what a task tells
+        working: dict[Any, Bundle] = {}  # those that have not ended, by the stream of what their task tells
         try:
             while waiting or working:
                 while waiting and len(working) < (self.workers or max(self._shares(ray), 1)):
-                    job = waiting.popleft()
-                    working[task.remote(job, where, self.device)] = job
+                    bundle = waiting.popleft()
+                    working[task.remote(bundle, where, self.device)] = bundle
                 (stream,), _ = ray.wait(list(working), num_returns=1, fetch_local=False)
-                event = _told(ray, stream, working[stream])
+                event = _told(ray, stream, working[stream][0])
                 if isinstance(event, _Lost):
-                    job = working.pop(stream)
-                    losses[job] += 1
+                    left = working.pop(stream)
+                    job, *others = left
+                    losses[job] += not others
                     if losses[job] < ATTEMPTS:
-                        waiting.appendleft(job)  # not to be the last of all, alone
+                        waiting.extendleft(reversed(halves(left)))  # not to be the last of all, alone
                         continue
                     event = JobFailed(job, f"its worker was lost {ATTEMPTS} times, at last with {event.reason}")
                 elif isinstance(event, ShardFinished | JobFailed):
-                    del working[stream]
+                    working[stream] = working[stream][1:]
+                    if not working[stream]:
+                        del working[stream]
                 yield event
         finally:
             _end(ray, working)
@@ -157,14 +163,14 @@ def imported() -> ModuleType:
     return module
 
 
-def _work(job: Job, storage: WritableStorage, device: torch.device) -> Iterator[Event]:
+def _work(bundle: Bundle, storage: WritableStorage, device: torch.device) -> Iterator[Event]:
     """A task, on a worker."""
     keep_freed_memory()
     if device.type == "cuda":
         own = imported().get_runtime_context().get_accelerator_ids()["GPU"]
         device = gpu(own, os.environ.get("CUDA_VISIBLE_DEVICES"))
         torch.cuda.set_device(device)
-    yield from attempt(job, storage, device)
+    yield from attempt(bundle, storage, device)
 
 
 def gpu(own: Sequence[str], visible: str | None) -> torch.device:
@@ -186,7 +192,7 @@ def _told(ray: ModuleType, stream: Any, job: Job) -> Event | _Lost:
     return event
 
 
-def _end(ray: ModuleType, streams: Mapping[Any, Job]) -> None:
+def _end(ray: ModuleType, streams: Iterable[Any]) -> None:
     """End these tasks and wait until they are gone, so that none touches the atlas once the run has let go of it."""
     for stream in streams:
         ray.cancel(stream, force=True)
