@@ -77,15 +77,17 @@ def test_best_of_photos_are_those_that_a_person_would_pick_one_after_the_other(a
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_activations_are_reduced_over_the_positions_of_each_picture(layout: torch.memory_format) -> None:
     acts = torch.randn(3, 8, 5, 7, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
-    found = reduced(acts, is_layer=True)
+    acts = acts.round(decimals=1)  # so that some are the same
+    found = reduced(acts, (1, -1), is_layer=True)
     maps = acts.numpy().reshape(3, 8, 35)
-    assert np.array_equal(found.highest, maps.max(2))
-    assert np.array_equal(found.lowest, maps.min(2))
-    assert found.places is not None and np.array_equal(found.places, maps.argmax(2))
-    np.testing.assert_allclose(found.means, maps.mean(2, dtype=np.float64), atol=1e-6)
-    assert found.silent is not None and np.array_equal(found.silent, (maps <= 0).sum((0, 2)))
-    assert (found.num_positions, found.width) == (35, 7)
-    neurons = reduced(acts[:, :, 0, 0], is_layer=True)
+    expected = (maps.mean(2, dtype=np.float64), maps.max(2), maps.min(2), maps.argmax(2), (maps <= 0).sum((0, 2)))
+    for value, wanted in zip(found, (*expected, 35, 7), strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=1e-5)  # type: ignore[arg-type]
+    before = reduced(acts, (-1,), is_layer=False)
+    assert (before.highest, before.places, before.silent) == (None, None, None)
+    before = reduced(acts, (1,), is_layer=False)
+    assert before.highest is not None and before.highest.equal(torch.from_numpy(maps.max(2)))
+    neurons = reduced(acts[:, :, 0, 0], (1,), is_layer=True)
     assert (neurons.num_positions, neurons.width) == (1, None)
 
 

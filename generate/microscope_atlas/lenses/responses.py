@@ -9,7 +9,7 @@ from; see response_statistics.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -173,14 +173,23 @@ def buckets(maxima: Any, count: int, seed: int, photos: Sequence[str] | None = N
     """
     strongest = np.argsort(-maxima, kind="stable")
     picked = {}
-    for low, high in BUCKETS:
-        start, stop = round((1 - high) * len(maxima)), round((1 - low) * len(maxima))
-        ranks = np.linspace(start, stop - 1, min(count, stop - start)).round().astype(int)
-        ranked = _varied([_outward(strongest, int(rank), start, stop) for rank in ranks], photos)
-        picked[f"{low:g}-{high:g}"] = sorted(ranked, key=lambda at: (-maxima[at], at))
+    for bucket, start, stop, ranks in _ranks(len(maxima), count):
+        ranked = _varied([_outward(strongest, rank, start, stop) for rank in ranks], photos)
+        picked[bucket] = sorted(ranked, key=lambda at: (-maxima[at], at))
     drawn = torch.randperm(len(maxima), generator=torch.Generator().manual_seed(seed)).tolist()
     picked["random"] = sorted(_varied([drawn] * count, photos), key=lambda at: (-maxima[at], at))
     return picked
+
+
+@lru_cache(maxsize=4)  # alike for all units of a run
+def _ranks(length: int, count: int) -> list[tuple[str, int, int, list[int]]]:
+    """Of each bucket of so many pictures its name, the ranks that it has from and to, and those that stand for it."""
+    found = []
+    for low, high in BUCKETS:
+        start, stop = round((1 - high) * length), round((1 - low) * length)
+        ranks = np.linspace(start, stop - 1, min(count, stop - start)).round().astype(int).tolist()
+        found.append((f"{low:g}-{high:g}", start, stop, ranks))
+    return found
 
 
 def _outward(strongest: Any, rank: int, start: int, stop: int) -> Iterator[int]:
