@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import atlas_cost, early_stop, report
+from benchmarks import atlas_cost, early_stop, report, responses
 from benchmarks.atlas_cost import _shares
 from benchmarks.batch import proposed, proposed_pixels
 from benchmarks.ours import first, settings
@@ -178,3 +178,24 @@ def test_unit_has_settled_when_its_score_no_longer_rises() -> None:
     scores = torch.tensor([rising, never]).T
     assert early_stop.settled(scores, window=4, tolerance=0.02) == [12, 16]
     assert early_stop.settled(scores, window=4, tolerance=0.001) == [16, 16]
+
+
+def test_rows_of_two_versions_are_compared_column_by_column() -> None:
+    ours = {("a", 0): {"mean": 1.0, "software": "now"}, ("a", 1): {"mean": 2.0, "software": "now"}}
+    theirs = {("a", 0): {"mean": 1.0, "software": "then"}, ("a", 1): {"mean": 2.5, "software": "then"}}
+    assert responses.compared(ours, theirs) == {
+        "rows": 2,
+        "rows_before": 2,
+        "the_same": 1,
+        "other_in": {"mean": 1},
+    }
+    assert responses.compared(ours, {}) == {"rows": 2, "rows_before": 0, "the_same": 0, "other_in": {}}
+
+
+def test_pictures_are_taken_evenly_from_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.JPG", "c.png", "d.txt", "e.jpg"):
+        (tmp_path / "photos" / name).touch()
+    assert responses.some(tmp_path / "photos", 2, tmp_path / "two") == 2
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["a.jpg", "c.png"]
+    assert responses.some(tmp_path / "photos", 9, tmp_path / "all") == 4

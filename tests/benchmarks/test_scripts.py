@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import atlas_cost, batch, early_stop, quality, startup, throughput, vs_lucent
+from benchmarks import atlas_cost, batch, early_stop, quality, responses, startup, throughput, vs_lucent
 from benchmarks.ours import Case
 from benchmarks.peers import MODEL
 from microscope_atlas.lenses.registry import UNASKED
 from microscope_atlas.models.catalog import organism
+from tests.atlases import PICTURES
 from tests.benchmarks import lucent
 
 PLACE = "efficientnet_lite0/blocks_0"
@@ -112,6 +113,16 @@ def test_atlas_cost(run: Run) -> None:
     measured = [rate["lens"] for rate in results["rates"] if rate["how"] == "measured"]
     assert sorted(measured) == sorted(atlas_cost.NETWORK_LENSES)
     assert {rate["how"] for rate in results["rates"]} == {"measured", "interpolated", f"as of {PLACE}"}
+
+
+@pytest.mark.long
+def test_responses(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", "")  # which the benchmark sets
+    asked = ("--model", TINY, "--pictures", str(PICTURES), "--count", "2", "--turns", "1")
+    results = run(responses.main, *asked)
+    assert (results["pictures"], results["turns"]) == (2, 1)
+    assert results["rows"] == sum(layer.units for layer in organism(TINY).layers.values())
+    assert all(results[name] > 0 for name in responses.Taken._fields)
 
 
 @lucent.needed

@@ -72,9 +72,8 @@ def subject(layer: str, net: Network) -> Subject:
 
 
 def test_visitor_is_shown_a_dictionarys_layers_beside_the_networks_own(tmp_path: Path) -> None:
-    net, made = network(
-        f"{LAYER}:one={sparse(tmp_path / 'one')}", f"{LAYER}:other={sparse(tmp_path / 'other', seed=1)}"
-    )
+    one, other = sparse(tmp_path / "one.pt"), sparse(tmp_path / "other.pt", seed=1)
+    net, made = network(f"{LAYER}:one={one}", f"{LAYER}:other={other}")
     pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     targets = [made[0], LAYER, net.preactivation(made[0]), made[1], "block_conv2"]
     seen: dict[str, torch.Tensor] = {}
