@@ -7,7 +7,8 @@
 Some layers are measured, as many as the minutes allow, each through every lens: a short render of a few units tells the
 seconds of a picture, and of a step of it. What lies between two measured layers is interpolated by their arithmetic
 (FLOP of a picture forward and back), both on logarithmic scales; what lies outside is taken in proportion. Lenses that
-only digest rows are measured once, and taken to cost each unit the same. Every rate in the JSON says which it is.
+only digest rows are measured once, and taken to cost each unit the same. Every rate in the JSON says which it is. It is
+that of a layer alone; in the hours, layers that share a pass take less together.
 
 The rates are of the machine, all its processes together, and without the seconds that a run takes to start.
 """
@@ -31,6 +32,7 @@ from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses.recipe import QUALITIES, changed
 from microscope_atlas.lenses.registry import LENSES, UNASKED, lens
 from microscope_atlas.models.catalog import CATALOG, organism
+from microscope_atlas.run.costs import BESIDE
 from microscope_atlas.run.engines.local import num_cores
 
 LATER = ("contrastive_16x", "contrastive_4x", "contrastive_rn50")  # not in the atlas that is costed
@@ -161,16 +163,25 @@ def _rate(name: str, place: Place, layer: Layer, seconds: float, how: str) -> di
 
 
 def _hours(rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each organism and one for all, a column for each lens and one for all."""
+    """A row for each organism and one for all, a column for each lens and one for all; see `_together`."""
     table: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys((*UNASKED, "all"), 0.0))
+    each: dict[tuple[str, str], list[float]] = defaultdict(list)
     for rate in rates:
-        for model in (rate["model"], "all"):
-            for name in (rate["lens"], "all"):
-                table[model][name] += rate["seconds"] / 3600
+        each[rate["model"], rate["lens"]].append(rate["seconds"])
+    for (model, name), seconds in each.items():
+        for row in (model, "all"):
+            for column in (name, "all"):
+                table[row][column] += _together(name, seconds) / 3600
     table["all"] = table.pop("all")  # the last row
     return [
         {"model": model, **{name: report.rounded(hours) for name, hours in row.items()}} for model, row in table.items()
     ]
+
+
+def _together(name: str, seconds: Sequence[float]) -> float:
+    """All layers of an organism through a lens; where they share a pass, less than each takes alone: see Costs."""
+    shared = BESIDE if lens(name).shares_pass else 1.0
+    return max(seconds) + shared * (sum(seconds) - max(seconds))
 
 
 def _parser() -> argparse.ArgumentParser:

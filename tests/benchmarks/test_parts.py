@@ -20,6 +20,7 @@ from microscope_atlas.lenses.synthetic_tuning import stimuli
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.flops import flops
+from microscope_atlas.run.costs import BESIDE
 from tests.benchmarks import lucent
 
 RECIPE = lens("feature_visualization").recipe("draft")
@@ -96,6 +97,17 @@ def test_cost_of_a_layer_whose_lens_makes_all_units_at_once_does_not_grow_with_t
     here = {"pass": Rate(1.0, 0.0, 3.0)}
     recipe = lens("responses").recipe("draft")
     assert atlas_cost._seconds("responses", recipe, layer, {}, 1.0, here) == 3.0
+
+
+def test_layers_that_share_a_pass_count_once_in_the_hours() -> None:
+    rates = [
+        {"model": "alexnet", "lens": name, "seconds": seconds}
+        for name in ("responses", "caricature")
+        for seconds in (3600.0, 7200.0)
+    ]
+    row, total = atlas_cost._hours(rates)
+    assert (row["caricature"], row["responses"]) == (3.0, pytest.approx(2 + BESIDE))
+    assert total["all"] == row["all"] == pytest.approx(5 + BESIDE)
 
 
 def test_smallest_batch_that_is_about_as_fast_is_proposed() -> None:

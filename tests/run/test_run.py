@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,16 +16,19 @@ from hypothesis import strategies as st
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import UNFINISHED, Folder
 from microscope_atlas.atlas.manifest import read_manifest, write_manifest
+from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, AtlasUnwritable, InvalidSetting, RenderFailed, SettingsDiffer
 from microscope_atlas.lenses.feature_visualization import FeatureVisualization, Recipe
 from microscope_atlas.lenses.lens import Row, Subject
+from microscope_atlas.lenses.responses import Responses
+from microscope_atlas.models.catalog import organism
 from microscope_atlas.publish.check import check
 from microscope_atlas.rendering import objectives
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.engine import Event
 from microscope_atlas.run.plan import Job
 from microscope_atlas.run.run import Outcome
-from tests.atlases import HERE, IMAGES, LAYER, LENS, MODEL, RECIPE, content, render, request, rows, shards
+from tests.atlases import HERE, IMAGES, LAYER, LENS, MODEL, RECIPE, content, quick, render, request, rows, shards
 
 FIRST = f"{LENS}/{MODEL}/{LAYER}.00000-00002.parquet"
 LAST = f"{LENS}/{MODEL}/{LAYER}.00002-00003.parquet"
@@ -273,6 +277,32 @@ def test_progress_is_told_of_every_lens_as_its_rows_come(tmp_path: Path) -> None
     assert (told[0], told[-1]) == ((LENS, 0, 3), (LENS, 3, 3))
     assert told == sorted(told)
     assert len(told) > 3
+
+
+def test_what_is_left_of_a_shared_pass_is_made_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[list[str]] = []
+    right = Responses.gather
+
+    def noting(self: Responses, subjects: list[Subject], recipe: Any) -> Iterator[Any]:
+        passes.append([subject.layer.name for subject in subjects])
+        yield from right(self, subjects, recipe)
+
+    monkeypatch.setattr(Responses, "gather", noting)
+    model = "own:tests.models.own_networks.small"
+    layers = {name: range(layer.units) for name, layer in organism(model).layers.items()}
+    asked = [request(layers, model=model)]
+
+    def again() -> Outcome:
+        return run.render(Folder(tmp_path), asked, {"responses": quick("responses")}, HERE, 2, lambda *_: None)
+
+    again()
+    before = content(tmp_path)
+    lost = list(layers)[1:3]
+    for layer in lost:
+        (tmp_path / UnitRange("responses", model, layer, 0, len(layers[layer])).path).unlink()
+    assert again().made == sum(len(layers[layer]) for layer in lost)
+    assert passes == [list(layers), lost]
+    assert content(tmp_path) == before
 
 
 def test_every_row_says_how_it_was_made(whole: Path) -> None:
