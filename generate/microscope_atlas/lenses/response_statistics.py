@@ -61,8 +61,9 @@ def _highest(acts: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     """The highest of each map, and the first place where it is: (batch, units)."""
     if acts.dim() == 4 and acts.device.type == "cpu":  # the same by a pool, in a seventh of the time
         highest, places = F.max_pool2d(acts, acts.shape[2:], return_indices=True)
-        return highest.flatten(1), places.flatten(1)
-    return tuple(maps.max(2))  # type: ignore[return-value]
+        return highest.flatten(1), places.flatten(1).int()
+    highest, places = maps.max(2)
+    return highest, places.int()
 
 
 class TopK:
@@ -182,7 +183,6 @@ class ResponseStatistics:
         # in one piece: from an accelerator each copy has to be waited for
         maxima, places, *values = (torch.cat(parts).cpu().numpy() for parts in zip(*self._waiting, strict=True))
         self._waiting = []
-        places = places.astype(np.int32)
         self._keep(maxima, places)
         self.top.add(maxima, places)
         for best, each in zip(self.scores.values(), values, strict=True):
