@@ -1,28 +1,27 @@
-"""The atlas for programs: endpoints of the Space, and its pictures, cards and old links as plain routes."""
+"""The atlas for programs: endpoints of the Space, and its pictures and cards as plain routes."""
 
-import hashlib
-import html
 from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
+from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from microscope_atlas.atlas import links as legacy
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.schema import TABLES
-from microscope_atlas.errors import AtlasError, UnknownName
+from microscope_atlas.errors import AtlasDamaged, AtlasError, InvalidKey, UnknownName
 from microscope_atlas.keys import Key, parse_key
-from microscope_space import routes
+from microscope_space import documents, masked, routes
+from microscope_space.answers import AGAIN, FOREVER, answer
 from microscope_space.html import links, text
+from microscope_space.html.escaped import html
 from microscope_space.pages import card, search
 from microscope_space.pages.unit import per_unit
 
-FOREVER = "public, max-age=31536000, immutable"
-NOSNIFF = {"X-Content-Type-Options": "nosniff"}  # what a browser is to take a picture for, we say
+UNKNOWN = "application/octet-stream"
 LOCKED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a card loads nothing and runs nothing
 
 
@@ -73,7 +72,7 @@ class saying:  # noqa: N801 - it stands behind `with`
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, AtlasError):
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(routes.public(error), print_exception=False) from error
 
 
 def of_unit(atlas: Atlas, model: str, layer: str, unit: int) -> dict[str, Any]:
@@ -102,67 +101,56 @@ def of_layer(atlas: Atlas, model: str, layer: str) -> dict[str, Any]:
 
 
 def _about(atlas: Atlas, key: Key) -> dict[str, Any]:
-    page = html.unescape(links.href(key.model, key.layer, key.unit, revision=atlas.pin))
+    page = links.query(key.model, key.layer, key.unit, revision=atlas.pin)
     return {"key": str(key), "revision": atlas.revision, "page": page}
 
 
 def plain(atlas: Atlas) -> list[Route]:
     """What the Space answers beside its pages; everything is looked up in the atlas, nothing is a path."""
 
-    def page(request: Request) -> Response:
-        return HTMLResponse(routes.show(atlas, dict(request.query_params)), headers={"Cache-Control": "no-cache"})
-
     def picture(request: Request) -> Response:
         asked = {name: request.query_params.get(name, "") for name in ("table", "model", "name", "column")}
+        now = atlas.latest()
         try:
-            if asked["table"] not in TABLES and asked["table"] not in atlas.outside:
+            if asked["table"] not in TABLES and asked["table"] not in now.outside:
                 raise UnknownName(f"there is no table {asked['table']!r}")
-            now = atlas.latest()
             content = now.image(**asked)
+            if kind(content) == UNKNOWN:
+                raise AtlasDamaged(f"{asked['name']} of {asked['table']} is no picture")
+            if opacity := request.query_params.get("mask"):
+                content = masked.masked(content, now.image(asked["table"], asked["model"], opacity, "opacity"))
+        except UnknownName as error:
+            return answer(request, routes.public(error).encode(), "text/plain", 404)
         except AtlasError as error:
-            return Response(str(error), 404, headers=NOSNIFF, media_type="text/plain")
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        # at a commit a picture never changes; in a folder another run may put another in its place
-        kept = {"Cache-Control": FOREVER if now.commit else "no-cache", "ETag": etag, **NOSNIFF}
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304, headers=kept)
-        return Response(content, headers=kept, media_type=kind(content))
+            return answer(request, routes.public(error).encode(), "text/plain", 503)
+        # in a folder another run may put another in its place, which then has another link
+        for_good = now.commit or request.query_params.get("v") == now.version
+        return answer(request, content, kind(content), kept=FOREVER if for_good else AGAIN)
 
     def embed(request: Request) -> Response:
-        content, status = shown(atlas.latest(), request.path_params)
+        now = atlas.latest()
+        with links.based(documents.root(request), now.version):
+            content, status = shown(now, request.path_params)
         headers = {"Content-Security-Policy": f"{LOCKED}; frame-ancestors *"}
-        return HTMLResponse(content, status, headers)
+        return answer(request, content.encode(), "text/html", status, more=headers)
 
-    def old(request: Request) -> Response:
-        link = f"/models/{request.path_params['rest']}"
-        try:
-            key = legacy.resolve(link)
-        except AtlasError:
-            to = links.href(url=link)  # the page there says what is wrong
-        else:
-            to = links.href(key.model, key.layer, key.unit)
-        return RedirectResponse(f"{request.scope.get('root_path', '')}/{html.unescape(to)}")
-
-    return [
-        Route("/page", page),
-        Route("/picture", picture),
-        Route("/embed/{model}/{layer}/{unit}", embed),
-        Route("/models/{rest:path}", old),
-    ]
+    return [Route("/picture", picture), Route("/embed/{model}/{layer}/{unit}", embed)]
 
 
-def shown(atlas: Atlas, asked: Mapping[str, str]) -> tuple[str, int]:
+def shown(atlas: Atlas, asked: Mapping[str, str]) -> tuple[Markup, int]:
     """A card, and its HTTP status."""
     try:
         key = parse_key(f"{asked['model']}/{asked['layer']}/{asked['unit']}")
         if not search.exists(atlas, key):
             raise UnknownName(f"{key} is not in this atlas")
+        return card.card(atlas, key), 200
+    except (InvalidKey, UnknownName) as error:
+        return card.document(text.WRONG, html("<h1>{}</h1><p>{}</p>", text.WRONG, routes.public(error))), 404
     except AtlasError as error:
-        return card.document(text.WRONG, f"<h1>{text.WRONG}</h1><p>{html.escape(str(error))}</p>"), 404
-    return card.card(atlas, key), 200
+        return card.document(text.UNREADABLE, html("<p>{}</p>", routes.public(error))), 503
 
 
 def kind(content: bytes) -> str:
     """The media type of an encoded image."""
-    kinds = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png", b"RI": "image/webp"}
-    return kinds.get(content[:2], "application/octet-stream")
+    kinds = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png", b"RI": "image/webp", b"GI": "image/gif"}
+    return kinds.get(content[:2], UNKNOWN)

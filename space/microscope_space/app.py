@@ -1,4 +1,4 @@
-"""The Space: pages of HTML made here, inside Gradio's Blocks, with an API and plain routes beside them."""
+"""The Space: documents from plain routes, and Gradio's Blocks for the live views and the API."""
 
 import importlib.util
 import logging
@@ -16,8 +16,9 @@ from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.errors import AtlasError
-from microscope_space import api, offline, routes
-from microscope_space.html import text
+from microscope_space import api, documents, offline, routes
+from microscope_space.html import links, text
+from microscope_space.html.escaped import html
 from microscope_space.live import caricature, live, networks, probe, uploads
 from microscope_space.pages import frame as page
 from microscope_space.pages import home
@@ -66,7 +67,7 @@ def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
         ssr_mode=False,
         max_file_size=uploads.MAX_BYTES,
         mcp_server=importlib.util.find_spec("mcp") is not None,
-        app_kwargs={"routes": api.plain(known)},
+        app_kwargs={"routes": [*api.plain(known), *documents.documents(known)]},  # these come before Gradio's own
         **settings,
     )
     return application, address
@@ -83,7 +84,7 @@ def ready(atlas: Atlas) -> None:
 
 
 def _blocks(atlas: Atlas) -> gr.Blocks:
-    """The page, which a visitor's link chooses, the live views below it, and the endpoints."""
+    """The live views, of which a visitor's link chooses one, between head and foot of a page; and the endpoints."""
     offline.fetch_nothing()
     app: gr.Blocks
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True, delete_cache=ABANDONED) as app:
@@ -96,9 +97,11 @@ def _blocks(atlas: Atlas) -> gr.Blocks:
 
         def load(request: gr.Request) -> list[Any]:
             view = request.query_params.get("view")
-            below = f'<div class="atlas-foot">{page.foot(atlas)}</div>' if view in page.LIVE else ""
-            shown = routes.show(atlas, dict(request.query_params))
-            return [shown, below, *(gr.Column(visible=view == name) for name in views)]
+            now = atlas.latest()
+            with links.based("./", now.version):
+                below = html('<div class="atlas-foot">{}</div>', page.foot(now))
+                shown = routes.show(now, {"view": view} if view in page.LIVE else {})
+            return [str(shown), str(below), *(gr.Column(visible=view == name) for name in views)]
 
         app.load(
             load, outputs=[main, foot, *views.values()], show_progress="hidden", api_visibility="private", queue=False

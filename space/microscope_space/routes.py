@@ -1,59 +1,86 @@
-"""From a link's query to a page: which view, of what, and what is said of a wrong link."""
+"""From a link to a page: which view, of what, and what is said of a wrong link."""
 
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from functools import partial
-from html import escape
+
+from markupsafe import Markup
 
 from microscope_atlas.atlas import links as legacy
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName, unknown
+from microscope_atlas.errors import (
+    AtlasError,
+    InvalidKey,
+    PicturesFailed,
+    UnknownName,
+    WeightsError,
+    WrongLevel,
+    unknown,
+)
 from microscope_atlas.keys import MAX_LENGTH, NUMBER, Key, parse_key
-from microscope_space.html import links, text
+from microscope_space.html import links, markup, text
+from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages import about, compare, home, layer, model, search, unit
-from microscope_space.pages import frame as page
+from microscope_space.pages import frame as framing
+from microscope_space.pages.frame import Page
 
 Query = Mapping[str, str]
+
+TOLD = (InvalidKey, UnknownName, WrongLevel, PicturesFailed, WeightsError)  # errors whose words are for visitors
 
 log = logging.getLogger(__name__)
 
 
-def _live(view: str, atlas: Atlas, asked: Query) -> str:
-    """What stands above a view of Gradio's components."""
-    title = page.VIEWS[view]
-    return page.frame(atlas, title, "", view=view)  # the view has the heading
-
-
-VIEWS: dict[str, Callable[[Atlas, Query], str]] = {
+VIEWS: dict[str, Callable[[Atlas, Query], Page]] = {
     "compare": lambda atlas, asked: compare.compare(atlas, asked.get("a", ""), asked.get("b", "")),
     "about": lambda atlas, asked: about.about(atlas),
-    **{view: partial(_live, view) for view in page.LIVE},
+    # what stands above a view of Gradio's components, which has the heading
+    "caricature": lambda atlas, asked: Page(framing.VIEWS["caricature"], NOTHING, view="caricature"),
+    "probe": lambda atlas, asked: Page(framing.VIEWS["probe"], NOTHING, view="probe"),
 }
 
 
-def show(atlas: Atlas, asked: Query) -> str:
-    """The page at a link with these parameters.
+def show(atlas: Atlas, asked: Query) -> Markup:
+    """The page at a link with these parameters, in its frame."""
+    atlas = atlas.latest()
+    return framing.frame(atlas, *answer(atlas, asked))
+
+
+def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
+    """The page at a link with these parameters, and this path, and what is to be said before it.
 
     Of a wrong one, a page that says what is wrong and what is near; of one whose rows cannot be read, one that says so.
     """
-    atlas = atlas.latest()
     too_long = next((name for name, value in asked.items() if len(value) > MAX_LENGTH), None)
     asked = {name: value.strip() for name, value in asked.items() if value.strip() and len(value) <= MAX_LENGTH}
     try:
         if too_long is not None:
             raise InvalidKey(f"a parameter of this link is longer than {MAX_LENGTH} characters")
-        return _noted(atlas, asked, _page(atlas, asked))
+        asked = {**asked, **asked_by(path)}
+        return _page(atlas, asked), _noted(atlas, asked)
     except (InvalidKey, UnknownName) as error:
-        return _wrong(atlas, asked, error)
+        return _wrong(atlas, asked, error), NOTHING
     except AtlasError as error:  # damaged, or the Hub does not answer
         log.warning("%s: %s", asked, error)
-        body = f'<h1 tabindex="-1">{text.UNREADABLE}</h1><p class="error" role="alert">{text.UNREADABLE_WHY}</p>'
-        return page.frame(atlas, text.UNREADABLE, body)
+        return unreadable(503), NOTHING
 
 
-def _page(atlas: Atlas, asked: Query) -> str:
+def unreadable(status: int) -> Page:
+    """Where rows cannot be read, whatever the reason."""
+    body = html('<h1 tabindex="-1">{}</h1>{}', text.UNREADABLE, markup.error(text.UNREADABLE_WHY))
+    return Page(text.UNREADABLE, body, text.UNREADABLE_WHY, view="wrong", status=status)
+
+
+def public(error: AtlasError) -> str:
+    """What strangers are told of an error: what they did wrong, and nothing of this server's folders."""
+    if isinstance(error, TOLD):
+        return str(error)
+    log.warning("%s", error)
+    return f"{text.UNREADABLE}. {text.UNREADABLE_WHY}"
+
+
+def _page(atlas: Atlas, asked: Query) -> Page:
     if "q" in asked:
         return search.results(atlas, asked["q"])
     if "view" in asked and asked["view"] not in VIEWS:
@@ -82,29 +109,57 @@ def key_of(asked: Query) -> Key | None:
     return parse_key("/".join(parts)) if parts else None
 
 
-def _noted(atlas: Atlas, asked: Query, shown: str) -> str:
-    """The page; where the link is to another revision, it is said first."""
+def asked_by(path: str) -> dict[str, str]:
+    """What a path asks, as a query does: `inceptionv1/mixed4c/447`, or a path of OpenAI Microscope.
+
+    InvalidKey where it has more parts than a key.
+    """
+    path = path.strip("/")
+    if path == "models" or path.startswith("models/"):
+        return {"url": f"/{path}"}
+    parts = path.split("/") if path else []
+    if len(parts) > 3 or not all(parts):
+        raise InvalidKey(f"the path /{path} has other parts than model, model/layer or model/layer/unit")
+    return dict(zip(("model", "layer", "unit"), parts, strict=False))
+
+
+def _noted(atlas: Atlas, asked: Query) -> Markup:
+    """Where the link is to another revision, that is said first."""
     known = {atlas.pin, atlas.commit, atlas.release.tag if atlas.release else None}
     if asked.get("revision") in (None, *known):
-        return shown
-    notice = (
-        f'<p class="notice" role="status">This link was made at revision <b>{escape(asked["revision"])}</b>. Here is '
-        f"revision <b>{escape(atlas.pin)}</b>; what it shows may differ.</p>"
+        return NOTHING
+    return html(
+        '<p class="notice" role="status">This link was made at revision <b>{}</b>. Here is revision <b>{}</b>; what it '
+        "shows may differ.</p>",
+        asked["revision"],
+        atlas.pin,
     )
-    return shown.replace('<div id="content"', f'{notice}<div id="content"', 1)
 
 
-def _wrong(atlas: Atlas, asked: Query, error: Exception) -> str:
-    listed = "".join(
-        f'<li><a href="{links.href(key.model, key.layer, key.unit)}">{escape(str(key))}</a></li>'
+def _wrong(atlas: Atlas, asked: Query, error: AtlasError) -> Page:
+    listed = joined(
+        html('<li><a href="{}">{}</a></li>', links.href(key.model, key.layer, key.unit), key)
         for key in nearest(atlas, asked)
     )
-    body = (
-        f'<h1 tabindex="-1">{text.WRONG}</h1><p class="error" role="alert">{escape(sentence(str(error)))}</p>'
-        + (f'<p>Nearest in this atlas:</p><ul class="found">{listed}</ul>' if listed else "")
-        + '<p><a href="?">All networks</a></p>'
+    body = html(
+        '<h1 tabindex="-1">{}</h1>{}{}<p><a href="{}">All networks</a></p>',
+        text.WRONG,
+        markup.error(sentence(str(error))),
+        html('<p>Nearest in this atlas:</p><ul class="found">{}</ul>', listed) if listed else NOTHING,
+        links.root(),
     )
-    return page.frame(atlas, text.WRONG, body, view="wrong")
+    return Page(text.WRONG, body, sentence(str(error)), view="wrong", status=_status(atlas, asked, error))
+
+
+def _status(atlas: Atlas, asked: Query, error: AtlasError) -> int:
+    """404 where what the link is about is not there, 400 where it is, and the question about it makes no sense."""
+    if isinstance(error, InvalidKey):
+        return 400
+    try:
+        key = key_of(asked)
+    except AtlasError:
+        return 404
+    return 400 if key is None or search.exists(atlas, key) else 404
 
 
 def sentence(message: str) -> str:

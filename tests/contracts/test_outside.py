@@ -101,7 +101,7 @@ def test_it_is_cited_and_stands_in_the_card(colours: Path) -> None:
 
 def test_it_is_shown(colours: Path) -> None:
     atlas = Atlas(Folder(colours))
-    page = unit.unit(atlas, MODEL, LAYER, 1)
+    page = unit.unit(atlas, MODEL, LAYER, 1).body
     rows = atlas.rows("colours", MODEL, LAYER, 1)
     section = page.partition('<section aria-labelledby="table-colours">')[2].partition("</section>")[0]
     assert "Plain colours" in section
@@ -112,8 +112,8 @@ def test_it_is_shown(colours: Path) -> None:
     assert 'title="mean activation over all positions">response</th>' in section
     assert "<summary>Plain colours</summary>" in page
     assert atlas.image("colours", MODEL, rows[0]["image"]).startswith(b"\xff\xd8")
-    assert "table-colours" not in layer.layer(atlas, MODEL, LAYER)
-    assert "<dt>Plain colours</dt>" in about.about(atlas)
+    assert "table-colours" not in layer.layer(atlas, MODEL, LAYER).body
+    assert "<dt>Plain colours</dt>" in about.about(atlas).body
 
 
 @pytest.mark.makes

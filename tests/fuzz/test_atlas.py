@@ -86,8 +86,9 @@ def test_indexes(atlas: Path, cases: int) -> None:
 
     def read(path: Path) -> None:
         images = Images(Folder(atlas), MODEL)
-        for table, column, name in images._slices:
-            images.read(table, name, column)
+        for batch in images._batches():
+            for row in batch.to_pylist():
+                images.read(row["table"], row["name"], row["column"])
 
     content = path.read_bytes()
     assert survived(read, [content, unsigned(content)], path, cases) < cases

@@ -85,8 +85,8 @@ def test_every_lens_has_rows_of_a_layer_of_tokens(name: str, atlas: Path) -> Non
 
 def test_pages_call_a_unit_a_feature(atlas: Path) -> None:
     opened = Atlas(Folder(atlas))
-    assert "feature 0 of 24" in unit_page.unit(opened, MODEL, "blocks_0_mlp", 0)
-    assert "blocks_0_mlp" in layer_page.layer(opened, MODEL, "blocks_0_mlp")
+    assert "feature 0 of 24" in unit_page.unit(opened, MODEL, "blocks_0_mlp", 0).body
+    assert "blocks_0_mlp" in layer_page.layer(opened, MODEL, "blocks_0_mlp").body
 
 
 def test_pictures_have_the_networks_own_size() -> None:

@@ -72,7 +72,7 @@ def test_every_network_is_drawn_without_overlaps(name: str, form: Form) -> None:
 
 
 def test_the_page_draws_and_tells_every_edge(known: Atlas) -> None:
-    shown = model.model(known, MODEL)
+    shown = model.model(known, MODEL).body
     for form in FORMS:
         (drawing,) = re.findall(rf'<svg class="edges {form.name}".*?</svg>', shown)
         assert drawing.count("marker-end") == 2  # from the input to blocks_4 to blocks_6
@@ -82,12 +82,12 @@ def test_the_page_draws_and_tells_every_edge(known: Atlas) -> None:
 
 
 def test_a_caricature_begins_with_its_picture(known: Atlas) -> None:
-    assert "data:image/jpeg" in model.model(known, MODEL, "caricature", "cat")
-    assert "data:image/jpeg" not in model.model(known, MODEL)
+    assert "data:image/jpeg" in model.model(known, MODEL, "caricature", "cat").body
+    assert "data:image/jpeg" not in model.model(known, MODEL).body
 
 
 def test_unknown_wiring_is_not_made_up(known: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Atlas, "organism", lambda *_: None)
-    shown = model.model(Atlas(known.storage), MODEL)
+    shown = model.model(Atlas(known.storage), MODEL).body
     assert "marker-end" not in shown and "how they are wired is known of" in shown
     assert Elements(shown).of("a")

@@ -158,7 +158,7 @@ def test_browsing_goes_on_while_something_is_rendered(page: Page, chromium: Brow
     page.get_by_text("Standard").click()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("of 1000000")).to_be_visible()
-    answer = page.request.get(f"/page?model={MODEL}&layer=blocks_4", timeout=3000)
+    answer = page.request.get(f"/{MODEL}/blocks_4", timeout=3000)
     assert answer.ok
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled.")).to_be_visible()
@@ -172,9 +172,9 @@ def test_what_fires_leads_to_its_unit(page: Page, served: tuple[str, Path], phot
     expect(first).to_be_visible()
     assert problems(page) == []
     link = first.get_attribute("href")
-    assert link and link.startswith(f"?model={MODEL}&layer=blocks_")
+    assert link and link.startswith(f"./{MODEL}/blocks_")
     first.click()
-    page.wait_for_url(f"**/{link}")
+    page.wait_for_url(f"**{link.removeprefix('.')}")
     assert not kept(served[1])
 
 

@@ -17,8 +17,9 @@ from microscope_atlas.keys import Key
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.cuts import NOW, OF_0_1
 from microscope_space import routes
-from microscope_space.html import text
+from microscope_space.html import links, text
 from microscope_space.pages import layer
+from microscope_space.pages.frame import Page
 from tests import atlases
 from tests.atlases import MODEL
 
@@ -55,7 +56,7 @@ HOSTILE = (
 class Elements(HTMLParser):
     """The elements of a page with their attributes, and whether each end tag fits."""
 
-    VOID = ("img", "input", "br", "wbr", "rect", "circle", "line")
+    VOID = ("img", "input", "br", "wbr", "rect", "circle", "line", "polyline", "meta", "link")
 
     def __init__(self, html: str):
         super().__init__()
@@ -77,6 +78,12 @@ class Elements(HTMLParser):
 
     def of(self, *tags: str) -> list[Mapping[str, str | None]]:
         return [attrs for tag, attrs in self.all if tag in tags]
+
+
+def led_to(atlas: Atlas, link: str) -> Page:
+    """The page that a link of a page leads to."""
+    path, _, query = link.removeprefix(links.root()).partition("?")
+    return routes.answer(atlas, dict(parse_qsl(query)), path)[0]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -101,13 +108,20 @@ def test_every_page_is_sound(known: Atlas, name: str) -> None:
 def test_links_of_every_page_lead_somewhere(known: Atlas, name: str) -> None:
     for attrs in Elements(routes.show(known, PAGES[name])).of("a"):
         target = attrs["href"] or ""
-        if target.startswith("?"):
-            assert text.WRONG not in routes.show(known, dict(parse_qsl(target[1:]))), target
-        elif target.startswith("picture?"):
+        if target.startswith("./picture?"):
             asked = dict(parse_qsl(target.partition("?")[2]))
             assert known.image(asked["table"], asked["model"], asked["name"], asked["column"])
+        elif target.startswith("./"):
+            assert led_to(known, target).status == 200, target
         else:
-            assert re.match("https://|#content$", target), target
+            assert re.match("https://|#", target), target
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_within_a_page_lead_to_a_part_of_it(known: Atlas, name: str) -> None:
+    page = Elements(routes.show(known, PAGES[name]))
+    ids = {attrs["id"] for _, attrs in page.all if "id" in attrs}
+    assert {(attrs["href"] or "")[1:] for attrs in page.of("a") if (attrs["href"] or "").startswith("#")} <= ids
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -162,7 +176,7 @@ def test_lens_without_rows_is_said_to_have_none(tmp_path: Path) -> None:
 def test_layer_page_is_one_image_with_a_link_for_every_unit(known: Atlas) -> None:
     page = Elements(routes.show(known, {"model": MODEL, "layer": "blocks_4"}))
     (grid,) = [attrs for attrs in page.of("ul") if attrs.get("class") == "sheet"]
-    assert (grid["style"] or "").count("picture?") == 1
+    assert (grid["style"] or "").count("picture?table=sheets") == 1
     places = [attrs["style"] for attrs in page.of("a") if (attrs.get("style") or "").startswith("--at")]
     columns = known.rows("sheets", MODEL, "blocks_4")[0]["columns"]
     assert places == [f"--at:{unit / (columns - 1) * 100:.3f}% 0.000%" for unit in range(4)]
@@ -210,17 +224,17 @@ def test_units_are_sorted_and_filtered(choice: layer.Choice, units: list[int]) -
 @pytest.mark.parametrize(
     ("asked", "said", "near"),
     [
-        ({"model": "efficientnet"}, "nearest: efficientnet_lite0", f"?model={MODEL}"),
-        ({"model": MODEL, "layer": "block_4"}, "nearest: blocks_4", f"?model={MODEL}&amp;layer=blocks_4"),
-        ({**UNIT, "unit": "40"}, "it has 0 to 39", f"?model={MODEL}&amp;layer=blocks_4&amp;unit=39"),
-        ({**UNIT, "unit": "x"}, "unit &#x27;x&#x27;", f"?model={MODEL}&amp;layer=blocks_4"),
-        ({**UNIT, "unit": "007"}, "unit &#x27;007&#x27;", f"?model={MODEL}&amp;layer=blocks_4"),
-        ({"layer": "blocks_4"}, "names a layer and no model", f"?model={MODEL}"),
-        ({"view": "compere"}, "nearest: compare", f"?model={MODEL}"),
-        ({"model": MODEL, "layer": "blocks_4", "sort": "size"}, "sort &#x27;size&#x27;", "layer=blocks_4"),
-        ({"model": MODEL, "layer": "blocks_4", "method": "maco"}, "fourier-channel-1", "layer=blocks_4"),
-        ({"model": MODEL, "lens": "caricature", "source": "dog"}, "nearest: cat", f"?model={MODEL}"),
-        ({"url": "https://example.com/models/vgg19_caffe"}, "is not to microscope.openai.com", '<a href="?"'),
+        ({"model": "efficientnet"}, "nearest: efficientnet_lite0", f'"./{MODEL}"'),
+        ({"model": MODEL, "layer": "block_4"}, "nearest: blocks_4", f'"./{MODEL}/blocks_4"'),
+        ({**UNIT, "unit": "40"}, "it has 0 to 39", f'"./{MODEL}/blocks_4/39"'),
+        ({**UNIT, "unit": "x"}, "unit &#39;x&#39;", f'"./{MODEL}/blocks_4"'),
+        ({**UNIT, "unit": "007"}, "unit &#39;007&#39;", f'"./{MODEL}/blocks_4"'),
+        ({"layer": "blocks_4"}, "names a layer and no model", f'"./{MODEL}"'),
+        ({"view": "compere"}, "nearest: compare", f'"./{MODEL}"'),
+        ({"model": MODEL, "layer": "blocks_4", "sort": "size"}, "sort &#39;size&#39;", f'"./{MODEL}/blocks_4"'),
+        ({"model": MODEL, "layer": "blocks_4", "method": "maco"}, "fourier-channel-1", f'"./{MODEL}/blocks_4"'),
+        ({"model": MODEL, "lens": "caricature", "source": "dog"}, "nearest: cat", f'"./{MODEL}"'),
+        ({"url": "https://example.com/models/vgg19_caffe"}, "is not to microscope.openai.com", '<a href="./"'),
     ],
 )
 def test_wrong_link_says_what_is_wrong_and_what_is_near(
@@ -245,7 +259,7 @@ def test_old_links_lead_to_the_same_unit() -> None:
 def test_old_link_to_what_the_atlas_lacks_offers_what_it_has(known: Atlas) -> None:
     shown = routes.show(known, {"url": "/models/inceptionv1/mixed4c_0/447"})
     assert text.WRONG in shown
-    assert f"?model={MODEL}" in shown
+    assert f'"./{MODEL}"' in shown
 
 
 def test_link_at_another_revision_is_noted(known: Atlas) -> None:

@@ -66,5 +66,16 @@ def test_histogram_counts_every_value() -> None:
 
 def test_crop_is_framed_unless_it_is_the_whole_picture() -> None:
     assert 'x="10" y="20" width="50" height="60"' in plots.crop((10, 20, 60, 80), 224)
-    for sides, size in (((0, 0, 224, 224), 224), ((None,) * 4, 224), ((1, 2, 3, 4), None)):
+    nearly = (0, 8, 224, 224)
+    for sides, size in (((0, 0, 224, 224), 224), (nearly, 224), ((None,) * 4, 224), ((1, 2, 3, 4), None)):
         assert not plots.crop(sides, size)
+
+
+def test_curve_runs_along_the_line_of_the_peak() -> None:
+    drawn = plots.curve(ROW)
+    (points,) = re.findall(r'points="([^"]*)"', drawn)
+    heights = [float(point.partition(",")[2]) for point in points.split()]
+    assert heights == [30.0, 22.5, 15.0, 0.0]  # 4, 5, 6 and 8 of 8
+    assert "from 4 to 8" in drawn
+    for other in ({"preferred_y": None}, {"responses": [[float("nan")] * 4] * 2}, {"y_values": []}):
+        assert not plots.curve({**ROW, **other})

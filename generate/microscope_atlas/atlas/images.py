@@ -7,11 +7,13 @@ row group. One file a model; made anew when the model's shards have changed.
 
 import hashlib
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,6 +25,10 @@ from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import AtlasDamaged, unknown
 
 MAX_BYTES = 1 << 28  # of an image; the largest sheets have 20 MB
+NEAR = 1000  # names that the nearest is looked for in
+BATCH = 1 << 16  # images that are read of an index at once
+READ = ("table", "file", "column", "name", "offset", "length")  # of an index
+PLACE = np.dtype([("file", np.int32), ("offset", np.int64), ("length", np.int32)])  # where an image lies
 
 
 def update(storage: WritableStorage, manifest: Manifest) -> None:
@@ -142,30 +148,92 @@ class Slice:
 
 
 class Images:
-    """The images of a model, each read alone: by one read of its own bytes, or one range request."""
+    """The images of a model, each read alone: by one read of its own bytes, or one range request.
 
-    def __init__(self, storage: Storage, model: str):
-        """AtlasDamaged where the atlas has no index of this model."""
+    Of each image 24 bytes are kept: a hash of its name, by which it is found, and where it lies.
+    """
+
+    def __init__(self, storage: Storage, model: str, shards: Collection[str] = ()):
+        """AtlasDamaged where the atlas has no index of this model.
+
+        It may lead to the Parquet files that are there, and to `shards`, of which each may be lost: that costs its own
+        images alone.
+        """
         path = schema.index_path(model)
         if storage.size(path) is None:
             raise AtlasDamaged(f"{storage.name} has no index of {model} ({path}); running render again makes it")
-        with storage.local_copy(path) as file:
-            table = shards.read_shard(file)
-        if not table.schema.equals(INDEX.arrow):
-            raise AtlasDamaged(f"{storage.name}: {path} has other columns than an index; running render again makes it")
-        names = zip(*(table[name].to_pylist() for name in ("table", "column", "name")), strict=True)
-        places = zip(*(table[name].to_pylist() for name in ("file", "offset", "length")), strict=True)
-        self._storage = storage
-        self._slices = {name: Slice(*place) for name, place in zip(names, places, strict=True)}
-        files = shards.parquet_files(storage)
-        for place in self._slices.values():  # whoever made the index: it leads to the atlas' own files alone
-            if place.file not in files or place.offset < 0 or not 0 <= place.length <= MAX_BYTES:
-                raise AtlasDamaged(f"{storage.name}: {path} leads to {place}, which is no image of this atlas")
+        self._storage, self._path = storage, path
+        hashes, places = [np.empty(0, np.int64)], [np.empty(0, PLACE)]
+        files: dict[str, int] = {}
+        for batch in self._batches():
+            columns = {name: batch[name].to_pylist() for name in ("table", "column", "name", "file")}
+            each = zip(columns["table"], columns["column"], columns["name"], strict=True)
+            hashes.append(np.fromiter(map(hash, each), np.int64, batch.num_rows))
+            place = np.empty(batch.num_rows, PLACE)
+            place["file"] = [files.setdefault(file, len(files)) for file in columns["file"]]
+            place["offset"], place["length"] = (batch[name].to_numpy() for name in ("offset", "length"))
+            places.append(place)
+        self._files, self._places = list(files), np.concatenate(places)
+        found = np.concatenate(hashes)
+        order = np.argsort(found, kind="stable")
+        self._hashes, self._places = found[order], self._places[order]
+        self._refuse_elsewhere(shards)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def place(self, table: str, name: str, column: str = "image") -> Slice:
+        """Where an image lies; UnknownName with the nearest where there is none."""
+        wanted = hash((table, column, name))
+        at = int(np.searchsorted(self._hashes, wanted))
+        if at == len(self._hashes) or self._hashes[at] != wanted:
+            raise unknown("image", name, f"this atlas' {table}", islice(self._names(table), NEAR))
+        file, offset, length = self._places[at].tolist()
+        return Slice(self._files[file], offset, length)
 
     def read(self, table: str, name: str, column: str = "image") -> bytes:
-        """The encoded image of a row, by its file name; UnknownName with the nearest where there is none."""
-        place = self._slices.get((table, column, name))
-        if place is None:
-            near = (there for kind, _, there in self._slices if kind == table)
-            raise unknown("image", name, f"{table} of {self._storage.name}", near)
-        return self._storage.slice(place.file, place.offset, place.length)
+        """The encoded image of a row, by its file name; UnknownName with the nearest where there is none.
+
+        AtlasDamaged where its file is not there, or ends before it.
+        """
+        place = self.place(table, name, column)
+        try:
+            content = self._storage.slice(place.file, place.offset, place.length)
+        except OSError as error:
+            raise AtlasDamaged(f"{place.file} cannot be read: {error.strerror or error}") from error
+        if len(content) != place.length:
+            raise AtlasDamaged(f"{place.file} is shorter than it was when its images were noted")
+        return content
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        with (
+            self._storage.local_copy(self._path) as file,
+            shards.reading(file),
+            pq.ParquetFile(file, page_checksum_verification=True) as parquet,
+        ):
+            if not parquet.schema_arrow.equals(INDEX.arrow):
+                raise AtlasDamaged(
+                    f"{self._storage.name}: {self._path} has other columns than an index; running render again makes it"
+                )
+            for batch in parquet.iter_batches(BATCH, columns=list(READ)):
+                batch.validate(full=True)
+                yield batch
+
+    def _names(self, table: str) -> Iterator[str]:
+        """Of the images of a table, to name the nearest: read again, as few are asked for that are not there."""
+        for batch in self._batches():
+            rows = zip(batch["table"].to_pylist(), batch["name"].to_pylist(), strict=True)
+            yield from (name for kind, name in rows if kind == table)
+
+    def _refuse_elsewhere(self, noted: Collection[str]) -> None:
+        """AtlasDamaged where the index, whoever made it, leads to anything but images of the atlas' own files."""
+        there = shards.parquet_files(self._storage)
+        own = np.array([file in there or file in noted for file in self._files], bool)
+        offset, length = self._places["offset"], self._places["length"]
+        wrong = ~own[self._places["file"]] | (offset < 0) | (length < 0) | (length > MAX_BYTES)
+        if wrong.any():
+            file, offset, length = self._places[int(wrong.argmax())].tolist()
+            raise AtlasDamaged(
+                f"{self._storage.name}: {self._path} leads to {Slice(self._files[file], offset, length)}, which is no "
+                "image of this atlas"
+            )

@@ -18,10 +18,12 @@ from microscope_atlas.atlas.organisms import Known, organisms
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import AtlasError, WrongLevel, unknown
+from microscope_atlas.keys import Key
 
 SHARDS = 512  # read ones that are kept, without their images: some 100 KB each
 LOOK_SECONDS = 1.0  # between two looks whether the manifest has changed
 MODELS = 16  # whose indexes and units are kept
+THUMBNAILS = 64  # layers whose thumbnails' names are kept
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +37,11 @@ class Atlas:
         self._stamp = storage.stamp(schema.MANIFEST)  # before it is read, so that no change is missed
         self._newest = _Newest(self)
         self.manifest: Manifest = read_manifest(storage)
-        self._opening = Lock()
+        self._opening = {model: Lock() for model in self.manifest.indexes}
         self._shard = lru_cache(SHARDS)(self._read)
-        self._images = lru_cache(MODELS)(lambda model: Images(storage, model))
+        self._images = lru_cache(MODELS)(lambda model: Images(storage, model, self.manifest.shards))
         self._units = lru_cache(MODELS)(self._some_of_units)
+        self._thumbnails = lru_cache(THUMBNAILS)(self._read_thumbnails)
 
     def latest(self) -> "Atlas":
         """The atlas as it is now: this one, or one that reads all anew where the manifest has changed since.
@@ -50,7 +53,18 @@ class Atlas:
     @cached_property
     def release(self) -> releases.Release | None:
         """The version that it was published as."""
-        return releases.current(releases.read(self.storage), self.manifest)
+        found = releases.read(self.storage)
+        return found[-1] if found and found[-1].manifest == self.identity else None
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of the manifest, and so of every shard."""
+        return releases.identity(self.manifest)
+
+    @property
+    def version(self) -> str:
+        """The same in brief, for links to what never changes."""
+        return self.identity[:12]
 
     @cached_property
     def commit(self) -> str | None:
@@ -65,18 +79,18 @@ class Atlas:
             return f"{self.release.repo} {self.release.tag}{commit}"
         if self.commit:
             return f"{self.storage.name}, commit {self.commit[:7]}"
-        return f"not published, manifest {releases.identity(self.manifest)[:12]}"
+        return f"not published, manifest {self.version}"
 
     @cached_property
     def pin(self) -> str:
         """The revision in a link: the tag, the commit, or a hash of what there is."""
-        return self.release.tag if self.release else self.commit or releases.identity(self.manifest)[:12]
+        return self.release.tag if self.release else self.commit or self.version
 
     @cached_property
     def models(self) -> list[str]:
         """The names of those that have rows, oldest network first."""
-        known, there = organisms(), {shard.units.model for shard in self.manifest.shards.values()}
-        return sorted(there, key=lambda name: ((known[name].year or 0) if name in known else 9999, name))
+        known = organisms()
+        return sorted(self._layers, key=lambda name: ((known[name].year or 0) if name in known else 9999, name))
 
     def organism(self, model: str) -> Known | None:
         """What the catalog knows of a model; None of a library's or a user's own."""
@@ -91,16 +105,28 @@ class Atlas:
         """The tables of lenses from outside, by name."""
         return {name: self.manifest.table(name) for name in sorted(self.manifest.tables)}
 
-    @lru_cache(MODELS)  # noqa: B019 - there is one atlas a process
+    @cached_property
+    def num_rows(self) -> int:
+        """Of all tables."""
+        return sum(shard.rows for shard in self.manifest.shards.values())
+
+    @cached_property
+    def every_software(self) -> tuple[str, ...]:
+        """What made its rows, each once."""
+        return self.manifest.every_software
+
     def layers(self, model: str) -> dict[str, int]:
         """The layers of a model that have rows, from input to logits, and how many units each has."""
-        if model not in self.models:
+        if model not in self._layers:
             raise unknown("model", model, "this atlas", self.models)
-        seen: dict[str, int] = {}
-        for shard in self.manifest.shards.values():
-            if shard.units.model == model:
-                seen[shard.units.layer] = max(seen.get(shard.units.layer, 0), shard.units.stop)
-        return {name: seen[name] for name in sorted(seen, key=lambda name: (self.manifest.depth(model, name), name))}
+        return self._layers[model]
+
+    def files_about(self, key: Key) -> list[str]:
+        """The shards that hold rows about a unit, sorted."""
+        assert key.layer is not None
+        return sorted(
+            shard.path for table in self._tables for shard in self._shards(table, key.model, key.layer, key.unit)
+        )
 
     def num_units(self, model: str, layer: str) -> int:
         """Of a layer; UnknownName where the atlas has no such layer."""
@@ -134,31 +160,60 @@ class Atlas:
         return self._shard(path)
 
     def thumbnails(self, model: str, layer: str) -> dict[int, str]:
-        """File names of the thumbnails of a layer, by unit; of those that have one."""
-        rows = self.table("units", model, layer).select(["unit", "thumbnail"]).drop_null()
-        return dict(zip(rows["unit"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
+        """File names of the thumbnails of a layer, by unit; of those that have one, and can be read."""
+        try:
+            return self._thumbnails(model, layer)
+        except AtlasError as error:  # a page does without these small pictures
+            log.warning("thumbnails of %s/%s: %s", model, layer, error)
+            return {}
 
     def image(self, table: str, model: str, name: str, column: str = "image") -> bytes:
-        """An encoded image, by its file name; UnknownName with the nearest where there is none."""
-        if model not in self.manifest.indexes:
+        """An encoded image, by its file name; UnknownName where there is none, AtlasDamaged where it cannot be read."""
+        if model not in self._opening:
             raise unknown("model", model, "this atlas", self.manifest.indexes)
-        with self._opening:  # or two threads would read one index
+        with self._opening[model]:  # or two threads would read one index
             images = self._images(model)
         return images.read(table, name, column)
 
     def _shards(self, table: str, model: str, layer: str | None, unit: int | None = None) -> Sequence[Shard]:
+        layers = self._layers.get(model, ()) if layer is None else (layer,)
         return [
             shard
-            for shard in self._of.get((table, model), ())
-            if layer in (None, shard.units.layer) and (unit is None or shard.units.start <= unit < shard.units.stop)
+            for each in layers
+            for shard in self._of.get((table, model, each), ())
+            if unit is None or shard.units.start <= unit < shard.units.stop
         ]
 
     @cached_property
-    def _of(self) -> dict[tuple[str, str], list[Shard]]:
-        found: dict[tuple[str, str], list[Shard]] = {}
+    def _of(self) -> dict[tuple[str, str, str], list[Shard]]:
+        """The shards of each table, model and layer, in the order of their units."""
+        found: dict[tuple[str, str, str], list[Shard]] = {}
         for _, shard in sorted(self.manifest.shards.items()):
-            found.setdefault((shard.units.lens, shard.units.model), []).append(shard)
+            found.setdefault((shard.units.lens, shard.units.model, shard.units.layer), []).append(shard)
         return found
+
+    @cached_property
+    def _tables(self) -> set[str]:
+        return {table for table, _, _ in self._of}
+
+    @cached_property
+    def _layers(self) -> dict[str, dict[str, int]]:
+        """Of each model its layers from input to logits, and how many units each has."""
+        seen: dict[str, dict[str, int]] = {}
+        for _, model, layer in self._of:
+            seen.setdefault(model, {})[layer] = 0
+        for shard in self.manifest.shards.values():
+            layers = seen[shard.units.model]
+            layers[shard.units.layer] = max(layers[shard.units.layer], shard.units.stop)
+        depth = self.manifest.depth
+        return {
+            model: {name: layers[name] for name in sorted(layers, key=lambda name: (depth(model, name), name))}
+            for model, layers in seen.items()
+        }
+
+    def _read_thumbnails(self, model: str, layer: str) -> dict[int, str]:
+        rows = self.table("units", model, layer).select(["unit", "thumbnail"]).drop_null()
+        return dict(zip(rows["unit"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
 
     def _read(self, path: str) -> pa.Table:
         shard = self.manifest.shards[path]

@@ -1,5 +1,6 @@
 """How an atlas, and one of its units, is cited: BibTeX, links that last, and whom weights and pictures are owed to."""
 
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from microscope_atlas.atlas import releases
@@ -43,12 +44,24 @@ def cite(storage: Storage, key: Key | None = None) -> str:
     return citation(storage.name, manifest, release, storage.commit, key)
 
 
-def citation(name: str, manifest: Manifest, release: Release | None, commit: str | None, key: Key | None) -> str:
-    """The same for an atlas that was read: its name, what it holds, the release that it is, its commit on the Hub."""
-    shards = _shards(manifest, key) if key else []
+def citation(
+    name: str,
+    manifest: Manifest,
+    release: Release | None,
+    commit: str | None,
+    key: Key | None,
+    sha256: str | None = None,
+    shards: Sequence[str] | None = None,
+) -> str:
+    """The same for an atlas that was read: its name, what it holds, the release that it is, its commit on the Hub.
+
+    Who cites many keys may give the manifest's identity and the files about a key, which take time in a large atlas.
+    """
+    if shards is None:
+        shards = _shards(manifest, key) if key else []
     about = [f"key {key}"] if key else []
     if not release:
-        about.append(f"manifest with sha256 {identity(manifest)}")
+        about.append(f"manifest with sha256 {sha256 or identity(manifest)}")
     lines = [bibtex(release, commit, "; ".join(about) or None), ""]
     if release:
         revision = commit or release.tag

@@ -4,6 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from markupsafe import Markup
+
+from microscope_space.html.escaped import html, joined
+
 Point = tuple[float, float]  # px from the left and the top
 RADIUS = 6  # px, of an edge's corners
 BESIDE = 5  # px, from one edge to another beside it
@@ -81,16 +85,24 @@ def placed(ranks: Sequence[Sequence[str]], lane: Mapping[str, int], form: Form) 
     return at, top
 
 
-def drawn(edges: Iterable[tuple[str, str]], at: Mapping[str, Place], form: Form, height: int) -> str:
+def drawn(edges: Iterable[tuple[str, str]], at: Mapping[str, Place], form: Form, height: int) -> Markup:
     """The edges as SVG, to stand behind the nodes; what they say is said in words, too."""
     head, width = f"head-{form.name}", form.columns * form.width + 2
-    paths = "".join(
-        f'<path d="{path(route(at[start], at[end], form))}" marker-end="url(#{head})"/>' for start, end in edges
+    paths = joined(
+        html('<path d="{}" marker-end="url(#{})"/>', path(route(at[start], at[end], form)), head)
+        for start, end in edges
     )
-    return (
-        f'<svg class="edges {form.name}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'aria-hidden="true"><defs><marker id="{head}" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" '
-        f'markerHeight="6" orient="auto"><path d="M0 0L6 3L0 6Z"/></marker></defs>{paths}</svg>'
+    return html(
+        '<svg class="edges {}" viewBox="0 0 {} {}" width="{}" height="{}" aria-hidden="true"><defs>'
+        '<marker id="{}" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" markerHeight="6" orient="auto">'
+        '<path d="M0 0L6 3L0 6Z"/></marker></defs>{}</svg>',
+        form.name,
+        width,
+        height,
+        width,
+        height,
+        head,
+        paths,
     )
 
 

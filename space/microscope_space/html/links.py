@@ -1,15 +1,85 @@
-"""Links between the pages: a page is a query string, so that it can be shared and shows the same later."""
+"""Links between the pages, to pictures, and to elsewhere.
 
-from html import escape
-from urllib.parse import urlencode
+A page has one path, `/inceptionv1/mixed4c/447`; the query of version 0.1, `?model=inceptionv1&layer=mixed4c&unit=447`,
+leads to the same page for good.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+# first parts of paths that are not networks': ours and Gradio's. A network of such a name has links with a query alone
+TAKEN = frozenset(
+    (
+        "picture", "preview", "files", "embed", "models",
+        "gradio_api", "assets", "config", "favicon.ico", "login", "logout", "manifest.json", "monitoring",
+        "openapi.json", "pwa_icon", "robots.txt", "static", "svelte", "theme.css",
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Base:
+    """What links are made for."""
+
+    root: str = "./"  # the Space's own path, `/`; as it is here, relative to Gradio's page, which stands there
+    version: str = ""  # a hash of the atlas: a picture's link with it always leads to the same picture
+
+
+_base: ContextVar[Base] = ContextVar("base", default=Base())  # noqa: B039 - it is frozen
+
+
+@contextmanager
+def based(root: str, version: str) -> Iterator[None]:
+    """Make links for pages that stand below `root` and show this version of the atlas."""
+    token = _base.set(Base(root, version))
+    try:
+        yield
+    finally:
+        _base.reset(token)
+
+
+def root() -> str:
+    """The path of the Space: of its first page."""
+    return _base.get().root
+
+
+def version() -> str:
+    """The hash of the atlas that links are made for; empty where nobody said."""
+    return _base.get().version
 
 
 def href(model: str | None = None, layer: str | None = None, unit: int | None = None, **more: str | None) -> str:
-    """`?model=inceptionv1&layer=mixed4c&unit=447`: relative, ready for an attribute; what is None is left out."""
-    asked = {"model": model, "layer": layer, "unit": unit, **more}
-    return escape("?" + urlencode({name: value for name, value in asked.items() if value is not None}))
+    """The page of a key, `/inceptionv1/mixed4c/447`, or without one the first; what is None is left out."""
+    return root() + path(model, layer, unit, **more)
 
 
-def image(table: str, model: str, name: str, column: str = "image") -> str:
-    """Where a page finds an image of the atlas; relative, ready for an attribute."""
-    return escape("picture?" + urlencode({"table": table, "model": model, "column": column, "name": name}))
+def path(model: str | None = None, layer: str | None = None, unit: int | None = None, **more: str | None) -> str:
+    """The same without the root: `inceptionv1/mixed4c/447?revision=v2026.11.0`."""
+    if model in TAKEN:
+        return query(model, layer, unit, **more)
+    parts = (quote(str(part), safe=":") for part in (model, layer, unit) if part is not None)
+    return "/".join(parts) + _query(more)
+
+
+def query(model: str | None = None, layer: str | None = None, unit: int | None = None, **more: str | None) -> str:
+    """`?model=inceptionv1&layer=mixed4c&unit=447`, which leads to the same page; empty where nothing is asked."""
+    return _query({"model": model, "layer": layer, "unit": unit, **more})
+
+
+def image(table: str, model: str, name: str, column: str = "image", **more: str) -> str:
+    """Where a page finds an image of the atlas."""
+    asked = {"table": table, "model": model, "column": column, "name": name, **more, "v": version()}
+    return f"{root()}picture?{urlencode({name: value for name, value in asked.items() if value})}"
+
+
+def outside(url: str) -> str | None:
+    """A link that an atlas states to elsewhere; None where it is none that a page may lead to."""
+    return url if url.startswith("https://") else None
+
+
+def _query(asked: Mapping[str, str | int | None]) -> str:
+    said = urlencode({name: value for name, value in asked.items() if value is not None})
+    return f"?{said}" if said else ""

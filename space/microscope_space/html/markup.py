@@ -1,118 +1,149 @@
-"""HTML from values: what several pages are made of. Every value is escaped here, or was made by us."""
+"""What several pages are made of, as HTML."""
 
 import base64
 import io
 import re
 from collections.abc import Iterable, Mapping
-from html import escape
-from typing import Any
+from math import isfinite
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 from microscope_atlas.atlas.dictionaries import Attached
 from microscope_space.html import links, text
+from microscope_space.html.escaped import NOTHING, html, joined
 
 
 def number(value: float | None) -> str:
     """Three figures: `41.8`, `0.0123`; a dash where there is none."""
     if value is None:
         return "–"
+    if not isfinite(value):
+        return f"{value}".replace("-", "−")
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}".replace("-", "−")
 
 
-def section(name: str, title: str, body: str, about: str = "", warning: str = "") -> str:
-    """A part of a page, with its heading; `about` and `warning` are our own HTML."""
-    return (
-        f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(title)}</h2>'
-        + (f'<p class="about">{about}</p>' if about else "")
-        + body
-        + (f'<p class="warning"><span aria-hidden="true">△</span> {warning}</p>' if warning else "")
-        + "</section>"
+def section(name: str, title: str, body: Markup, about: Markup | str = "", warning: Markup | str = "") -> Markup:
+    """A part of a page, with its heading."""
+    return html(
+        '<section aria-labelledby="{}"><h2 id="{}">{}</h2>{}{}{}</section>',
+        name,
+        name,
+        title,
+        html('<p class="about">{}</p>', about) if about else NOTHING,
+        body,
+        html('<p class="warning"><span aria-hidden="true">△</span> {}</p>', warning) if warning else NOTHING,
     )
 
 
-def absent(message: str) -> str:
+def absent(message: str) -> Markup:
     """In place of what there is not."""
-    return f'<p class="absent">{escape(message)}</p>'
+    return html('<p class="absent">{}</p>', message)
 
 
-def dictionary(one: Attached | None) -> str:
+def error(message: str) -> Markup:
+    """What is wrong."""
+    return html('<p class="error" role="alert">{}</p>', message)
+
+
+def dictionary(one: Attached | None) -> Markup:
     """What makes a layer's units, where that is not the network itself."""
-    return f'<p class="about">Its {breakable(one.sentence)}.</p>' if one else ""
+    return html('<p class="about">Its {}.</p>', breakable(one.sentence)) if one else NOTHING
 
 
-def picture(src: str, alt: str, size: int, eager: bool = False) -> str:
+def picture(src: str, alt: str, size: int, eager: bool = False) -> Markup:
     """An image; `src` is a link made by links."""
-    loading = "eager" if eager else "lazy"
-    return f'<img src="{src}" alt="{escape(alt)}" width="{size}" height="{size}" loading="{loading}" decoding="async">'
+    return html(
+        '<img src="{}" alt="{}" width="{}" height="{}" {}decoding="async">',
+        src,
+        alt,
+        size,
+        size,
+        NOTHING if eager else html('loading="lazy" '),
+    )
 
 
-def pixels(values: NDArray[np.uint8], alt: str, size: int) -> str:
+def large(src: str, shown: Markup) -> Markup:
+    """An image that leads to itself, as large as it is."""
+    return html('<a class="large" href="{}">{}</a>', src, shown)
+
+
+def pixels(values: NDArray[np.uint8], alt: str, size: int) -> Markup:
     """(height, width, 3) as an image of `size` px; nothing of it is written to disk."""
     file = io.BytesIO()
     Image.fromarray(values).save(file, "JPEG", quality=85, subsampling=0)
-    return f'<img src="{data_uri(file.getvalue(), "image/jpeg")}" alt="{escape(alt)}" width="{size}" height="{size}">'
+    uri = data_uri(file.getvalue(), "image/jpeg")
+    return html('<img src="{}" alt="{}" width="{}" height="{}">', uri, alt, size, size)
 
 
 def data_uri(file: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(file).decode()}"
 
 
-def breakable(name: str) -> str:
+def breakable(name: str) -> Markup:
     """A key, which may go on in the next line behind its slashes and underscores."""
-    return re.sub("([_/])", r"\1<wbr>", escape(name))
+    return joined(re.split("(?<=[_/])", name), "<wbr>")
 
 
-def figure(content: str, caption: str = "", note: str = "") -> str:
+def figure(content: Markup, caption: Markup | str = "", note: str = "") -> Markup:
     """A picture with what is to be said of it."""
-    below = f"<figcaption>{escape(caption)}" + (f"<small>{escape(note)}</small>" if note else "") + "</figcaption>"
-    return f"<figure>{content}{below}</figure>"
+    below = html("<small>{}</small>", note) if note else NOTHING
+    return html("<figure>{}<figcaption>{}{}</figcaption></figure>", content, caption, below)
 
 
-def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Names and values; values are HTML."""
-    return "<dl>" + "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in pairs) + "</dl>"
+def facts(pairs: Iterable[tuple[str, Markup | str]]) -> Markup:
+    """Names and values."""
+    return html("<dl>{}</dl>", joined(html("<div><dt>{}</dt><dd>{}</dd></div>", *pair) for pair in pairs))
 
 
-def flagged(flag: str | None) -> str:
+def flagged(flag: str | None) -> Markup:
     """What is wrong with a row, if anything is."""
-    return f'<p class="flag"><b>{escape(flag)}</b> {escape(text.FLAGS.get(flag, ""))}</p>' if flag else ""
+    return html('<p class="flag"><b>{}</b> {}</p>', flag, text.FLAGS.get(flag, "")) if flag else NOTHING
 
 
-def choice(name: str, options: Mapping[str, str], chosen: str, hint: str) -> str:
+def choice(name: str, options: Mapping[str, str], chosen: str, hint: str) -> Markup:
     """A labelled select of a form."""
-    listed = "".join(
-        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(shown)}</option>'
+    listed = joined(
+        html('<option value="{}"{}>{}</option>', value, html(" selected") if value == chosen else NOTHING, shown)
         for value, shown in options.items()
     )
-    return f'<label>{escape(hint)} <select name="{name}">{listed}</select></label>'
+    return html('<label>{} <select name="{}">{}</select></label>', hint, name, listed)
 
 
-def hidden(**values: Any) -> str:
+def hidden(**values: object) -> Markup:
     """Fields of a form that are not seen; what is None is left out."""
-    return "".join(
-        f'<input type="hidden" name="{name}" value="{escape(str(value))}">'
+    return joined(
+        html('<input type="hidden" name="{}" value="{}">', name, value)
         for name, value in values.items()
         if value is not None
     )
 
 
-def switch(hint: str, options: Iterable[tuple[str, str, bool]]) -> str:
+def switch(hint: str, options: Iterable[tuple[str, str, bool]]) -> Markup:
     """Links of which one is chosen: (link, words, chosen)."""
-    each = "".join(
-        f'<a href="{link}"{" aria-current=true" if chosen else ""}>{escape(words)}</a>'
-        for link, words, chosen in options
-    )
-    return f'<nav class="switch" aria-label="{escape(hint)}">{each}</nav>'
+    each = joined(html('<a href="{}"{}>{}</a>', link, current(chosen), words) for link, words, chosen in options)
+    return html('<nav class="switch" aria-label="{}">{}</nav>', hint, each)
 
 
-def thumbnail(model: str, layer: str, unit: int, name: str | None, there: bool = True) -> str:
+def current(chosen: bool, what: str = "true") -> Markup:
+    """The attribute of a link to what is shown already."""
+    return html(' aria-current="{}"', what) if chosen else NOTHING
+
+
+def linked(url: str | None, words: Markup | str) -> Markup:
+    """Words that lead to elsewhere, where an atlas states a link that may be followed."""
+    to = links.outside(url) if url else None
+    return html('<a href="{}">{}</a>', to, words) if to else html("{}", words)
+
+
+def thumbnail(model: str, layer: str, unit: int, name: str | None, there: bool = True) -> Markup:
     """A unit as a small link to its page, where it is in the atlas; `name` is its image's in `units`, if it has one."""
-    shown = picture(links.image("units", model, name, "thumbnail"), "", 64) if name else '<span class="nothing"></span>'
-    told = escape(f"{model}/{layer}/{unit}") + ("" if there else ", not in this atlas")
-    inner = f"{shown}<span>{unit}</span>"
+    src = links.image("units", model, name, "thumbnail") if name else ""
+    shown = picture(src, "", 64) if src else html('<span class="nothing"></span>')
+    inner = html("{}<span>{}</span>", shown, unit)
     if not there:
-        return f'<span class="tile" title="{told}">{inner}</span>'
-    return f'<a class="tile" href="{links.href(model, layer, unit)}" title="{told}">{inner}</a>'
+        return html('<span class="tile" title="{}/{}/{}, not in this atlas">{}</span>', model, layer, unit, inner)
+    href = links.href(model, layer, unit)
+    return html('<a class="tile" href="{}" title="{}/{}/{}">{}</a>', href, model, layer, unit, inner)

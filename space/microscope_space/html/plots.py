@@ -1,46 +1,61 @@
 """Small drawings as SVG: heat maps, kernels, histograms, and where in a picture a crop is."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import pairwise
 from math import isfinite
 from typing import Any
 
+from markupsafe import Markup
+
 from microscope_space.html import markup, text
+from microscope_space.html.escaped import NOTHING, html, joined
 
 WIDTH, HEIGHT = 240, 120  # px of a heat map's cells
 BINS = 32
+NEARLY_WHOLE = 0.8  # of a picture's area: a frame within it would say nothing
 # viridis at five places: dark to bright, in gray, too; van der Walt and Smith 2015
 COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
-def heat(row: Mapping[str, Any]) -> str:
+def heat(row: Mapping[str, Any]) -> Markup:
     """A row of synthetic_tuning: responses over its two axes, its peak ringed."""
-    values = [value for line in row["responses"] for value in line if value is not None and isfinite(value)]
+    values = [value for line in row["responses"] for value in line if _finite(value)]
     if not values:
         return markup.absent("No response is finite.")
     low, high = min(values), max(values)
     xs, ys = row["x_values"], row["y_values"]
     wide, tall = WIDTH / len(xs), HEIGHT / len(ys)
-    cells = "".join(
-        f'<rect x="{x * wide:.2f}" y="{y * tall:.2f}" width="{wide + 0.3:.2f}" height="{tall + 0.3:.2f}" '
-        f'fill="{_colour((value - low) / (high - low or 1))}"/>'
+    size = html('width="{}" height="{}"', f"{wide + 0.3:.2f}", f"{tall + 0.3:.2f}")
+    cells = joined(
+        html(
+            '<rect x="{}" y="{}" {} fill="{}"/>',
+            f"{x * wide:.2f}",
+            f"{y * tall:.2f}",
+            size,
+            _colour((value - low) / (high - low or 1)),
+        )
         for y, line in enumerate(row["responses"])
         for x, value in enumerate(line)
-        if value is not None and isfinite(value)
+        if _finite(value)
     )
-    ring = ""
-    if row["preferred_x"] is not None and row["preferred_y"] is not None:
+    ring = NOTHING
+    if _finite(row["preferred_x"]) and _finite(row["preferred_y"]):
         x, y = _place(row["preferred_x"], xs) * wide, _place(row["preferred_y"], ys) * tall
-        ring = "".join(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+        place = html('cx="{}" cy="{}"', f"{x:.1f}", f"{y:.1f}")
+        ring = joined(
+            html('<circle {} r="6" fill="none" stroke="{}" stroke-width="{}"/>', place, colour, width)
             for colour, width in (("#000", 4), ("#fff", 2))
         )
-    labels = "".join(
-        f'<text x="{(at + 0.5) * wide:.1f}" y="{HEIGHT + 14}" text-anchor="middle">{markup.number(xs[at])}</text>'
+    labels = joined(
+        html(
+            '<text x="{}" y="{}" text-anchor="middle">{}</text>',
+            f"{(at + 0.5) * wide:.1f}",
+            HEIGHT + 14,
+            markup.number(xs[at]),
+        )
         for at in _few(len(xs), 4)
-    ) + "".join(
-        f'<text x="-5" y="{(at + 0.5) * tall + 4:.1f}" text-anchor="end">{markup.number(ys[at])}</text>'
+    ) + joined(
+        html('<text x="-5" y="{}" text-anchor="end">{}</text>', f"{(at + 0.5) * tall + 4:.1f}", markup.number(ys[at]))
         for at in _few(len(ys), 5)
     )
     x_axis, y_axis = _axis(row["x_axis"]), _axis(row["y_axis"])
@@ -48,34 +63,90 @@ def heat(row: Mapping[str, Any]) -> str:
     if row["preferred_y"] is not None:
         where = "any" if row["preferred_x"] is None else markup.number(row["preferred_x"])
         told += f"; peak at {where}, {markup.number(row['preferred_y'])}"
-    return (
-        f'<svg class="heat" viewBox="-62 -6 {WIDTH + 72} {HEIGHT + 44}" role="img" aria-label="{escape(told)}">{cells}'
-        f'{ring}{labels}<text x="{WIDTH / 2}" y="{HEIGHT + 32}" text-anchor="middle">{escape(x_axis)}</text>'
-        f'<text transform="translate(-50 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">{escape(y_axis)}</text></svg>'
+    return html(
+        '<svg class="heat" viewBox="-62 -6 {} {}" role="img" aria-label="{}">{}{}{}'
+        '<text x="{}" y="{}" text-anchor="middle">{}</text>'
+        '<text transform="translate(-50 {}) rotate(-90)" text-anchor="middle">{}</text></svg>',
+        WIDTH + 72,
+        HEIGHT + 44,
+        told,
+        cells,
+        ring,
+        labels,
+        WIDTH / 2,
+        HEIGHT + 32,
+        x_axis,
+        HEIGHT / 2,
+        y_axis,
     )
 
 
-def kernel(row: Mapping[str, Any], largest: float) -> str:
+def curve(row: Mapping[str, Any]) -> Markup:
+    """A row of synthetic_tuning: how the response runs along its x axis where its y axis is preferred.
+
+    Nothing where there is no preference, or no such line.
+    """
+    xs, ys = row["x_values"], row["y_values"]
+    if not _finite(row["preferred_y"]) or len(xs) < 2 or not ys:
+        return NOTHING
+    line = dict(enumerate(row["responses"])).get(min(len(ys) - 1, int(_place(row["preferred_y"], ys))), ())
+    known = [(x, value) for x, value in enumerate(line) if _finite(value)]
+    if len(known) < 2:
+        return NOTHING
+    values = [value for _, value in known]
+    low, high = min(0.0, *values), max(0.0, *values)
+    wide, tall = WIDTH / len(xs), HEIGHT / 2
+    places = [((x + 0.5) * wide, tall * (1 - (value - low) / (high - low or 1))) for x, value in known]
+    zero = tall * (1 - (0 - low) / (high - low or 1))
+    told = (
+        f"{row['family']}: response along {_axis(row['x_axis'])}, from {markup.number(min(values))} to "
+        f"{markup.number(max(values))}"
+    )
+    return html(
+        '<svg class="curve" viewBox="-62 -6 {} {}" role="img" aria-label="{}">'
+        '<line x1="0" y1="{}" x2="{}" y2="{}"/><polyline points="{}"/>{}'
+        '<text x="-5" y="8" text-anchor="end">{}</text><text x="-5" y="{}" text-anchor="end">{}</text></svg>',
+        WIDTH + 72,
+        tall + 14,
+        told,
+        f"{zero:.1f}",
+        WIDTH,
+        f"{zero:.1f}",
+        " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
+        joined(html('<circle cx="{}" cy="{}" r="2.5"/>', f"{x:.1f}", f"{y:.1f}") for x, y in places),
+        markup.number(high),
+        tall,
+        markup.number(low),
+    )
+
+
+def kernel(row: Mapping[str, Any], largest: float) -> Markup:
     """A row of connections: its signed weights, red excitatory and blue inhibitory, full at `largest`."""
     lines = row["kernel"]
     # a root, so that weak weights beside a strong one are seen
-    cells = "".join(
-        f'<rect x="{x}" y="{y}" width="1.02" height="1.02" fill="{_signed(weight / largest)}"/>'
+    cells = joined(
+        html('<rect x="{}" y="{}" width="1.02" height="1.02" fill="{}"/>', x, y, _signed(weight / largest))
         for y, line in enumerate(lines)
         for x, weight in enumerate(line)
-        if weight
+        if weight and _finite(weight)
     )
     side = len(lines)
     told = f"weights {markup.number(row['weight'])} in sum, norm {markup.number(row['norm'])}"
     told += f", middle {side} of {row['extent']}" if row["extent"] > side else ""
-    return (
-        f'<svg class="kernel" viewBox="0 0 {side} {side}" width="48" height="48" role="img" aria-label="{told}">'
-        f"<title>{told}</title>{cells}</svg>"
+    return html(
+        '<svg class="kernel" viewBox="0 0 {} {}" width="48" height="48" role="img" aria-label="{}">'
+        "<title>{}</title>{}</svg>",
+        side,
+        side,
+        told,
+        told,
+        cells,
     )
 
 
-def histogram(values: Sequence[float]) -> str:
+def histogram(values: Sequence[float]) -> Markup:
     """How often which response was given."""
+    values = [value for value in values if _finite(value)]
     if not values:
         return markup.absent("No response is finite.")
     low, high = min(values), max(values)
@@ -83,33 +154,66 @@ def histogram(values: Sequence[float]) -> str:
     for value in values:
         counts[min(BINS - 1, int((value - low) / (high - low or 1) * BINS))] += 1
     wide, most = WIDTH / BINS, max(counts)
-    bars = "".join(
-        f'<rect x="{at * wide + 0.5:.2f}" y="{HEIGHT * (1 - count / most):.2f}" width="{wide - 1:.2f}" '
-        f'height="{HEIGHT * count / most:.2f}"/>'
+    bars = joined(
+        html(
+            '<rect x="{}" y="{}" width="{}" height="{}"/>',
+            f"{at * wide + 0.5:.2f}",
+            f"{HEIGHT * (1 - count / most):.2f}",
+            f"{wide - 1:.2f}",
+            f"{HEIGHT * count / most:.2f}",
+        )
         for at, count in enumerate(counts)
         if count
     )
-    told = f"Histogram of {len(values):,} responses from {markup.number(low)} to {markup.number(high)}"
-    return (
-        f'<svg class="histogram" viewBox="0 -4 {WIDTH} {HEIGHT + 24}" role="img" aria-label="{told}">{bars}'
-        f'<line x1="0" y1="{HEIGHT}" x2="{WIDTH}" y2="{HEIGHT}"/>'
-        f'<text x="0" y="{HEIGHT + 15}">{markup.number(low)}</text>'
-        f'<text x="{WIDTH}" y="{HEIGHT + 15}" text-anchor="end">{markup.number(high)}</text></svg>'
+    return html(
+        '<svg class="histogram" viewBox="0 -4 {} {}" role="img" aria-label="Histogram of {} responses from {} to {}">'
+        '{}<line x1="0" y1="{}" x2="{}" y2="{}"/><text x="0" y="{}">{}</text>'
+        '<text x="{}" y="{}" text-anchor="end">{}</text></svg>',
+        WIDTH,
+        HEIGHT + 24,
+        f"{len(values):,}",
+        markup.number(low),
+        markup.number(high),
+        bars,
+        HEIGHT,
+        WIDTH,
+        HEIGHT,
+        HEIGHT + 15,
+        markup.number(low),
+        WIDTH,
+        HEIGHT + 15,
+        markup.number(high),
     )
 
 
-def crop(sides: Sequence[int | None], size: int | None) -> str:
-    """Where in a picture of `size` px a crop lies; nothing where it is the whole of it, or not known."""
+def crop(sides: Sequence[int | None], size: int | None) -> Markup:
+    """Where in a picture of `size` px a crop lies; nothing where it is nearly the whole of it, or not known."""
     left, top, right, bottom = sides
     if size is None or left is None or top is None or right is None or bottom is None:
-        return ""
-    if (left, top, right, bottom) == (0, 0, size, size):
-        return ""
-    return (
-        f'<svg class="crop" viewBox="0 0 {size} {size}" role="img" aria-label="at {left}, {top} to {right}, {bottom} '
-        f'of {size} px"><rect class="whole" width="{size}" height="{size}"/><rect x="{left}" y="{top}" '
-        f'width="{right - left}" height="{bottom - top}"/></svg>'
+        return NOTHING
+    if (right - left) * (bottom - top) >= NEARLY_WHOLE * size * size:
+        return NOTHING
+    return html(
+        '<svg class="crop" viewBox="0 0 {} {}" role="img" aria-label="at {}, {} to {}, {} of {} px">'
+        '<rect class="whole" width="{}" height="{}"/><rect x="{}" y="{}" width="{}" height="{}"/></svg>',
+        size,
+        size,
+        left,
+        top,
+        right,
+        bottom,
+        size,
+        size,
+        size,
+        left,
+        top,
+        right - left,
+        bottom - top,
     )
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and isfinite(value)
 
 
 def _colour(share: float) -> str:

@@ -1,69 +1,82 @@
-// Moves between pages without loading the app anew, and copies what is to be copied. Without it links load in full.
+// What pages do beside being read: the theme that a frame asks for, copying, keys, large pictures. All can be read without it.
 (() => {
-  const LIVE = ["caricature", "probe"]; // views that are more than HTML: these load in full
-  const live = (search) => LIVE.includes(new URLSearchParams(search).get("view"));
-  const page = () => document.querySelector(".atlas");
-  let asked = 0;
-  let shown = location.search;
+  const root = document.documentElement;
+  const asked = new URLSearchParams(location.search).get("__theme");
 
-  async function show(search, top) {
-    const own = ++asked;
-    page().setAttribute("aria-busy", "true");
-    const answer = await fetch("page" + search).catch(() => null);
-    if (!answer || !answer.ok) return location.reload(); // the full way says what is wrong
-    const html = await answer.text();
-    if (own !== asked) return; // another page was asked for meanwhile
-    page().outerHTML = html;
-    shown = search;
-    titled();
-    scrollTo(0, top);
-    (page().querySelector("h1") || page()).focus({ preventScroll: true });
+  // the frame asks once; pages that are reached from there keep to it
+  try {
+    if (asked) sessionStorage.theme = asked;
+    const theme = sessionStorage.theme;
+    if (root.classList.contains("page") && (theme === "dark" || theme === "light")) root.classList.add(theme);
+  } catch {} // storage may be forbidden
+
+  // Hugging Face shows a Space in a frame, and the query of its address as its own
+  if (parent !== window) {
+    const shown = new URLSearchParams(root.dataset.query ?? location.search);
+    shown.delete("__theme");
+    const face = "https://huggingface.co";
+    if ([...(location.ancestorOrigins ?? [face])].includes(face)) {
+      parent.postMessage({ queryString: shown.toString(), hash: location.hash }, face);
+    }
   }
 
-  function go(search) {
-    if (live(search) || live(location.search) || !page()) return location.assign(search);
-    history.replaceState({ top: scrollY }, "");
-    history.pushState({ top: 0 }, "", search);
-    show(search, 0);
+  // within Gradio's page the title comes with what it loads
+  if (!root.classList.contains("page")) {
+    new MutationObserver((_, observer) => {
+      const page = document.querySelector(".atlas[data-title]");
+      if (page) observer.disconnect(), (document.title = page.dataset.title);
+    }).observe(document, { childList: true, subtree: true });
   }
-
-  function titled() {
-    document.title = page().dataset.title;
-    if (!live(location.search)) history.scrollRestoration = "manual";
-  }
-
-  // the first page arrives through Gradio
-  new MutationObserver((_, observer) => {
-    if (page()) observer.disconnect(), titled();
-  }).observe(document, { childList: true, subtree: true });
-
-  addEventListener("popstate", (event) => {
-    if (location.search === shown) return; // within the page
-    if (live(location.search) || !page() || page().dataset.view in { caricature: 0, probe: 0 }) return location.reload();
-    show(location.search, event.state?.top || 0);
-  });
 
   addEventListener("click", (event) => {
-    const link = event.target.closest(".atlas a");
     const button = event.target.closest("[data-copy]");
     if (button) return copy(button, button.parentElement.querySelector("pre").textContent);
+    const link = event.target.closest(".atlas a");
     if (!link || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
-    if (link.hasAttribute("data-link")) return event.preventDefault(), copy(link, link.href);
-    const to = link.getAttribute("href");
-    if (!to.startsWith("?") || link.target || link.hasAttribute("download")) return;
-    event.preventDefault();
-    go(to);
-  });
-
-  addEventListener("submit", (event) => {
-    if (!event.target.closest(".atlas")) return;
-    event.preventDefault();
-    go("?" + new URLSearchParams(new FormData(event.target)));
+    if (link.hasAttribute("data-link")) event.preventDefault(), copy(link, link.href);
+    if (link.classList.contains("large")) event.preventDefault(), enlarge(link);
   });
 
   addEventListener("change", (event) => {
     if (event.target.matches(".atlas .filter select")) event.target.form.requestSubmit();
   });
+
+  addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (event.target.closest("input, select, textarea, pre, [contenteditable], [role=region]")) return;
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    const open = document.querySelector("dialog[open]");
+    if (open) return event.preventDefault(), open.step(step);
+    document.querySelector(`.steps a[rel=${step < 0 ? "prev" : "next"}]`)?.click();
+  });
+
+  // a picture as large as the window, and those beside it by the arrow keys
+  function enlarge(link) {
+    const all = [...document.querySelectorAll(".atlas a.large")];
+    const box = document.createElement("dialog");
+    box.className = "enlarged";
+    box.setAttribute("aria-label", "A picture, enlarged");
+    box.innerHTML = '<button type="button" aria-label="Close">×</button><div></div><p></p>';
+    let at = all.indexOf(link);
+    const show = () => {
+      const from = all[at];
+      const picture = new Image();
+      picture.src = from.href;
+      picture.alt = from.querySelector("img").alt;
+      const place = box.querySelector("div");
+      place.replaceChildren(picture);
+      box.querySelector("p").textContent = [picture.alt, from.closest("figure")?.querySelector("figcaption")?.innerText.replaceAll("\n", ", ")]
+        .filter(Boolean)
+        .join(": ");
+    };
+    box.step = (by) => ((at = (at + by + all.length) % all.length), show());
+    box.addEventListener("click", () => box.close());
+    box.addEventListener("close", () => (box.remove(), all[at].focus()));
+    show();
+    document.querySelector(".atlas").append(box);
+    box.showModal();
+  }
 
   async function copy(from, content) {
     const words = (from.dataset.words ||= from.textContent);

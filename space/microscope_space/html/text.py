@@ -3,6 +3,7 @@
 from microscope_atlas.atlas import schema
 from microscope_atlas.pictures.cuts import cut_of
 from microscope_atlas.pictures.sources import DEFAULT
+from microscope_space.html.escaped import html
 
 TITLE = "Microscope Atlas"
 LEAD = (
@@ -40,7 +41,7 @@ FEATURE_VISUALIZATION = (
     "Pictures made from noise to excite the unit, or to silence it. Below each: its score in the unit's own "
     "activation, and how many times what the 16 best natural pictures reach on average."
 )
-FEATURE_VISUALIZATION_WARNING = (
+FEATURE_VISUALIZATION_WARNING = html(
     "Made pictures can mislead. Shown the extremes of a unit, people told which pictures excite it in 92% of trials "
     'with natural examples and 82% with made ones (<a href="https://arxiv.org/abs/2010.12606">Borowski et al. '
     "2021</a>); and made pictures can take other paths through a network than natural ones do (<a "
@@ -59,9 +60,9 @@ TUNING = (
     "there is beside it."
 )
 TUNING_WARNING = "A simple stimulus is not what most units of late layers are for: a faint answer here means little."
-CONNECTIONS = (
-    "The units it is wired to, by expanded weights: <b class=plus>red</b> excites, <b class=minus>blue</b> inhibits, "
-    "place by place. Strongest first. Each leads to its unit."
+CONNECTIONS = html(
+    'The units it is wired to, by expanded weights: <b class="plus">red</b> excites, <b class="minus">blue</b> '
+    "inhibits, place by place. Strongest first. Each leads to its unit."
 )
 CONNECTIONS_WARNING = (
     "Weights are what can happen, not what does: they leave out how often a unit is active, and rectifiers between "
@@ -112,6 +113,11 @@ AXES = {
 }
 
 
+def direction(number: int) -> str:
+    """`maximised`, of +1; whatever else a row may hold, by its number."""
+    return DIRECTIONS.get(number, f"direction {number}")
+
+
 def not_rendered(lens: str, where: str) -> str:
     """What a section says where the atlas has no rows for it."""
     return f"This atlas has no {schema.table(lens).title.lower()} of {where}."
@@ -128,7 +134,7 @@ ABOUT = (
     "lens, with a score, a recipe and the weights' hash in every row, and with the code that made them."
 )
 LICENSE = "Rendered pictures are under CC BY 4.0. Each network's weights, and natural pictures, have their own license:"
-API = (
+API = html(
     "<p>The same as an API: endpoints <code>unit</code>, <code>layer</code>, <code>search</code>, "
     "<code>caricature</code> and <code>probe</code>.</p>"
     '<pre tabindex="0">from gradio_client import Client\n\n'
@@ -140,5 +146,7 @@ API = (
 GRAPH = "Layers from the input on; an arrow leads from a layer to those that read it."
 NO_GRAPH = "Layers by name: how they are wired is known of the catalog's networks alone."
 WRONG = "There is nothing at this link"
+LOST = "These rows cannot be read just now: they are damaged, or the Hub does not answer."
+UNEXPECTED = "These rows hold what this page does not expect. Here they are as they are."
 UNREADABLE = "This cannot be read just now"
 UNREADABLE_WHY = "Its rows are damaged, or the Hub does not answer. Other pages may well work; this one may, later."

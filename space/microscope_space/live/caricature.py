@@ -4,17 +4,19 @@ import io
 import json
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import aclosing
-from html import escape
 from typing import Any
 
 import gradio as gr
 import gradio.events
+from markupsafe import Markup
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
+from microscope_space import routes
 from microscope_space.html import links, markup
+from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.live import chooser, live, networks
 from microscope_space.live.chooser import Picture
 from microscope_space.live.live import Frame, Stored
@@ -35,9 +37,9 @@ QUALITIES = {
 def build(atlas: Atlas) -> None:
     """The view, within the Blocks that stand around, and the endpoint `caricature`."""
     first, layers_first = chooser.asked(atlas, {})
-    chooser.piece(chooser.html(f"<h1>Caricature</h1><p class='lead'>{LEAD}</p>"))
+    chooser.piece(chooser.part(html('<h1>Caricature</h1><p class="lead">{}</p>', LEAD)))
     picture = chooser.picture()
-    chooser.piece(chooser.html(f'<p class="about">{escape(chooser.PRIVACY)}</p>'))
+    chooser.piece(chooser.part(html('<p class="about">{}</p>', chooser.PRIVACY)))
     with gr.Row(equal_height=False):
         model = chooser.network(atlas)
         layers = gr.Dropdown(
@@ -111,7 +113,7 @@ def _endpoint(atlas: Atlas) -> None:
             named = [str(layer) for layer in layers] if isinstance(layers, list) else [str(layers)]
             yield from plain(atlas, chooser.given(picture), str(model), named, str(quality))
         except AtlasError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(routes.public(error), print_exception=False) from error
 
     gradio.events.api(caricature, api_name="caricature", concurrency_id=RENDERING, concurrency_limit=1)
 
@@ -158,15 +160,15 @@ def shown(
 ) -> Generator[tuple[str, str], None, None]:
     """The same as HTML: how far it is, in words, and the pictures."""
     try:
-        seen = f"<figure>{chooser.seen(picture)}<figcaption>The picture</figcaption></figure>"
+        seen = html("<figure>{}<figcaption>The picture</figcaption></figure>", chooser.seen(picture))
         for made, frame in caricatures(atlas, picture, model, layers, quality):
             yield status(_words(made, frame, model)), _figures(seen, made, model)
     except AtlasError as error:
-        yield chooser.refused(str(error)), ""
+        yield chooser.refused(error), ""
 
 
 def status(words: str) -> str:
-    return chooser.html(f'<p role="status" aria-live="polite">{escape(words)}</p>')
+    return chooser.part(html('<p role="status" aria-live="polite">{}</p>', words))
 
 
 def _words(made: Caricatures, frame: Frame | None, model: str) -> str:
@@ -184,17 +186,16 @@ def _words(made: Caricatures, frame: Frame | None, model: str) -> str:
     )
 
 
-def _figures(seen: str, made: Caricatures, model: str) -> str:
-    return chooser.html(f'<div class="figures">{seen}{"".join(_figure(model, *each) for each in made.items())}</div>')
+def _figures(seen: Markup, made: Caricatures, model: str) -> str:
+    figures = joined(_figure(model, *each) for each in made.items())
+    return chooser.part(html('<div class="figures">{}{}</div>', seen, figures))
 
 
-def _figure(model: str, layer: str, each: Stored | tuple[Frame, int] | None) -> str:
-    named = f'<a href="{links.href(model, layer)}">{escape(layer)}</a>'
+def _figure(model: str, layer: str, each: Stored | tuple[Frame, int] | None) -> Markup:
+    named = html('<a href="{}">{}</a>', links.href(model, layer), layer)
     if each is None:
-        return (
-            f'<figure><span class="nothing" style="width:{SHOWN}px;height:{SHOWN}px"></span>'
-            f"<figcaption>{named}</figcaption></figure>"
-        )
+        blank = html('<span class="nothing" style="width:{}px;height:{}px"></span>', SHOWN, SHOWN)
+        return html("<figure>{}<figcaption>{}</figcaption></figure>", blank, named)
     alt = f"Caricature at {layer} of {model}"
     file, kind = _file(each)
     made = _made(each)
@@ -205,19 +206,20 @@ def _figure(model: str, layer: str, each: Stored | tuple[Frame, int] | None) -> 
         about = f"flag: {made['flag']}"
     origin = f"From the atlas: {made['software']}, on {made['device']}" if made and isinstance(each, Stored) else ""
     uri = markup.data_uri(file, kind)
-    below = ""
+    below = NOTHING
     if made:
-        name = escape(f"caricature-{model}-{layer}")
         recipe = markup.data_uri(json.dumps(made, indent=1).encode(), "application/json")
         ending = kind.removeprefix("image/").replace("jpeg", "jpg")
-        below = (
-            f'<span class="buttons"><a class="button" href="{uri}" download="{name}.{ending}">Picture</a>'
-            f'<a class="button" href="{recipe}" download="{name}.json">Recipe</a></span>'
-        )
-    return (
-        f'<figure><img src="{uri}" alt="{escape(alt)}" width="{SHOWN}" height="{SHOWN}">'
-        f"<figcaption>{named}<small>{escape(about)}</small><small>{escape(origin)}</small>{below}</figcaption></figure>"
-    )
+        below = html(
+            '<span class="buttons"><a class="button" href="{}" download="caricature-{}-{}.{}">Picture</a>'
+            '<a class="button" href="{}" download="caricature-{}-{}.json">Recipe</a></span>',
+            uri, model, layer, ending, recipe, model, layer,
+        )  # fmt: skip
+    return html(
+        '<figure><img src="{}" alt="{}" width="{}" height="{}">'
+        "<figcaption>{}<small>{}</small><small>{}</small>{}</figcaption></figure>",
+        uri, alt, SHOWN, SHOWN, named, about, origin, below,
+    )  # fmt: skip
 
 
 def _scored(score: float) -> str:

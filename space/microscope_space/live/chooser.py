@@ -1,12 +1,12 @@
 """What the live views ask first: a picture, a visitor's own or one of the package's, and a network."""
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from microscope_atlas.atlas.reader import Atlas
@@ -14,7 +14,9 @@ from microscope_atlas.errors import AtlasError, PicturesFailed
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.sources import SOURCES, source
+from microscope_space import routes
 from microscope_space.html import markup
+from microscope_space.html.escaped import html
 from microscope_space.live import networks, uploads
 
 Picture = Image.Image | str  # a visitor's own, or the name of one of the package's
@@ -80,7 +82,7 @@ def take(path: str) -> tuple[Any, ...]:
     try:
         read = uploads.read_and_forget(Path(path))
     except AtlasError as error:
-        return gr.skip(), refused(str(error)), None, gr.skip()
+        return gr.skip(), refused(error), None, gr.skip()
     return read, preview(read), None, None
 
 
@@ -100,23 +102,22 @@ def opened(picture: Picture | None) -> Image.Image:
 
 def preview(picture: Picture) -> str:
     """What the network sees of a picture, and whose it is."""
+    about: Markup | str = "Your picture"
     if isinstance(picture, str):
         known = SOURCES[picture]
-        owed = f'<a href="{escape(known.url)}">{escape(known.author)}</a>, {known.license}'
-        about = f"{escape(known.title)}<small>{owed}</small>"
-    else:
-        about = "Your picture"
-    return html(f"<figure>{seen(picture)}<figcaption>{about}</figcaption></figure>")
+        owed = html('<small><a href="{}">{}</a>, {}</small>', known.url, known.author, known.license)
+        about = html("{}{}", known.title, owed)
+    return part(html("<figure>{}<figcaption>{}</figcaption></figure>", seen(picture), about))
 
 
-def seen(picture: Picture) -> str:
+def seen(picture: Picture) -> Markup:
     """What the network sees of it."""
     return markup.pixels(np.asarray(fitted(opened(picture), SHOWN)), "The picture, as the network sees it", SHOWN)
 
 
-def refused(message: str) -> str:
+def refused(error: AtlasError) -> str:
     """Why something cannot be."""
-    return html(f'<p class="error" role="alert">{escape(message[:1].upper() + message[1:])}.</p>')
+    return part(markup.error(routes.sentence(routes.public(error))))
 
 
 def piece(content: str = "") -> gr.HTML:
@@ -124,6 +125,6 @@ def piece(content: str = "") -> gr.HTML:
     return gr.HTML(content, apply_default_css=False, padding=False)
 
 
-def html(inner: str) -> str:
-    """A piece of a view, in the pages' style."""
-    return f'<div class="atlas piece">{inner}</div>'
+def part(inner: Markup) -> str:
+    """A piece of a view, in the pages' style, as Gradio takes it: plain text."""
+    return str(html('<div class="atlas piece">{}</div>', inner))

@@ -1,19 +1,21 @@
 """The view "What fires here?": the units that a visitor's picture excites most; and the same for programs."""
 
 from dataclasses import asdict
-from html import escape
 from typing import Any
 
 import gradio as gr
 import gradio.events
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.models.catalog import CATALOG
+from microscope_space import routes
 from microscope_space.html import links, markup
+from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.live import chooser, excited
 from microscope_space.live.chooser import Picture
 from microscope_space.live.excited import Excited, Seen
@@ -35,9 +37,9 @@ NOTE = (
 
 def build(atlas: Atlas) -> None:
     """The view, within the Blocks that stand around, and the endpoint `probe`."""
-    chooser.piece(chooser.html(f"<h1>What fires here?</h1><p class='lead'>{escape(LEAD)}</p>"))
+    chooser.piece(chooser.part(html('<h1>What fires here?</h1><p class="lead">{}</p>', LEAD)))
     picture = chooser.picture()
-    chooser.piece(chooser.html(f'<p class="about">{escape(chooser.PRIVACY)}</p>'))
+    chooser.piece(chooser.part(html('<p class="about">{}</p>', chooser.PRIVACY)))
     model = chooser.network(atlas)
     start = gr.Button("Look", variant="primary")
     result = chooser.piece()
@@ -72,7 +74,7 @@ def _endpoint(atlas: Atlas) -> None:
             most = min(max(top, 1), 50) if isinstance(top, int) else excited.TOP  # Gradio lets any type through
             return plain(atlas, chooser.given(picture), str(model), most)
         except AtlasError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(routes.public(error), print_exception=False) from error
 
     gradio.events.api(probe, api_name="probe", concurrency_id=PROBING, concurrency_limit=1)
 
@@ -85,34 +87,43 @@ def plain(atlas: Atlas, picture: Picture, model: str, top: int = excited.TOP) ->
 
 def shown(atlas: Atlas, picture: Picture, model: str) -> str:
     """The same as HTML, the last layer first: what the network takes the picture for, then what from."""
+    now = atlas.latest()
     try:
-        seen = excited.probe(atlas.latest(), chooser.opened(picture), model)
+        seen = excited.probe(now, chooser.opened(picture), model)
     except AtlasError as error:
-        return chooser.refused(str(error))
-    sections = "".join(_layer(model, layer, units, seen) for layer, units in reversed(seen.layers.items()))
-    return chooser.html(f'<p class="about" role="status">{escape(NOTE)}</p>{sections}')
+        return chooser.refused(error)
+    with links.based("./", now.version):
+        sections = joined(_layer(model, layer, units, seen) for layer, units in reversed(seen.layers.items()))
+    return chooser.part(html('<p class="about" role="status">{}</p>{}', NOTE, sections))
 
 
-def _layer(model: str, layer: str, units: list[Excited], seen: Seen) -> str:
-    listed = "".join(f"<li>{_unit(each, seen)}</li>" for each in units)
-    return f'<h2><a href="{links.href(model, layer)}">{escape(layer)}</a></h2>' + (
-        f'<ul class="excited">{listed}</ul>' if units else '<p class="absent">Nothing that this atlas knows.</p>'
+def _layer(model: str, layer: str, units: list[Excited], seen: Seen) -> Markup:
+    listed = joined(html("<li>{}</li>", _unit(each, seen)) for each in units)
+    return html(
+        '<h2><a href="{}">{}</a></h2>{}',
+        links.href(model, layer),
+        layer,
+        html('<ul class="excited">{}</ul>', listed)
+        if units
+        else html('<p class="absent">Nothing that this atlas knows.</p>'),
     )
 
 
-def _unit(each: Excited, seen: Seen) -> str:
+def _unit(each: Excited, seen: Seen) -> Markup:
     """A link to a unit: where it fires, how strongly, and what is made to excite it."""
     where = markup.pixels(marked(each, seen), f"Where {each.layer} {each.unit} fires", TILE)
-    made = (
-        f'<img class="made" src="{links.image("units", each.model, each.thumbnail, "thumbnail")}" alt="" width="64" '
-        'height="64" loading="lazy">'
-        if each.thumbnail
-        else ""
-    )
-    name = f"<small>{escape(each.class_name)}</small>" if each.class_name else ""
-    return (
-        f'<a href="{links.href(each.model, each.layer, each.unit)}">{where}'
-        f"<span>{made}<span><b>{each.unit}</b> {each.ratio:.0%}{name}</span></span></a>"
+    made = NOTHING
+    if each.thumbnail:
+        src = links.image("units", each.model, each.thumbnail, "thumbnail")
+        made = html('<img class="made" src="{}" alt="" width="64" height="64" loading="lazy">', src)
+    return html(
+        '<a href="{}">{}<span>{}<span><b>{}</b> {}{}</span></span></a>',
+        links.href(each.model, each.layer, each.unit),
+        where,
+        made,
+        each.unit,
+        f"{each.ratio:.0%}",
+        html("<small>{}</small>", each.class_name) if each.class_name else NOTHING,
     )
 
 

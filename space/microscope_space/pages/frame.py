@@ -1,10 +1,15 @@
 """The frame of every page: the way back, search, and which revision of the atlas it shows."""
 
-from html import escape
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.keys import Key
-from microscope_space.html import links, text
+from microscope_space.html import links, markup, text
+from microscope_space.html.escaped import NOTHING, html, joined
 
 VIEWS = {
     "": "Networks",
@@ -16,45 +21,90 @@ VIEWS = {
 LIVE = ("caricature", "probe")  # more than a page of HTML: Gradio's components stand below its head, and then its foot
 
 
-def frame(atlas: Atlas, title: str, body: str, key: Key | None = None, view: str = "") -> str:
-    """A whole page; `body` is HTML. The heading is the body's."""
-    at = None if key else view
-    nav = "".join(
-        f'<a href="{links.href(view=name or None)}"{" aria-current=page" if at == name else ""}>{words}</a>'
+@dataclass(frozen=True)
+class Page:
+    """What stands in the frame, and what is said of it where its link is shared."""
+
+    title: str  # without the Space's own name; empty of the first page
+    body: Markup  # with its heading
+    about: str = text.LEAD  # a sentence or two for those who have the link alone
+    key: Key | None = None  # that it is about
+    view: str = ""  # of VIEWS, or `search` and `wrong`
+    asked: Mapping[str, str] = field(default_factory=dict)  # what its link says beside the key or the view
+    status: int = 200  # HTTP's: 400 for a question that nobody can answer, 404 for what is not there
+
+    @property
+    def shown(self) -> str:
+        """The title of a browser's tab."""
+        return f"{self.title} · {text.TITLE}" if self.title else text.TITLE
+
+    @property
+    def path(self) -> str:
+        """Its one link, without the Space's own path."""
+        return links.path(*self._parts, **self._named)
+
+    @property
+    def query(self) -> str:
+        """The same as a query alone, which is all of a link that Hugging Face's frame around a Space shows."""
+        return links.query(*self._parts, **self._named)
+
+    @property
+    def _parts(self) -> tuple[str | None, str | None, int | None]:
+        return (self.key.model, self.key.layer, self.key.unit) if self.key else (None, None, None)
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {**({"view": self.view} if self.view in VIEWS and self.view else {}), **self.asked}
+
+
+def frame(atlas: Atlas, page: Page, notice: Markup = NOTHING) -> Markup:
+    """A whole page, but for what a document has around it."""
+    at = None if page.key else page.view
+    nav = joined(
+        html('<a href="{}"{}>{}</a>', links.href(view=name or None), markup.current(at == name, "page"), words)
         for name, words in VIEWS.items()
     )
-    shown = f"{title} · {text.TITLE}" if title else text.TITLE
-    return (
-        f'<div class="atlas" data-title="{escape(shown)}" data-view="{escape(view)}">'
-        '<a class="skip" href="#content">Skip to content</a>'
-        f'<header><a class="home" href="?">{text.TITLE}</a><nav aria-label="Pages">{nav}</nav>'
-        '<form role="search" action="?" method="get"><input type="search" name="q" aria-label="Search networks, '
+    return html(
+        '<div class="atlas" data-title="{}" data-view="{}"><a class="skip" href="#content">Skip to content</a>'
+        '<header><a class="home" href="{}">{}</a><nav aria-label="Pages">{}</nav>'
+        '<form role="search" action="{}" method="get"><input type="search" name="q" aria-label="Search networks, '
         'layers, units and classes" placeholder="Search, or paste a key" maxlength="256"></form></header>'
-        f"{_trail(key)}"
-        f'<div id="content" tabindex="-1">{body}</div>{"" if view in LIVE else foot(atlas)}</div>'
+        '{}{}<div id="content" tabindex="-1">{}</div>{}</div>',
+        page.shown,
+        page.view,
+        links.root(),
+        text.TITLE,
+        nav,
+        links.root(),
+        _trail(page.key),
+        notice,
+        page.body,
+        NOTHING if page.view in LIVE else foot(atlas),
     )
 
 
-def foot(atlas: Atlas) -> str:
+def foot(atlas: Atlas) -> Markup:
     """What stands below every page: which revision it shows."""
-    return (
-        f'<footer><p>Atlas revision: <span class="revision">{escape(atlas.revision)}</span></p>'
-        f'<p>Pictures: CC BY 4.0. <a href="{links.href(view="about")}">How to cite, limits, sources</a></p></footer>'
+    return html(
+        '<footer><p>Atlas revision: <span class="revision">{}</span></p>'
+        '<p>Pictures: CC BY 4.0. <a href="{}">How to cite, limits, sources</a></p></footer>',
+        atlas.revision,
+        links.href(view="about"),
     )
 
 
-def _trail(key: Key | None) -> str:
+def _trail(key: Key | None) -> Markup:
     """The way from the networks to here."""
     if key is None:
-        return ""
-    steps = [("Networks", "?"), (key.model, links.href(key.model))]
+        return NOTHING
+    steps = [("Networks", links.root()), (key.model, links.href(key.model))]
     if key.layer is not None:
         steps.append((key.layer, links.href(key.model, key.layer)))
     if key.unit is not None:
         steps.append((str(key.unit), links.href(key.model, key.layer, key.unit)))
     last = len(steps) - 1
-    listed = "".join(
-        f'<li><a href="{link}"{" aria-current=page" if at == last else ""}>{escape(words)}</a></li>'
+    listed = joined(
+        html('<li><a href="{}"{}>{}</a></li>', link, markup.current(at == last, "page"), words)
         for at, (words, link) in enumerate(steps)
     )
-    return f'<nav class="trail" aria-label="Where this is"><ol>{listed}</ol></nav>'
+    return html('<nav class="trail" aria-label="Where this is"><ol>{}</ol></nav>', listed)

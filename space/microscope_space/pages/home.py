@@ -1,44 +1,63 @@
 """The first page: the networks."""
 
-from html import escape
+from markupsafe import Markup
 
 from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.errors import AtlasError
 from microscope_space.html import links, markup, text
-from microscope_space.pages import frame as page
+from microscope_space.html.escaped import html, joined
+from microscope_space.pages.frame import Page
+
+Cover = tuple[str, str, str]  # table, file name and column of an image
 
 
-def home(atlas: Atlas) -> str:
+def home(atlas: Atlas) -> Page:
     """A card for each network of the atlas."""
-    cards = "".join(_card(atlas, model) for model in atlas.models)
-    body = f'<h1>{text.TITLE}</h1><p class="lead">{text.LEAD}</p><ul class="cards">{cards}</ul>'
-    return page.frame(atlas, "", body)
+    cards = joined(_card(atlas, model) for model in atlas.models)
+    return Page("", html('<h1>{}</h1><p class="lead">{}</p><ul class="cards">{}</ul>', text.TITLE, text.LEAD, cards))
 
 
-def _card(atlas: Atlas, model: str) -> str:
+def _card(atlas: Atlas, model: str) -> Markup:
     layers, known = atlas.layers(model), atlas.organism(model)
-    src = cover(atlas, model)
+    chosen = cover(atlas, model)
     about = f"{known.dataset}, {known.year}" if known and known.year else known.dataset if known else "of its own"
-    return (
-        f'<li><a href="{links.href(model)}">'
-        + (markup.picture(src, "", 224, eager=True) if src else '<span class="nothing"></span>')
-        + f"<h2>{escape(known.title if known else model)}</h2><code>{escape(model)}</code>"
-        f"<p>{escape(about)}<br>{_count(len(layers), 'layer')}, {_count(sum(layers.values()), 'unit')}</p></a></li>"
+    table, name, column = chosen or ("", "", "")
+    return html(
+        '<li><a href="{}">{}<h2>{}</h2><code>{}</code><p>{}<br>{}, {}</p></a></li>',
+        links.href(model),
+        markup.picture(links.image(table, model, name, column), "", 224, eager=True)
+        if chosen
+        else html('<span class="nothing"></span>'),
+        known.title if known else model,
+        model,
+        about,
+        count(len(layers), "layer"),
+        count(sum(layers.values()), "unit"),
     )
 
 
-def cover(atlas: Atlas, model: str) -> str | None:
+def cover(atlas: Atlas, model: str) -> Cover | None:
     """An image that stands for a network: the deepdream of a layer two thirds up, or a unit's picture there."""
     layers = list(atlas.layers(model))
     middle = len(layers) * 2 // 3
     for layer in (*layers[middle:], *reversed(layers[:middle])):
-        for row in atlas.rows("deepdream", model, layer):
-            if row["image"]:
-                return links.image("deepdream", model, row["image"])
+        if found := dream(atlas, model, layer):
+            return found
     for layer in (*layers[middle:], *reversed(layers[:middle])):
         for name in atlas.thumbnails(model, layer).values():
-            return links.image("units", model, name, "thumbnail")
+            return "units", name, "thumbnail"
     return None
 
 
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
+def dream(atlas: Atlas, model: str, layer: str) -> Cover | None:
+    """The first deepdream of a layer."""
+    try:
+        rows = atlas.rows("deepdream", model, layer)
+    except AtlasError:  # said on the layer's own page
+        return None
+    return next((("deepdream", row["image"], "image") for row in rows if row["image"]), None)
+
+
+def count(number: int, what: str) -> str:
+    """`3 layers`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"

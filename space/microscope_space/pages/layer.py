@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from functools import partial
 from typing import Any
+
+from markupsafe import Markup
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import unknown
 from microscope_atlas.keys import Key
 from microscope_space.html import links, markup, text
-from microscope_space.pages import frame as page
-from microscope_space.pages.table import sections
+from microscope_space.html.escaped import NOTHING, html, joined
+from microscope_space.pages.frame import Page
+from microscope_space.pages.home import count
+from microscope_space.pages.table import Rows, sections, shown
 
 SORTS = {
     "unit": "index",
@@ -40,38 +44,47 @@ class Choice:
 
     def link(self, model: str, layer: str, **other: str) -> str:
         """To the layer with this choice but for `other`; what is as usual is left out."""
-        usual = Choice()
-        asked = {**vars(self), **other}
-        return links.href(
-            model, layer, **{name: value for name, value in asked.items() if value != getattr(usual, name)}
-        )
+        return links.href(model, layer, **Choice(**{**vars(self), **other}).unusual)
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """What its link has to say."""
+        return {name: value for name, value in vars(self).items() if value != getattr(Choice, name)}
 
 
-def layer(atlas: Atlas, model: str, name: str, choice: Choice = Choice()) -> str:
+def layer(atlas: Atlas, model: str, name: str, choice: Choice = Choice()) -> Page:
     """A layer's units as tiles of its sheet; UnknownName where it, or what is chosen, is not there."""
-    total = atlas.num_units(model, name)
+    total, key = atlas.num_units(model, name), Key(model, name)
+    told = Rows(atlas, key, ("units", "sheets", "deepdream", "caricature"))
     sheets = {
         (row["method"], row["objective"], str(row["direction"])): row
-        for row in sorted(atlas.rows("sheets", model, name), key=lambda row: row["lens"] != VISUALIZATION)
+        for row in sorted(told["sheets"], key=lambda row: row["lens"] != VISUALIZATION)
     }
-    rows = atlas.rows("units", model, name)
+    rows = told["units"]
     asked = (choice.method, choice.objective, choice.direction)
     if sheets and asked not in sheets:
-        raise unknown("sheet", "-".join(asked), f"{model}/{name}", ["-".join(each) for each in sheets])
+        raise unknown("sheet", "-".join(asked), str(key), ["-".join(each) for each in sheets])
     if choice.sort not in SORTS:
         raise unknown("sort", choice.sort, "this page", SORTS)
-    shown = chosen(rows, choice)
-    found = f"{len(rows):,} of {total:,} units are rendered" if len(rows) < total else f"{total:,} units"
-    found += f"; {len(shown):,} shown" if len(shown) < len(rows) else ""
-    body = (
-        f'<h1 tabindex="-1"><span>{markup.breakable(model)}</span> {markup.breakable(name)}</h1>'
-        f"{markup.dictionary(atlas.dictionary(model, name))}{_neighbours(atlas, model, name)}"
-        f"{_sheet_switch(model, name, sheets, choice)}{_form(model, name, rows, choice)}"
-        f'<p class="about" aria-live="polite">{found}. {_tiles(choice) if asked in sheets else ""}</p>'
-        f"{_grid(model, name, shown, sheets.get(asked), choice)}"
-        f"{_whole(atlas, model, name)}"
+    kept = chosen(rows, choice)
+    some = len(rows) < total and "units" not in told.lost
+    found = f"{len(rows):,} of {total:,} units are rendered" if some else count(total, "unit")
+    found += f"; {len(kept):,} shown" if len(kept) < len(rows) else ""
+    body = html(
+        '<h1 tabindex="-1"><span>{}</span> {}</h1>{}{}{}{}<p class="about" aria-live="polite">{}. {}</p>{}{}',
+        markup.breakable(model),
+        markup.breakable(name),
+        markup.dictionary(atlas.dictionary(model, name)),
+        _neighbours(atlas, model, name),
+        _sheet_switch(model, name, sheets, choice),
+        _form(model, name, rows, choice),
+        found,
+        _tiles(choice) if asked in sheets else "",
+        _grid(model, name, kept, sheets.get(asked), choice) if kept or rows else told.none("units", str(key)),
+        _whole(atlas, key, told),
     )
-    return page.frame(atlas, f"{model}/{name}", body, Key(model, name))
+    about = f"{count(total, 'unit')} of {name}, a layer of {model}: what excites each, with the numbers beside."
+    return Page(str(key), body, about, key, asked=choice.unusual)
 
 
 def chosen(rows: Sequence[Mapping[str, Any]], choice: Choice) -> list[Mapping[str, Any]]:
@@ -101,7 +114,7 @@ def _number(choice: Choice) -> Callable[[Mapping[str, Any]], float | None]:
 def _visualization(row: Mapping[str, Any], choice: Choice) -> Mapping[str, Any]:
     """What `units` says of the picture in the sheet."""
     asked = (choice.method, choice.objective, int(choice.direction), 0)
-    for each in row["visualizations"]:
+    for each in row["visualizations"] or ():
         if (each["method"], each["objective"], each["direction"], each["variant"]) == asked:
             found: Mapping[str, Any] = each
             return found
@@ -110,27 +123,33 @@ def _visualization(row: Mapping[str, Any], choice: Choice) -> Mapping[str, Any]:
 
 def _grid(
     model: str, layer: str, rows: Sequence[Mapping[str, Any]], sheet: Mapping[str, Any] | None, choice: Choice
-) -> str:
+) -> Markup:
     """The units as links, each with its tile of the sheet behind it: one image for all of them."""
     if not rows:
-        return markup.absent("No unit is like that." if sheet else text.not_rendered("units", f"{model}/{layer}"))
+        return markup.absent("No unit is like that.")
     style, kind, columns, x, y = "", "sheet plain", 1, 0.0, 0.0
-    if sheet and sheet["image"]:
+    if sheet and sheet["image"] and sheet["columns"] > 0:
         columns = sheet["columns"]
-        lines = -(-sheet["num_units"] // columns)
+        lines = max(1, -(-sheet["num_units"] // columns))
         src = links.image("sheets", model, sheet["image"])
         style, kind = f"--sheet:url('{src}');--size:{columns * 100}% {lines * 100}%", "sheet"
-        x, y = (100 / max(1, count - 1) for count in (columns, lines))
+        x, y = (100 / max(1, tiles - 1) for tiles in (columns, lines))
 
-    def place(unit: int) -> str:
-        return f' style="--at:{unit % columns * x:.3f}% {unit // columns * y:.3f}%"' if style else ""
+    def place(unit: int) -> Markup:
+        at = f"{unit % columns * x:.3f}% {unit // columns * y:.3f}%"
+        return html(' style="--at:{}"', at) if style else NOTHING
 
-    tiles = "".join(
-        f'<li><a href="{links.href(model, layer, row["unit"])}" title="{escape(_told(row, choice))}"'
-        f"{place(row['unit'])}><i></i><span>{row['unit']}</span></a></li>"
+    listed = joined(
+        html(
+            '<li><a href="{}" title="{}"{}><i></i><span>{}</span></a></li>',
+            links.href(model, layer, row["unit"]),
+            _told(row, choice),
+            place(row["unit"]),
+            row["unit"],
+        )
         for row in rows
     )
-    return f'<ul class="{kind}" style="{style}" aria-label="Units of {escape(layer)}">{tiles}</ul>'
+    return html('<ul class="{}" style="{}" aria-label="Units of {}">{}</ul>', kind, style, layer, listed)
 
 
 def _told(row: Mapping[str, Any], choice: Choice) -> str:
@@ -147,7 +166,7 @@ def _told(row: Mapping[str, Any], choice: Choice) -> str:
     return "; ".join(told)
 
 
-def _sheet_switch(model: str, layer: str, sheets: Mapping[tuple[str, str, str], Any], choice: Choice) -> str:
+def _sheet_switch(model: str, layer: str, sheets: Mapping[tuple[str, str, str], Any], choice: Choice) -> Markup:
     """Links to the layer's other sheets."""
     several = len({method for method, _, _ in sheets} - set(text.SHEETS)) > 1
 
@@ -155,7 +174,7 @@ def _sheet_switch(model: str, layer: str, sheets: Mapping[tuple[str, str, str], 
         if method in text.SHEETS:
             return text.SHEETS[method]
         named = f"{text.METHODS.get(method, method)}, " if several else ""
-        return f"{named}{text.OBJECTIVES.get(objective, objective)} {text.DIRECTIONS[int(direction)]}"
+        return f"{named}{text.OBJECTIVES.get(objective, objective)} {text.direction(int(direction))}"
 
     options = [
         (
@@ -165,7 +184,7 @@ def _sheet_switch(model: str, layer: str, sheets: Mapping[tuple[str, str, str], 
         )
         for method, objective, direction in sheets
     ]
-    return markup.switch("Pictures", options) if options else ""
+    return markup.switch("Pictures", options) if options else NOTHING
 
 
 def _tiles(choice: Choice) -> str:
@@ -174,11 +193,11 @@ def _tiles(choice: Choice) -> str:
         return text.SHEETS_LONG[choice.method]
     return text.SHEETS_MADE.format(
         objective=text.OBJECTIVES.get(choice.objective, choice.objective),
-        aim={"1": "excite", "-1": "silence"}[choice.direction],
+        aim={"1": "excite", "-1": "silence"}.get(choice.direction, "show"),
     )
 
 
-def _form(model: str, layer: str, rows: Sequence[Mapping[str, Any]], choice: Choice) -> str:
+def _form(model: str, layer: str, rows: Sequence[Mapping[str, Any]], choice: Choice) -> Markup:
     """Sort and filter; what there is only one of is not asked."""
     sorts = {
         name: words
@@ -191,44 +210,49 @@ def _form(model: str, layer: str, rows: Sequence[Mapping[str, Any]], choice: Cho
         if len(values) > 1:
             options = {ANY: ANY, **{value: value for value in values}}
             fields += markup.choice(column, options, getattr(choice, column), column.capitalize())
-    kept = {name: getattr(choice, name) for name in ("method", "objective", "direction")}
-    return (
-        f'<form class="filter" action="?" method="get">{markup.hidden(model=model, layer=layer, **kept)}{fields}'
-        "<button>Show</button></form>"
+    kept = {name: value for name, value in choice.unusual.items() if name in ("method", "objective", "direction")}
+    if links.path(model).startswith("?"):  # its page has no path of its own
+        kept |= {"model": model, "layer": layer}
+    return html(
+        '<form class="filter" action="{}" method="get">{}{}<button>Show</button></form>',
+        links.href(model, layer),
+        markup.hidden(**kept),
+        fields,
     )
 
 
-def _neighbours(atlas: Atlas, model: str, layer: str) -> str:
+def _neighbours(atlas: Atlas, model: str, layer: str) -> Markup:
     """Links to the layers before and after."""
     names = list(atlas.layers(model))
     at = names.index(layer)
     before, after = names[at - 1] if at else None, names[at + 1] if at + 1 < len(names) else None
-    return (
-        '<p class="steps">'
-        + (f'<a rel="prev" href="{links.href(model, before)}">← {escape(before)}</a>' if before else "<span></span>")
-        + (f'<a rel="next" href="{links.href(model, after)}">{escape(after)} →</a>' if after else "<span></span>")
-        + "</p>"
+    nothing = html("<span></span>")
+    return html(
+        '<p class="steps">{}{}</p>',
+        html('<a rel="prev" href="{}">← {}</a>', links.href(model, before), before) if before else nothing,
+        html('<a rel="next" href="{}">{} →</a>', links.href(model, after), after) if after else nothing,
     )
 
 
-def _whole(atlas: Atlas, model: str, layer: str) -> str:
+def _whole(atlas: Atlas, key: Key, told: Rows) -> Markup:
     """What all units together see: deepdreams and caricatures."""
-    parts = ""
-    for lens, column in (("deepdream", "start"), ("caricature", "source")):
-        table = schema.table(lens)
-        figures = "".join(
-            markup.figure(
-                markup.picture(links.image(lens, model, row["image"]), f"{table.title}: {row[column]}", 176),
-                row[column] if row[column] != "noise" else "from noise",
-                f"score {markup.number(row['score'])}",
-            )
-            for row in atlas.rows(lens, model, layer)
-            if row["image"]
+    parts = joined(
+        shown(lens, schema.table(lens), told[lens], partial(_seen, key, told, lens, column))
+        for lens, column in (("deepdream", "start"), ("caricature", "source"))
+    )
+    return parts + sections(atlas, key)
+
+
+def _seen(key: Key, told: Rows, lens: str, column: str) -> Markup:
+    table = schema.table(lens)
+    figures = joined(
+        markup.figure(
+            markup.picture(links.image(lens, key.model, row["image"]), f"{table.title}: {row[column]}", 176),
+            row[column] if row[column] != "noise" else "from noise",
+            f"score {markup.number(row['score'])}",
         )
-        content = (
-            f'<div class="figures">{figures}</div>'
-            if figures
-            else markup.absent(text.not_rendered(lens, f"{model}/{layer}"))
-        )
-        parts += markup.section(lens, table.title, content, f"{escape(table.about.capitalize())}.")
-    return parts + sections(atlas, Key(model, layer))
+        for row in told[lens]
+        if row["image"]
+    )
+    content = html('<div class="figures">{}</div>', figures) if figures else told.none(lens, str(key))
+    return markup.section(lens, table.title, content, f"{table.about.capitalize()}.")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from itertools import islice
 
 import pyarrow.compute as pc
@@ -11,8 +10,9 @@ from microscope_atlas.atlas import links as legacy
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import Key, parse_key
-from microscope_space.html import links
-from microscope_space.pages import frame as page
+from microscope_space.html import links, text
+from microscope_space.html.escaped import html, joined
+from microscope_space.pages.frame import Page
 
 MOST = 48  # found
 LONGEST = 256  # characters looked for
@@ -36,22 +36,30 @@ def find(atlas: Atlas, words: str) -> list[Found]:
     return list({found.key: found for found in (*sure, *maybe)}.values())[:MOST]
 
 
-def results(atlas: Atlas, words: str) -> str:
+def results(atlas: Atlas, words: str) -> Page:
     """What was found, as a page."""
     found = find(atlas, words)
-    listed = "".join(
-        f'<li><a href="{links.href(each.key.model, each.key.layer, each.key.unit)}">{escape(str(each.key))}</a> '
-        f"<small>{escape(each.what)}</small></li>"
+    listed = joined(
+        html(
+            '<li><a href="{}">{}</a> <small>{}</small></li>',
+            links.href(each.key.model, each.key.layer, each.key.unit),
+            each.key,
+            each.what,
+        )
         for each in found
     )
-    shown = f"“{words.strip()[:LONGEST]}”"
+    asked = words.strip()[:LONGEST]
+    shown = f"“{asked}”"
     count = f"{len(found)} found." if found else "Nothing of this name is in the atlas."
-    body = (
-        f'<h1 tabindex="-1">Search <span>{escape(shown)}</span></h1><p class="about">{count} Networks, layers, keys '
+    body = html(
+        '<h1 tabindex="-1">Search <span>{}</span></h1><p class="about">{} Networks, layers, keys '
         "such as <code>inceptionv1/mixed4c/447</code>, links to OpenAI Microscope, and names of classes can be "
-        f'found.</p><ul class="found">{listed}</ul>'
+        'found.</p><ul class="found">{}</ul>',
+        shown,
+        count,
+        listed,
     )
-    return page.frame(atlas, f"Search {shown}", body, view="search")
+    return Page(f"Search {shown}", body, f"What {text.TITLE} has of {shown}.", view="search", asked={"q": asked})
 
 
 def exists(atlas: Atlas, key: Key) -> bool:

@@ -1,0 +1,168 @@
+"""Pages as documents: whole HTML from plain routes ahead of Gradio's, which is left the live views and the API."""
+
+import hashlib
+import logging
+import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
+
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.errors import AtlasError, InvalidKey
+from microscope_atlas.keys import parse_key
+from microscope_space import preview, routes
+from microscope_space.answers import AGAIN, FOREVER, answer
+from microscope_space.html import links, text
+from microscope_space.html.escaped import NOTHING, html
+from microscope_space.pages import frame as framing
+from microscope_space.pages import search
+from microscope_space.pages.frame import LIVE, Page
+
+HERE = Path(__file__).parent / "html"
+FILES = {"style.css": "text/css", "script.js": "text/javascript", "icon.svg": "image/svg+xml"}
+HOST = re.compile(r"[\w.-]+(:\d+)?|\[[\da-fA-F:]+\](:\d+)?")  # that may stand in a link
+THEMES = ("dark", "light")  # that a frame around the Space asks for; else the browser says which
+
+log = logging.getLogger(__name__)
+
+
+def documents(atlas: Atlas) -> list[Route]:
+    """The routes of all pages that are read, and of what they need."""
+    previews = preview.Previews()
+
+    def page(request: Request) -> Response:
+        now = atlas.latest()
+        with links.based(root(request), now.version):
+            shown, notice = _answer(now, request)
+            content = document(now, shown, notice, origin(request), request.query_params.get("__theme", ""))
+        return answer(request, content.encode(), "text/html", shown.status)
+
+    def file(request: Request) -> Response:
+        name, digest, kind = request.path_params["name"], request.path_params["digest"], request.path_params["kind"]
+        if (known := f"{name}.{kind}") not in FILES:
+            return answer(request, b"There is no such file.", "text/plain", 404)
+        content, now = _file(known)
+        return answer(request, content, FILES[known], kept=FOREVER if digest == now else AGAIN)
+
+    def seen(request: Request) -> Response:
+        now = atlas.latest()
+        try:
+            path = request.path_params["key"]
+            key = parse_key(path) if path else None
+            if key and not search.exists(now, key):
+                return answer(request, b"This is not in the atlas.", "text/plain", 404)
+            content = previews.of(now, key)
+        except InvalidKey as error:
+            return answer(request, routes.public(error).encode(), "text/plain", 400)
+        except AtlasError as error:
+            return answer(request, routes.public(error).encode(), "text/plain", 503)
+        kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
+        return answer(request, content, "image/jpeg", kept=kept)
+
+    return [
+        Route("/files/{name}.{digest}.{kind}", file),
+        Route("/preview/{key:path}", seen),
+        Document("/{path:path}", page),
+    ]
+
+
+class Document(Route):
+    """Everything but what is Gradio's: the live views, and its own files and endpoints."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        if match is not Match.NONE and _is_gradios(child["path_params"]["path"], Request(scope)):
+            return Match.NONE, {}
+        return match, child
+
+
+def _is_gradios(path: str, request: Request) -> bool:
+    first = path.strip("/").partition("/")[0]
+    if not first:
+        return request.query_params.get("view") in LIVE
+    return first in links.TAKEN and first != "models"
+
+
+def _answer(atlas: Atlas, request: Request) -> tuple[Page, Markup]:
+    try:
+        return routes.answer(atlas, dict(request.query_params), request.path_params["path"])
+    except Exception:  # nobody is shown a trace, whatever an atlas holds
+        log.exception("no page for %s", request.url)
+        return routes.unreadable(500), NOTHING
+
+
+def document(atlas: Atlas, page: Page, notice: Markup = NOTHING, origin: str = "", theme: str = "") -> Markup:
+    """A page as a document of its own, for the Space at `origin`, `https://name.hf.space`, and links' base."""
+    address = f"{origin}{links.root()}"
+    picture = f"{address}{preview.path(page.key)}?v={atlas.version}"
+    return html(
+        '<!doctype html><html lang="en" class="page {}" data-query="{}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>{}</title>'
+        '<meta name="description" content="{}">{}'
+        '<meta property="og:site_name" content="{}"><meta property="og:type" content="website">'
+        '<meta property="og:title" content="{}"><meta property="og:description" content="{}">'
+        '<meta property="og:url" content="{}"><meta property="og:image" content="{}">'
+        '<meta property="og:image:width" content="{}"><meta property="og:image:height" content="{}">'
+        '<meta property="og:image:alt" content="{}"><meta name="twitter:card" content="summary_large_image">'
+        '<link rel="icon" href="{}" type="image/svg+xml"><link rel="stylesheet" href="{}">'
+        '<script src="{}"></script></head><body>{}</body></html>',
+        theme if theme in THEMES else "",
+        page.query.removeprefix("?"),
+        page.shown,
+        page.about,
+        html('<link rel="canonical" href="{}">', address + page.path)
+        if page.status == 200
+        else html('<meta name="robots" content="noindex">'),
+        text.TITLE,
+        page.title or text.TITLE,
+        page.about,
+        address + page.path,
+        picture,
+        preview.WIDTH,
+        preview.HEIGHT,
+        f"What {page.key or text.TITLE} looks like",
+        address_of("icon.svg"),
+        address_of("style.css"),
+        address_of("script.js"),
+        framing.frame(atlas, page, notice),
+    )
+
+
+def address_of(name: str) -> str:
+    """The link to one of the Space's own files, which changes when the file does."""
+    stem, _, kind = name.partition(".")
+    return f"{links.root()}files/{stem}.{_file(name)[1]}.{kind}"
+
+
+@cache
+def _file(name: str) -> tuple[bytes, str]:
+    """A file's content and its hash."""
+    content = (HERE / name).read_bytes()
+    return content, hashlib.sha256(content).hexdigest()[:12]
+
+
+def root(request: Request) -> str:
+    """The path of the Space behind whatever stands before it: `/`, or `/atlas/`."""
+    given = urlsplit(request.scope.get("root_path", ""))
+    return f"{given.path.rstrip('/')}/"
+
+
+def origin(request: Request) -> str:
+    """`https://name.hf.space`, as its visitors see it; empty where the request does not say it soundly."""
+    given = urlsplit(request.scope.get("root_path", ""))
+    if given.netloc:
+        return f"{given.scheme}://{given.netloc}"
+    host = _first(request, "x-forwarded-host") or request.headers.get("host", "")
+    scheme = _first(request, "x-forwarded-proto") or request.url.scheme
+    return f"{scheme}://{host}" if HOST.fullmatch(host) and scheme in ("http", "https") else ""
+
+
+def _first(request: Request, header: str) -> str:
+    """What the proxy next to the visitor said."""
+    return request.headers.get(header, "").partition(",")[0].strip()
