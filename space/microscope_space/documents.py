@@ -102,7 +102,7 @@ def document(atlas: Atlas, page: Page, notice: Markup = NOTHING, origin: str = "
     address = f"{origin}{links.root()}"
     picture = f"{address}{preview.path(page.key)}?v={atlas.version}"
     return html(
-        '<!doctype html><html lang="en" class="page {}" data-query="{}"><head><meta charset="utf-8">'
+        '<!doctype html><html lang="en" class="{}" data-query="{}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>{}</title>'
         '<meta name="description" content="{}">{}'
         '<meta property="og:site_name" content="{}"><meta property="og:type" content="website">'
@@ -112,7 +112,7 @@ def document(atlas: Atlas, page: Page, notice: Markup = NOTHING, origin: str = "
         '<meta property="og:image:alt" content="{}"><meta name="twitter:card" content="summary_large_image">'
         '<link rel="icon" href="{}" type="image/svg+xml"><link rel="stylesheet" href="{}">'
         '<script src="{}"></script></head><body>{}</body></html>',
-        theme if theme in THEMES else "",
+        f"page {theme}" if theme in THEMES else "page",
         page.query.removeprefix("?"),
         page.shown,
         page.about,

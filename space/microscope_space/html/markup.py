@@ -139,11 +139,11 @@ def linked(url: str | None, words: Markup | str) -> Markup:
 
 
 def thumbnail(model: str, layer: str, unit: int, name: str | None, there: bool = True) -> Markup:
-    """A unit as a small link to its page, where it is in the atlas; `name` is its image's in `units`, if it has one."""
+    """A unit as a small link to its page; `name` is its image's in `units`, if it has one. Its number, if not there."""
+    if not there:
+        return html('<span class="tile" title="{}/{}/{}, not in this atlas">{}</span>', model, layer, unit, unit)
     src = links.image("units", model, name, "thumbnail") if name else ""
     shown = picture(src, "", 64) if src else html('<span class="nothing"></span>')
     inner = html("{}<span>{}</span>", shown, unit)
-    if not there:
-        return html('<span class="tile" title="{}/{}/{}, not in this atlas">{}</span>', model, layer, unit, inner)
     href = links.href(model, layer, unit)
     return html('<a class="tile" href="{}" title="{}/{}/{}">{}</a>', href, model, layer, unit, inner)

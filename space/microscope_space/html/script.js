@@ -1,14 +1,7 @@
 // What pages do beside being read: the theme that a frame asks for, copying, keys, large pictures. All can be read without it.
 (() => {
   const root = document.documentElement;
-  const asked = new URLSearchParams(location.search).get("__theme");
-
-  // the frame asks once; pages that are reached from there keep to it
-  try {
-    if (asked) sessionStorage.theme = asked;
-    const theme = sessionStorage.theme;
-    if (root.classList.contains("page") && (theme === "dark" || theme === "light")) root.classList.add(theme);
-  } catch {} // storage may be forbidden
+  const theme = new URLSearchParams(location.search).get("__theme"); // that a frame asks for, and the server shows
 
   // Hugging Face shows a Space in a frame, and the query of its address as its own
   if (parent !== window) {
@@ -33,9 +26,21 @@
     if (button) return copy(button, button.parentElement.querySelector("pre").textContent);
     const link = event.target.closest(".atlas a");
     if (!link || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
-    if (link.hasAttribute("data-link")) event.preventDefault(), copy(link, link.href);
-    if (link.classList.contains("large")) event.preventDefault(), enlarge(link);
+    if (link.hasAttribute("data-link")) return event.preventDefault(), copy(link, link.href);
+    if (link.classList.contains("large")) return event.preventDefault(), enlarge(link);
+    if (theme && link.origin === location.origin && !link.getAttribute("href").startsWith("#")) link.href = themed(link.href);
   });
+
+  // a frame asks for a theme once; pages that are reached from there keep to it
+  addEventListener("submit", (event) => {
+    if (theme) event.target.append(Object.assign(document.createElement("input"), { type: "hidden", name: "__theme", value: theme }));
+  });
+
+  function themed(href) {
+    const to = new URL(href);
+    to.searchParams.set("__theme", theme);
+    return to.href;
+  }
 
   addEventListener("change", (event) => {
     if (event.target.matches(".atlas .filter select")) event.target.form.requestSubmit();

@@ -64,12 +64,12 @@ def frame(atlas: Atlas, page: Page, notice: Markup = NOTHING) -> Markup:
         html('<a href="{}"{}>{}</a>', links.href(view=name or None), markup.current(at == name, "page"), words)
         for name, words in VIEWS.items()
     )
+    live = page.view in LIVE  # where Gradio's page has a main part of its own
     return html(
         '<div class="atlas" data-title="{}" data-view="{}"><a class="skip" href="#content">Skip to content</a>'
         '<header><a class="home" href="{}">{}</a><nav aria-label="Pages">{}</nav>'
         '<form role="search" action="{}" method="get"><input type="search" name="q" aria-label="Search networks, '
-        'layers, units and classes" placeholder="Search, or paste a key" maxlength="256"></form></header>'
-        '{}{}<div id="content" tabindex="-1">{}</div>{}</div>',
+        'layers, units and classes" placeholder="Search, or paste a key" maxlength="256"></form></header>{}{}{}</div>',
         page.shown,
         page.view,
         links.root(),
@@ -77,9 +77,10 @@ def frame(atlas: Atlas, page: Page, notice: Markup = NOTHING) -> Markup:
         nav,
         links.root(),
         _trail(page.key),
-        notice,
-        page.body,
-        NOTHING if page.view in LIVE else foot(atlas),
+        html('<div id="content" tabindex="-1">{}{}</div>', notice, page.body)
+        if live
+        else html('<main id="content" tabindex="-1">{}{}</main>', notice, page.body),
+        NOTHING if live else foot(atlas),
     )
 
 

@@ -261,14 +261,8 @@ def _connections(atlas: Atlas, key: Key, rows: Rows) -> Markup:
         own = list(of)
         there = other in atlas.layers(key.model)
         names = atlas.thumbnails(key.model, other) if there else {}
-        parts += html(
-            "<h3>{}: {}</h3>{}",
-            "Before" if towards == "input" else "After",
-            html('<a href="{}">{}</a>', links.href(key.model, other), other)
-            if there
-            else html("{} <small>not in this atlas</small>", other),
-            joined(markup.flagged(flag) for flag in sorted({row["flag"] for row in own if row["flag"]})),
-        )
+        where = "Before" if towards == "input" else "After"
+        wired = joined(markup.flagged(flag) for flag in sorted({row["flag"] for row in own if row["flag"]}))
         for sign, words in (
             (1, "excites" if towards == "output" else "excited by"),
             (-1, "inhibits" if towards == "output" else "inhibited by"),
@@ -283,7 +277,12 @@ def _connections(atlas: Atlas, key: Key, rows: Rows) -> Markup:
                 if row["sign"] == sign
             )
             if tiles:
-                parts += html('<div class="wires"><h4>{}</h4><ul class="tiles">{}</ul></div>', words, tiles)
+                wired += html('<div class="wires"><h4>{}</h4><ul class="tiles">{}</ul></div>', words, tiles)
+        if there:
+            parts += html('<h3>{}: <a href="{}">{}</a></h3>{}', where, links.href(key.model, other), other, wired)
+        else:  # kernels without a picture beside them say little
+            told = html("{}: {} <small>not in this atlas</small>", where, other)
+            parts += html("<details><summary><h3>{}</h3></summary>{}</details>", told, wired)
     if not wires:
         beside = bool(key.layer and atlas.dictionary(key.model, key.layer))
         parts = markup.absent(text.BESIDE_THE_WAY) if beside else rows.none("connections", str(key))
