@@ -30,6 +30,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import numpy as np
@@ -53,8 +54,10 @@ MOST_GROWTH = 1.1  # of memory from the first third of a phase to its last
 PATIENCE_SECONDS = 120.0
 RESULTS = Path(__file__).parent / "results" / "space_load.json"
 
-LINK = re.compile(r'href="(\?[^"]*)"')
-PICTURE = re.compile(r"""(?:src="|url\(')(picture\?[^"']*)""")
+LINK = re.compile(r'<a [^>]*?href="(/[^"]*)"')
+FILE = re.compile(r'(?:href|src)="(/files/[^"]*)"')
+PICTURE = re.compile(r"""(?:src="|url\((?:'|&\#39;))(/picture\?[^"']*?)(?:"|'|&\#39;)""")
+NOT_READ = ("view=caricature", "view=probe", "/picture?", "view=compare")
 
 
 @dataclass
@@ -102,23 +105,16 @@ class Visitor:
         self.rng, self.known = random.Random(seed), set[str]()
         self.session = f"{seed:x}-{time.monotonic_ns():x}"
 
-    async def enter(self, query: str) -> str:
-        """The first page, as Gradio brings it: the Blocks, then their load events."""
+    async def enter(self, link: str) -> str:
+        """The first page, and the files that every page needs."""
         with self.seen.timed("first page"):
-            await self.text("GET", f"/{query}")
-            answers = await asyncio.gather(
-                *(
-                    self.text("POST", f"/gradio_api/run/predict{query}", json=self.call(each["id"], []))
-                    for each in self.config["dependencies"]
-                    if [target[1] for target in each["targets"]] == ["load"]
-                )
-            )
-        parts = (str(part) for answer in answers for part in json.loads(answer)["data"])
-        return next(part for part in parts if 'class="atlas"' in part)
+            page = await self.text("GET", link)
+            await asyncio.gather(*(self.bytes("GET", html.unescape(each)) for each in FILE.findall(page)))
+        return page
 
-    async def browse(self, query: str = "?") -> None:
+    async def browse(self, link: str = "/") -> None:
         """Look at pages as long as it pleases."""
-        page = await self.enter(query)
+        page = await self.enter(link)
         while True:
             await self.pictures(page)
             await asyncio.sleep(self.rng.uniform(*THINK_SECONDS))
@@ -129,15 +125,14 @@ class Visitor:
                     async for _ in self.queued("search", [self.rng.choice(("inception", "blocks", "dog", "1"))]):
                         pass
             with self.seen.timed("page"):
-                page = await self.text("GET", f"/page{self.next(page)}")
+                page = await self.text("GET", self.next(page))
 
     def next(self, page: str) -> str:
         """A link of this page: mostly one that leads deeper."""
         links = [html.unescape(link) for link in LINK.findall(page)]
-        links = [link for link in links if "view=caricature" not in link and "view=probe" not in link]
-        deepest = max(links, key=lambda link: sum(f"{part}=" in link for part in ("model", "layer", "unit")))
-        depth = [f"{part}=" for part in ("model", "layer", "unit") if f"{part}=" in deepest]
-        deep = [link for link in links if all(part in link for part in depth)]
+        links = [link for link in links if not any(each in link for each in NOT_READ)]
+        depths = [urlsplit(link).path.rstrip("/").count("/") for link in links]
+        deep = [link for link, depth in zip(links, depths, strict=True) if depth == max(depths)]
         return self.rng.choice(deep if self.rng.random() < DEEPER_SHARE else links)
 
     async def pictures(self, page: str) -> None:
@@ -148,7 +143,7 @@ class Visitor:
 
         async def fetch(each: str) -> None:
             with self.seen.timed("picture"):
-                await self.bytes("GET", f"/{each}")
+                await self.bytes("GET", each)
 
         await asyncio.gather(*map(fetch, wanted))
 

@@ -14,7 +14,8 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.schema import TABLES
 from microscope_atlas.errors import AtlasDamaged, AtlasError, InvalidKey, UnknownName
 from microscope_atlas.keys import Key, parse_key
-from microscope_space import documents, masked, routes
+from microscope_atlas.pictures.sources import SOURCES
+from microscope_space import documents, masked, routes, whole
 from microscope_space.answers import AGAIN, FOREVER, answer
 from microscope_space.html import links, text
 from microscope_space.html.escaped import html
@@ -127,6 +128,13 @@ def plain(atlas: Atlas) -> list[Route]:
         for_good = now.commit or request.query_params.get("v") == now.version
         return answer(request, content, kind(content), kept=FOREVER if for_good else AGAIN)
 
+    def photo(request: Request) -> Response:
+        content = whole.photo(request.path_params["name"])
+        if content is None:
+            return answer(request, b"There is no such photo.", "text/plain", 404)
+        known = SOURCES[request.path_params["name"]].sha256.startswith(request.query_params.get("v") or "none")
+        return answer(request, content, "image/jpeg", kept=FOREVER if known else AGAIN)
+
     def embed(request: Request) -> Response:
         now = atlas.latest()
         with links.based(documents.root(request), now.version):
@@ -134,7 +142,11 @@ def plain(atlas: Atlas) -> list[Route]:
         headers = {"Content-Security-Policy": f"{LOCKED}; frame-ancestors *"}
         return answer(request, content.encode(), "text/html", status, more=headers)
 
-    return [Route("/picture", picture), Route("/embed/{model}/{layer}/{unit}", embed)]
+    return [
+        Route("/picture", picture),
+        Route("/photo/{name}", photo),
+        Route("/embed/{model}/{layer}/{unit}", embed),
+    ]
 
 
 def shown(atlas: Atlas, asked: Mapping[str, str]) -> tuple[Markup, int]:

@@ -111,7 +111,7 @@ def document(atlas: Atlas, page: Page, notice: Markup = NOTHING, origin: str = "
         '<meta property="og:image:width" content="{}"><meta property="og:image:height" content="{}">'
         '<meta property="og:image:alt" content="{}"><meta name="twitter:card" content="summary_large_image">'
         '<link rel="icon" href="{}" type="image/svg+xml"><link rel="stylesheet" href="{}">'
-        '<script src="{}"></script></head><body>{}</body></html>',
+        '<script src="{}" defer></script></head><body>{}</body></html>',
         f"page {theme}" if theme in THEMES else "page",
         page.query.removeprefix("?"),
         page.shown,

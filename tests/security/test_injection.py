@@ -24,7 +24,7 @@ EVIL = '"\'><script>alert(1)</script><img src=x onerror=alert(1)><a href="javasc
 SCRIPTS = re.compile(r"<script|<img src=x|<a href=.javascript", re.IGNORECASE)
 
 
-OWN = re.compile(r'<script src="/files/script\.[0-9a-f]{12}\.js"></script>')
+OWN = re.compile(r'<script src="/files/script\.[0-9a-f]{12}\.js" defer></script>')
 
 
 def sound(html: str) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 # first parts of paths that are not networks': ours and Gradio's. A network of such a name has links with a query alone
 TAKEN = frozenset(
     (
-        "picture", "preview", "files", "embed", "models",
+        "picture", "photo", "preview", "files", "embed", "models",
         "gradio_api", "assets", "config", "favicon.ico", "login", "logout", "manifest.json", "monitoring",
         "openapi.json", "pwa_icon", "robots.txt", "static", "svelte", "theme.css",
     )
@@ -73,6 +73,11 @@ def image(table: str, model: str, name: str, column: str = "image", **more: str)
     """Where a page finds an image of the atlas."""
     asked = {"table": table, "model": model, "column": column, "name": name, **more, "v": version()}
     return f"{root()}picture?{urlencode({name: value for name, value in asked.items() if value})}"
+
+
+def photo(name: str, version: str) -> str:
+    """Where a page finds a photo of the package."""
+    return f"{root()}photo/{name}?{urlencode({'v': version})}"
 
 
 def outside(url: str) -> str | None:

@@ -55,19 +55,13 @@ def dictionary(one: Attached | None) -> Markup:
 
 def picture(src: str, alt: str, size: int, eager: bool = False) -> Markup:
     """An image; `src` is a link made by links."""
-    return html(
-        '<img src="{}" alt="{}" width="{}" height="{}" {}decoding="async">',
-        src,
-        alt,
-        size,
-        size,
-        NOTHING if eager else html('loading="lazy" '),
-    )
+    when = html('fetchpriority="high"') if eager else html('loading="lazy" decoding="async"')
+    return html('<img src="{}" alt="{}" width="{}" height="{}" {}>', src, alt, size, size, when)
 
 
-def large(src: str, shown: Markup) -> Markup:
-    """An image that leads to itself, as large as it is."""
-    return html('<a class="large" href="{}">{}</a>', src, shown)
+def large(src: str, shown: Markup, about: Markup = NOTHING) -> Markup:
+    """An image that leads to itself, as large as it is; `about` are attributes for the script, which shows it so."""
+    return html('<a class="large" href="{}"{}>{}</a>', src, about, shown)
 
 
 def pixels(values: NDArray[np.uint8], alt: str, size: int) -> Markup:

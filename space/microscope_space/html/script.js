@@ -66,14 +66,14 @@
     let at = all.indexOf(link);
     const show = () => {
       const from = all[at];
+      const { whole, square, crop, credit } = from.dataset; // of a sample: the photo that it is cut from, and where
       const picture = new Image();
-      picture.src = from.href;
+      picture.src = whole ?? from.href;
       picture.alt = from.querySelector("img").alt;
-      const place = box.querySelector("div");
-      place.replaceChildren(picture);
-      box.querySelector("p").textContent = [picture.alt, from.closest("figure")?.querySelector("figcaption")?.innerText.replaceAll("\n", ", ")]
-        .filter(Boolean)
-        .join(": ");
+      box.classList.toggle("whole", !!whole);
+      box.querySelector("div").replaceChildren(picture, ...(whole ? [outline(square, "square"), outline(crop, "cut")] : []));
+      const said = from.closest("figure")?.querySelector("figcaption")?.innerText.replaceAll("\n", ", ");
+      box.querySelector("p").textContent = [[picture.alt, said].filter(Boolean).join(": "), credit].filter(Boolean).join(". ");
     };
     box.step = (by) => ((at = (at + by + all.length) % all.length), show());
     box.addEventListener("click", () => box.close());
@@ -81,6 +81,14 @@
     show();
     document.querySelector(".atlas").append(box);
     box.showModal();
+  }
+
+  function outline(box, name) {
+    const frame = document.createElement("span");
+    frame.className = name;
+    const [left, top, width, height] = box.split(" ").map((side) => side + "%");
+    Object.assign(frame.style, { left, top, width, height });
+    return frame;
   }
 
   async function copy(from, content) {

@@ -12,7 +12,9 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.keys import Key
+from microscope_atlas.pictures.sources import SOURCES
 from microscope_atlas.publish.cite import citation, dataset_url, space_url
+from microscope_space import whole
 from microscope_space.html import links, markup, plots, text
 from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages.frame import Page
@@ -39,6 +41,7 @@ SECTIONS = {
     "statistics": "Statistics",
 }
 LAST = {"made": "How it was made", "use": "Share, cite, load"}
+SIDES = ("left", "top", "right", "bottom")  # of a crop
 NUM_QUANTILES = 9  # in a row
 QUANTILES = {0: "lowest", 4: "median", 6: "0.9 quantile", 7: "0.99 quantile"}  # of these, that are shown
 
@@ -227,9 +230,29 @@ def sample(key: Key, row: Row, size: int | None) -> Markup:
     seen = html('<span class="nothing">picture {}</span>', row["picture"])
     if row["image"]:
         src = links.image("dataset_samples", key.model, row["image"])
-        seen = markup.large(src, markup.picture(src, told, 96))
-    sides = [row[side] for side in ("left", "top", "right", "bottom")]
+        seen = markup.large(src, markup.picture(src, told, 96), _whole(row, size))
+    sides = [row[side] for side in SIDES]
     return markup.figure(seen + plots.crop(sides, size), markup.number(row["activation"]))
+
+
+def _whole(row: Row, size: int | None) -> Markup:
+    """The photo that a sample is from, and where in it; nothing where it may not be shown."""
+    part = whole.part(row["set"], row["revision"], row["picture"])
+    if part is None or size is None or any(row[side] is None for side in SIDES):
+        return NOTHING
+    known = SOURCES[part.photo]
+    left, top, right, bottom = (row[side] / size for side in SIDES)
+    return html(
+        ' data-whole="{}" data-square="{}" data-crop="{}" data-credit="{}"',
+        links.photo(part.photo, known.sha256[:12]),
+        _percent(part.square),
+        _percent(part.within((left, top, right, bottom))),
+        known.credit,
+    )
+
+
+def _percent(box: whole.Box) -> str:
+    return " ".join(f"{side:.2f}" for side in box)
 
 
 def _tuning(key: Key, rows: Rows) -> Markup:
