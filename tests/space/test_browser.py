@@ -157,7 +157,7 @@ def test_from_network_to_unit_and_back_and_forward(visit: Visit) -> None:
     visit.shows("blocks_4 2")
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "unit" else LONG) for name in PAGES])
 def test_every_page_is_read_without_script(chromium: Browser, server: str, name: str) -> None:
     with chromium.new_context(viewport=DESKTOP, java_script_enabled=False) as context:
         visit = Visit(context.new_page(), server)

@@ -21,7 +21,7 @@ from tests.atlases import MODEL
 from tests.space.test_documents import plain
 from tests.space.test_pages import UNIT, Elements
 
-LAYER = "blocks_4"
+LAYER, LONG = "blocks_4", pytest.mark.long
 LINKS = (
     "/", f"/{MODEL}", f"/{MODEL}?lens=caricature", f"/{MODEL}/{LAYER}", f"/{MODEL}/{LAYER}/2",
     f"/?view=compare&a={MODEL}/{LAYER}/1&b={MODEL}/{LAYER}/2", "/?view=about", "/?q=blocks",
@@ -65,8 +65,8 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("harm", [gone, cut, rubbish, folder])
-@pytest.mark.parametrize("table", ["feature_visualization", "dataset_samples", "units", "responses"])
+@pytest.mark.parametrize("harm", [gone, cut, *(pytest.param(each, marks=LONG) for each in (rubbish, folder))])
+@pytest.mark.parametrize("table", ["feature_visualization", "units", pytest.param("responses", marks=LONG)])
 def test_a_damaged_shard_costs_its_own_rows_and_pictures_alone(
     copy: Path, table: str, harm: Callable[[Path], None]
 ) -> None:
