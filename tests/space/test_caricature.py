@@ -67,7 +67,7 @@ def test_progress_is_told_in_words(known: Atlas) -> None:
 
 def test_figures_lead_to_their_layer(known: Atlas) -> None:
     *_, (_, figures) = caricature.shown(known, PHOTO, MODEL, ["blocks_4"], "draft")
-    assert f'href="?model={MODEL}&amp;layer=blocks_4"' in figures
+    assert f'href="./{MODEL}/blocks_4"' in figures
     assert f'download="caricature-{MODEL}-blocks_4.png"' in figures
 
 

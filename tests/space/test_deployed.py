@@ -39,10 +39,7 @@ def test_without_gradio_it_is_said_what_to_install(every: Path, monkeypatch: pyt
 
 
 def test_nothing_is_asked_from_elsewhere() -> None:
+    """The one other host that is named is told a query, and only where it is around the page already."""
     for name in ("style.css", "live.css", "script.js"):
-        assert "//" not in re.sub(
-            r"^\s*//.*|; //.*|\{ // .*",
-            "",
-            (FOLDER / name).read_text(),
-            flags=re.MULTILINE,
-        )
+        content = (FOLDER / name).read_text().replace('const face = "https://huggingface.co";', "")
+        assert "//" not in re.sub(r"^\s*//.*|; //.*|\{ // .*|\} // .*", "", content, flags=re.MULTILINE)

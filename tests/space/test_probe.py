@@ -136,7 +136,7 @@ def test_rows_are_json(known: Atlas) -> None:
 def test_each_unit_leads_to_its_page(known: Atlas) -> None:
     (first, *_) = probe.plain(known, "cat", atlases.MODEL)
     html = probe.shown(known, "cat", atlases.MODEL)
-    assert f'href="?model={first["model"]}&amp;layer={first["layer"]}&amp;unit={first["unit"]}"' in html
+    assert f'href="./{first["model"]}/{first["layer"]}/{first["unit"]}"' in html
     assert f"{first['ratio']:.0%}" in html
     assert html.count("data:image/jpeg") == len(probe.plain(known, "cat", atlases.MODEL))
 
