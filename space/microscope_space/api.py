@@ -19,8 +19,11 @@ from microscope_space import documents, masked, routes, whole
 from microscope_space.answers import AGAIN, FOREVER, answer
 from microscope_space.html import links, text
 from microscope_space.html.escaped import html
-from microscope_space.pages import card, search
+from microscope_space.pages import card
 from microscope_space.pages.unit import per_unit
+from microscope_space.search.find import find as found_by
+from microscope_space.search.given import exists
+from microscope_space.thumbnail import STRIPES, thumbnail
 
 UNKNOWN = "application/octet-stream"
 LOCKED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a card loads nothing and runs nothing
@@ -53,13 +56,14 @@ def endpoints(atlas: Atlas) -> None:
             return of_layer(atlas.latest(), str(model), str(layer))
 
     def find(words: str) -> list[dict[str, str]]:
-        """Networks, layers and units that some words may mean: a key, a class, or a link to OpenAI Microscope.
+        """Up to 48 networks, layers and units that some words may mean, the likeliest first.
 
         Args:
-            words: what to look for, for example inceptionv1/mixed4c/447, or racer
+            words: a key, names in any order, a class, or a link, for example inceptionv1 4c:447, or golden retriever
 
         """
-        return [{"key": str(found.key), "what": found.what} for found in search.find(atlas.latest(), str(words))]
+        with saying():
+            return [{"key": str(each.key), "what": each.what} for each in found_by(atlas.latest(), str(words)).found]
 
     api(unit, api_name="unit")
     api(layer, api_name="layer")
@@ -79,7 +83,7 @@ class saying:  # noqa: N801 - it stands behind `with`
 def of_unit(atlas: Atlas, model: str, layer: str, unit: int) -> dict[str, Any]:
     """Rows of every table about a unit, the revision, and the link to its page; UnknownName where it does not exist."""
     key = parse_key(f"{model}/{layer}/{unit}")
-    if not search.exists(atlas, key):
+    if not exists(atlas, key):
         near = ", ".join(
             str(each) for each in routes.nearest(atlas, {"model": model, "layer": layer, "unit": str(unit)})
         )
@@ -135,6 +139,19 @@ def plain(atlas: Atlas) -> list[Route]:
         known = SOURCES[request.path_params["name"]].sha256.startswith(request.query_params.get("v") or "none")
         return answer(request, content, "image/jpeg", kept=FOREVER if known else AGAIN)
 
+    def small(request: Request) -> Response:
+        now = atlas.latest()
+        try:
+            content = thumbnail(now, parse_key(request.path_params["key"]))
+        except (InvalidKey, UnknownName) as error:
+            return answer(request, routes.public(error).encode(), "text/plain", 404)
+        except AtlasError as error:
+            return answer(request, routes.public(error).encode(), "text/plain", 503)
+        kept = FOREVER if now.commit or request.query_params.get("v") == now.version else AGAIN
+        if content is None:
+            return answer(request, STRIPES.encode(), "image/svg+xml", kept=kept)
+        return answer(request, content, kind(content), kept=kept)
+
     def embed(request: Request) -> Response:
         now = atlas.latest()
         with links.based(documents.root(request), now.version):
@@ -145,6 +162,7 @@ def plain(atlas: Atlas) -> list[Route]:
     return [
         Route("/picture", picture),
         Route("/photo/{name}", photo),
+        Route("/thumbnail/{key:path}", small),
         Route("/embed/{model}/{layer}/{unit}", embed),
     ]
 
@@ -153,7 +171,7 @@ def shown(atlas: Atlas, asked: Mapping[str, str]) -> tuple[Markup, int]:
     """A card, and its HTTP status."""
     try:
         key = parse_key(f"{asked['model']}/{asked['layer']}/{asked['unit']}")
-        if not search.exists(atlas, key):
+        if not exists(atlas, key):
             raise UnknownName(f"{key} is not in this atlas")
         return card.card(atlas, key), 200
     except (InvalidKey, UnknownName) as error:

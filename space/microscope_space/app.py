@@ -22,6 +22,7 @@ from microscope_space.html.escaped import html
 from microscope_space.live import caricature, live, networks, probe, uploads
 from microscope_space.pages import frame as page
 from microscope_space.pages import home
+from microscope_space.search import index
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def ready(atlas: Atlas) -> None:
     """Read and load what the first visitor would wait for: the tables of layers, the covers, a network."""
     try:
         home.home(atlas)
+        index.of(atlas)
         for model in networks.choices(atlas)[:1]:  # which the live views begin with
             networks.ahead(atlas, model).join()
     except AtlasError as error:  # said where it is asked for

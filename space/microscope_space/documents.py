@@ -21,8 +21,8 @@ from microscope_space.answers import AGAIN, FOREVER, answer
 from microscope_space.html import links, text
 from microscope_space.html.escaped import NOTHING, html
 from microscope_space.pages import frame as framing
-from microscope_space.pages import search
 from microscope_space.pages.frame import LIVE, Page
+from microscope_space.search.given import exists
 
 HERE = Path(__file__).parent / "html"
 FILES = {"style.css": "text/css", "script.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -55,7 +55,7 @@ def documents(atlas: Atlas) -> list[Route]:
         try:
             path = request.path_params["key"]
             key = parse_key(path) if path else None
-            if key and not search.exists(now, key):
+            if key and not exists(now, key):
                 return answer(request, b"This is not in the atlas.", "text/plain", 404)
             content = previews.of(now, key)
         except InvalidKey as error:

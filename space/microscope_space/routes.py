@@ -24,6 +24,7 @@ from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages import about, compare, home, layer, model, search, unit
 from microscope_space.pages import frame as framing
 from microscope_space.pages.frame import Page
+from microscope_space.search.given import exists, straight
 
 Query = Mapping[str, str]
 
@@ -58,6 +59,8 @@ def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
         if too_long is not None:
             raise InvalidKey(f"a parameter of this link is longer than {MAX_LENGTH} characters")
         asked = {**asked, **asked_by(path)}
+        if "q" in asked:  # a key or a link is not searched for, but opened
+            asked = straight(atlas, asked["q"]) or asked
         return _page(atlas, asked), _noted(atlas, asked)
     except (InvalidKey, UnknownName) as error:
         return _wrong(atlas, asked, error), NOTHING
@@ -159,7 +162,7 @@ def _status(atlas: Atlas, asked: Query, error: AtlasError) -> int:
         key = key_of(asked)
     except AtlasError:
         return 404
-    return 400 if key is None or search.exists(atlas, key) else 404
+    return 400 if key is None or exists(atlas, key) else 404
 
 
 def sentence(message: str) -> str:

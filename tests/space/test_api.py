@@ -13,7 +13,7 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import InvalidKey, UnknownName
 from microscope_atlas.keys import Key
 from microscope_space import api, app
-from microscope_space.pages import search
+from microscope_space.search.find import find
 from tests.atlases import MODEL
 
 KEY = f"{MODEL}/blocks_4/2"
@@ -86,12 +86,13 @@ def test_endpoint_says_what_is_wrong(client: httpx.Client) -> None:
     ],
 )
 def test_search_finds(known: Atlas, words: str, key: Key) -> None:
-    assert search.find(known, words)[0].key == key
+    assert find(known, words).found[0].key == key
 
 
 @pytest.mark.parametrize("words", ["", " ", "nothing like it", f"{MODEL}/blocks_4/40", "<script>", "%", ".*"])
 def test_search_finds_nothing_where_nothing_is(known: Atlas, words: str) -> None:
-    assert search.find(known, words) == []
+    found = find(known, words)
+    assert found.nearest or not found.found
 
 
 def test_picture_is_the_atlas_own(client: httpx.Client, known: Atlas) -> None:
@@ -109,6 +110,23 @@ def test_picture_is_the_atlas_own(client: httpx.Client, known: Atlas) -> None:
     for wrong in ({"name": "../../atlas.json"}, {"table": "x"}, {"model": "../"}, {"column": "recipe"}, {"name": ""}):
         answer = client.get("/picture", params={**asked, **wrong})
         assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (404, "text/plain")
+
+
+def test_whatever_a_key_names_has_a_thumbnail(client: httpx.Client, known: Atlas) -> None:
+    row = known.rows("units", MODEL, "blocks_4", 2)[0]
+    answer = client.get(f"/thumbnail/{KEY}")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert answer.content == known.image("units", MODEL, row["thumbnail"], "thumbnail")
+    assert client.get(f"/thumbnail/{KEY}", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    dream = next(row for row in known.rows("deepdream", MODEL, "blocks_4") if row["image"])
+    assert client.get(f"/thumbnail/{MODEL}/blocks_4").content == known.image("deepdream", MODEL, dream["image"])
+    assert client.get(f"/thumbnail/{MODEL}").headers["content-type"] == "image/jpeg"
+    answer = client.get(f"/thumbnail/{MODEL}/blocks_4/39")  # not rendered
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml")
+    for key in (f"{MODEL}/blocks_4/40", "x", "../atlas.json", "%3Csvg%3E", ""):
+        answer = client.get(f"/thumbnail/{key}")
+        assert answer.status_code == 404
+        assert "<svg" not in answer.text or answer.headers["content-type"].startswith("text/plain")
 
 
 def test_card_can_be_framed_and_loads_nothing(client: httpx.Client, known: Atlas) -> None:

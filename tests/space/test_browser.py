@@ -218,9 +218,15 @@ def test_search_finds_a_pasted_key(desktop: Visit) -> None:
     desktop.go("")
     desktop.page.fill("input[name=q]", f"{MODEL}/blocks_4/2")
     desktop.page.keyboard.press("Enter")
-    desktop.shows("Search")
-    desktop.page.click(".found a")
     desktop.shows("blocks_4 2")
+
+
+def test_search_results_have_pictures_and_lead_there(visit: Visit) -> None:
+    visit.go("?q=blocks+4+1")
+    visit.shows("Search")
+    visit.page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth)")
+    visit.page.click(".found a >> nth=0")
+    visit.shows("blocks_4 1")
 
 
 @pytest.mark.long

@@ -139,6 +139,13 @@ class Atlas:
         """Some columns of `units` of a model, or of one of its layers, of which alone bytes are read."""
         return self._units(model, columns, layer)
 
+    def some(self, table: str, model: str, layer: str, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a table of a layer, read anew; no row where it has none. No other column's bytes are read."""
+        shards = self._shards(table, model, layer)
+        kind = self.manifest.table(table)
+        found = [ranges.read(self.storage, shard.path, shard.bytes, kind, columns) for shard in shards]
+        return pa.concat_tables(found) if found else kind.arrow.empty_table().select(list(columns))
+
     def table(self, table: str, model: str, layer: str, unit: int | None = None) -> pa.Table:
         """The rows of a layer, or of one unit, in a table; for an image there stands its file name.
 

@@ -10,10 +10,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from microscope_atlas.keys import Key
+
 # first parts of paths that are not networks': ours and Gradio's. A network of such a name has links with a query alone
 TAKEN = frozenset(
     (
-        "picture", "photo", "preview", "files", "embed", "models",
+        "picture", "thumbnail", "photo", "preview", "files", "embed", "models",
         "gradio_api", "assets", "config", "favicon.ico", "login", "logout", "manifest.json", "monitoring",
         "openapi.json", "pwa_icon", "robots.txt", "static", "svelte", "theme.css",
     )
@@ -78,6 +80,12 @@ def image(table: str, model: str, name: str, column: str = "image", **more: str)
 def photo(name: str, version: str) -> str:
     """Where a page finds a photo of the package."""
     return f"{root()}photo/{name}?{urlencode({'v': version})}"
+
+
+def thumbnail(key: Key) -> str:
+    """Where a page finds a small picture of what a key names."""
+    said = {"v": version()} if version() else {}
+    return f"{root()}thumbnail/{quote(str(key), safe='/:')}{_query(said)}"
 
 
 def outside(url: str) -> str | None:
