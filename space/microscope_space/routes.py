@@ -21,12 +21,13 @@ from microscope_atlas.errors import (
 from microscope_atlas.keys import MAX_LENGTH, NUMBER, Key, parse_key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
-from microscope_space.pages import about, compare, home, layer, model, search, unit
+from microscope_space.pages import about, compare, home, layer, lists, model, search, unit
 from microscope_space.pages import frame as framing
 from microscope_space.pages.frame import Page
 from microscope_space.search.given import exists, straight
 
 Query = Mapping[str, str]
+LONG = {"units": 4096, "notes": 4096, "about": 1024}  # characters of parameters that hold several keys, or sentences
 
 TOLD = (InvalidKey, UnknownName, WrongLevel, PicturesFailed, WeightsError)  # errors whose words are for visitors
 
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 VIEWS: dict[str, Callable[[Atlas, Query], Page]] = {
     "compare": lambda atlas, asked: compare.compare(atlas, asked.get("a", ""), asked.get("b", "")),
+    "list": lists.lists,
     "about": lambda atlas, asked: about.about(atlas),
     # what stands above a view of Gradio's components, which has the heading
     "caricature": lambda atlas, asked: Page(framing.VIEWS["caricature"], NOTHING, view="caricature"),
@@ -53,11 +55,11 @@ def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
 
     Of a wrong one, a page that says what is wrong and what is near; of one whose rows cannot be read, one that says so.
     """
-    too_long = next((name for name, value in asked.items() if len(value) > MAX_LENGTH), None)
-    asked = {name: value.strip() for name, value in asked.items() if value.strip() and len(value) <= MAX_LENGTH}
+    too_long = next((name for name, value in asked.items() if len(value) > _most(name)), None)
+    asked = {name: value.strip() for name, value in asked.items() if value.strip() and len(value) <= _most(name)}
     try:
         if too_long is not None:
-            raise InvalidKey(f"a parameter of this link is longer than {MAX_LENGTH} characters")
+            raise InvalidKey(f"a parameter of this link is longer than {_most(too_long)} characters")
         asked = {**asked, **asked_by(path)}
         if "q" in asked:  # a key or a link is not searched for, but opened
             asked = straight(atlas, asked["q"]) or asked
@@ -83,9 +85,16 @@ def public(error: AtlasError) -> str:
     return f"{text.UNREADABLE}. {text.UNREADABLE_WHY}"
 
 
+def _most(name: str) -> int:
+    """How long a parameter may be, in characters."""
+    return LONG.get(name, MAX_LENGTH)
+
+
 def _page(atlas: Atlas, asked: Query) -> Page:
     if "q" in asked:
         return search.results(atlas, asked["q"])
+    if asked.keys() & {"units", "list"}:
+        return lists.lists(atlas, asked)
     if "view" in asked and asked["view"] not in VIEWS:
         raise unknown("view", asked["view"], "this Space", VIEWS)
     if "view" in asked:
@@ -113,11 +122,13 @@ def key_of(asked: Query) -> Key | None:
 
 
 def asked_by(path: str) -> dict[str, str]:
-    """What a path asks, as a query does: `inceptionv1/mixed4c/447`, or a path of OpenAI Microscope.
+    """What a path asks, as a query does: `inceptionv1/mixed4c/447`, `list`, or a path of OpenAI Microscope.
 
     InvalidKey where it has more parts than a key.
     """
     path = path.strip("/")
+    if path == "list":
+        return {"view": "list"}
     if path == "models" or path.startswith("models/"):
         return {"url": f"/{path}"}
     parts = path.split("/") if path else []

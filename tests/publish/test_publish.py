@@ -64,6 +64,35 @@ def test_version_is_one_commit_of_everything_and_a_tag(hub: Hub, atlas: Path) ->
     assert not list(check(open_atlas(f"{NAME}@{TAG}")))
 
 
+def test_lists_of_units_are_published_with_the_rows_and_never_change(hub: Hub, atlas: Path) -> None:
+    path, before = schema.list_path("curves"), data(content(atlas))
+    unit = {"key": f"{MODEL}/stem/1"}
+    (atlas / "lists").mkdir()
+    (atlas / path).write_text(json.dumps({"title": "Curves", "units": [unit]}))
+    first = put(atlas)
+    assert hub.files(REPO, TAG)[path] == (atlas / path).read_bytes()
+    assert put(atlas) == first
+    (atlas / path).write_text(json.dumps({"title": "Curves", "units": [{**unit, "note": "a curve"}]}))
+    with pytest.raises(VersionTaken, match="list `curves` changed"):
+        put(atlas)
+    put(atlas, "2026.11.1")
+    card = hub.files(REPO)[schema.CARD].decode()
+    assert "- list `curves` added" in card
+    assert "- list `curves` changed" in card
+    (atlas / path).unlink()
+    put(atlas, "2026.11.2")
+    assert path not in hub.files(REPO)
+    assert path in hub.files(REPO, "v2026.11.1")
+    assert data(hub.files(REPO)) == before
+
+
+def test_a_wrong_list_is_not_published(hub: Hub, atlas: Path) -> None:
+    (atlas / "lists").mkdir()
+    (atlas / "lists/curves.json").write_text("{}")
+    with pytest.raises(PublishFailed, match="is no list of units"):
+        put(atlas)
+
+
 def test_folder_stays_as_it_is(hub: Hub, atlas: Path) -> None:
     before = content(atlas)
     put(atlas)

@@ -142,6 +142,12 @@ def test_card_can_be_framed_and_loads_nothing(client: httpx.Client, known: Atlas
     assert f'href="/{KEY}?revision={known.version}"' in answer.text
 
 
+def test_a_list_has_a_path_of_its_own(client: httpx.Client) -> None:
+    answer = client.get("/list", params={"units": KEY, "title": "A & B"})
+    assert answer.status_code == 200
+    assert '<h1 tabindex="-1">A &amp; B</h1>' in answer.text
+
+
 @pytest.mark.parametrize("key", [f"{MODEL}/blocks_4/40", f"{MODEL}/blocks_5/0", "x/y/z", "%3Cscript%3E/a/1"])
 def test_card_of_what_is_not_there_says_so(client: httpx.Client, key: str) -> None:
     answer = client.get(f"/embed/{key}")

@@ -36,11 +36,13 @@ PAGES: dict[str, dict[str, str]] = {
     "compare": {"view": "compare", "a": f"{MODEL}/blocks_4/0", "b": f"{MODEL}/blocks_6/1"},
     "about": {"view": "about"},
     "search": {"q": "blocks 4 1"},
+    "list": {"units": f"{MODEL}/blocks_4/0,{MODEL}/blocks_6/1", "title": "Two", "notes": "one | other"},
+    "lists": {"view": "list"},
     "wrong": {"model": "vgg"},
 }
 PARAMETERS = (
     "model", "layer", "unit", "lens", "source", "revision", "url", "q", "view", "a", "b", "sort", "branch", "flag",
-    "method", "objective", "direction", "other",
+    "method", "objective", "direction", "other", "units", "title", "about", "notes", "list",
 )  # fmt: skip
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -3,6 +3,7 @@
 A table is a dataset config of its own: `load_dataset("microscope-atlas", "feature_visualization")`.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ MANIFEST = "atlas.json"
 CARD = "README.md"
 COVER = "cover.jpg"  # the card's picture
 RELEASES = "releases.json"  # of a published atlas: its versions
+LISTS = "lists"  # folder of lists of units, whose files their owner writes
+LIST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # a list's name
 
 
 UNIT_KEY = (
@@ -529,7 +532,18 @@ def table(name: str) -> Table:
 def is_ours(path: str, tables: Collection[str]) -> bool:
     """Whether a file of an atlas is one that this package writes, by its path within it; all others are its owner's."""
     rows = path.endswith(".parquet") and path.partition("/")[0] in tables
-    return rows or path in (MANIFEST, CARD, COVER, RELEASES)
+    return rows or path in (MANIFEST, CARD, COVER, RELEASES) or list_name(path) is not None
+
+
+def list_path(name: str) -> str:
+    """Path within the atlas of a list of units."""
+    return f"{LISTS}/{name}.json"
+
+
+def list_name(path: str) -> str | None:
+    """The name of the list of units that a path is of; None where it is of none."""
+    name = path.removeprefix(f"{LISTS}/").removesuffix(".json")
+    return name if path == list_path(name) and LIST.fullmatch(name) else None
 
 
 def split(model: str) -> str:

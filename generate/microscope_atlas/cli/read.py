@@ -106,12 +106,17 @@ def reproduce(
 def cite(
     atlas: AnyAtlas,
     key: Annotated[
-        str | None, typer.Argument(help="A model, layer or unit: inceptionv1/mixed4c/447.", show_default=False)
+        str | None,
+        typer.Argument(help="A model, layer or unit, inceptionv1/mixed4c/447; or lists/NAME.", show_default=False),
     ] = None,
 ) -> None:
     """BibTeX and links that last, and whose weights they are."""
     from microscope_atlas.atlas.locate import open_atlas
+    from microscope_atlas.atlas.schema import list_name
     from microscope_atlas.keys import parse_key
     from microscope_atlas.publish.cite import cite as citation
 
-    print(citation(open_atlas(atlas), parse_key(key) if key else None))
+    if key and (name := list_name(f"{key.removesuffix('.json')}.json")):
+        print(citation(open_atlas(atlas), of=name))
+    else:
+        print(citation(open_atlas(atlas), parse_key(key) if key else None))

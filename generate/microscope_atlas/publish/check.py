@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from microscope_atlas.atlas import images, releases, schema, shards
+from microscope_atlas.atlas import images, lists, releases, schema, shards
 from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
 from microscope_atlas.atlas.organisms import Kind, organisms
 from microscope_atlas.atlas.storage import Storage
@@ -43,6 +43,7 @@ def check(storage: Storage, sample: int | None = None) -> Iterator[str]:
         for model, some in groupby(made, lambda shard: shard.units.model):
             yield from _model(storage, manifest, there, model, list(some), chosen)
         yield from _files(storage, manifest, there)
+        yield from lists.problems(storage, manifest)
     except AtlasError as error:  # what cannot be read or is unknown here ends the check
         yield str(error)
 

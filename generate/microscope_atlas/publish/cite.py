@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
-from microscope_atlas.atlas import releases
+from microscope_atlas.atlas import lists, releases, schema
 from microscope_atlas.atlas.dictionaries import stated
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.present import refuse_absent
@@ -37,10 +37,16 @@ def dataset_url(repo: str) -> str:
     return f"{SITE}/datasets/{repo}"
 
 
-def cite(storage: Storage, key: Key | None = None) -> str:
-    """What a paper needs to cite an atlas, or a model, layer or unit of it; UnknownName where that is not in it."""
+def cite(storage: Storage, key: Key | None = None, of: str | None = None) -> str:
+    """What a paper needs to cite an atlas, or a model, layer or unit of it, or the list of units called `of`.
+
+    UnknownName where that is not in it.
+    """
     manifest = read_manifest(storage)
     release = current(releases.read(storage), manifest)
+    if of is not None:
+        lists.read(storage, of)
+        return cite_list(storage.name, manifest, release, storage.commit, of)
     return citation(storage.name, manifest, release, storage.commit, key)
 
 
@@ -89,6 +95,19 @@ def citation(
         lines += [f"  {each}: {s.title}, {s.author}, license {s.license}, {s.url}" for each, s in shown.items()]
     if others:
         lines.append(f"  {others.name}, revision {others.revision}: {others.terms or 'nobody has stated a license'}")
+    return "\n".join(lines)
+
+
+def cite_list(name: str, manifest: Manifest, release: Release | None, commit: str | None, of: str) -> str:
+    """What a paper needs to cite a list of units of an atlas that was read."""
+    about = [f"list {of}"] if release else [f"list {of}", f"manifest with sha256 {identity(manifest)}"]
+    lines = [bibtex(release, commit, "; ".join(about)), ""]
+    if not release:
+        return "\n".join([*lines, f"{name} is not published: no link leads to it."])
+    revision = commit or release.tag
+    lines.append(f"{dataset_url(release.repo)}/blob/{revision}/{schema.list_path(of)}")
+    if release.space:
+        lines.append(f"{SITE}/spaces/{release.space}?{urlencode({'list': of, 'revision': revision})}")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from microscope_atlas.atlas import releases, schema, shards
+from microscope_atlas.atlas import lists, releases, schema, shards
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.atlas.provenance import is_untrained
@@ -61,8 +61,11 @@ def plan(atlas: Folder, name: str, version: str, space: str | None = None) -> Pl
         raise VersionTaken(
             f"{repo.url} has version {before[-1].version}, and {version} comes before it; name a later one"
         )
-    was = read_manifest(Revision(repo, before[-1].tag, tags[before[-1].tag])) if before else Manifest()
-    release = Release(name, version, releases.identity(manifest), releases.differences(was, manifest), space)
+    last = Revision(repo, before[-1].tag, tags[before[-1].tag]) if before else None
+    was = read_manifest(last) if last else Manifest()
+    lists_then = lists.files(last) if last else {}
+    brought = (*releases.differences(was, manifest), *lists.differences(lists_then, lists.files(atlas)))
+    release = Release(name, version, releases.identity(manifest), brought, space)
     own = {
         schema.RELEASES: releases.to_json([*before, release]),
         schema.CARD: render_card(manifest, [*before, release], _own_text(atlas, repo, head, tree)),
@@ -133,8 +136,9 @@ def _published(atlas: Folder, repo: Repo, version: str, commit: str, manifest: M
     """Nothing to do, where the version at `commit` holds this atlas."""
     there = Revision(repo, f"v{version}", commit)
     release = releases.current(releases.read(there), manifest)
-    if release is None:
-        new = "; ".join(releases.differences(read_manifest(there), manifest))
+    other_lists = lists.differences(lists.files(there), lists.files(atlas))
+    if release is None or other_lists:
+        new = "; ".join((*releases.differences(read_manifest(there), manifest), *other_lists))
         raise VersionTaken(
             f"{repo.url} has a version {version} of another atlas, and published versions never change. "
             f"In this one: {new}. Publish it as a later version"
@@ -148,7 +152,7 @@ def _published(atlas: Folder, repo: Repo, version: str, commit: str, manifest: M
 def _rows(atlas: Folder, manifest: Manifest) -> dict[str, File]:
     """The files that are in a repository as they are in a folder."""
     beside = [*map(schema.index_path, manifest.indexes), *([schema.COVER] if manifest.cover else []), schema.MANIFEST]
-    return {path: File(atlas.root / path) for path in (*sorted(manifest.shards), *beside)}
+    return {path: File(atlas.root / path) for path in (*sorted(manifest.shards), *beside, *lists.files(atlas))}
 
 
 def _read_back(plan: Plan, commit: str) -> None:

@@ -143,6 +143,15 @@ API = html(
     "here when its host is replaced by this one: <code>/models/inceptionv1/mixed4c_0/447</code>. The dataset itself "
     "is read with <code>load_dataset</code>.</p>"
 )
+LISTS = "Units that belong together, with a sentence each: of this atlas, or your own."
+AMONG = html(
+    'Expanded weights between units of the list: <b class="plus">red</b> excites, <b class="minus">blue</b> inhibits, '
+    "place by place, the strongest first. Of each unit the atlas keeps the strongest connections alone."
+)
+NOT_AMONG = "Among the strongest connections of these units, which are those that the atlas keeps, is none to another."
+OWN_LIST = (
+    "Keys with commas between them, and a sentence for each with bars between. The link of the page holds all of it."
+)
 GRAPH = "Layers from the input on; an arrow leads from a layer to those that read it."
 NO_GRAPH = "Layers by name: how they are wired is known of the catalog's networks alone."
 WRONG = "There is nothing at this link"

@@ -16,6 +16,7 @@ VIEWS = {
     "caricature": "Caricature",
     "probe": "What fires here?",
     "compare": "Compare",
+    "list": "Lists",
     "about": "About",
 }
 LIVE = ("caricature", "probe")  # more than a page of HTML: Gradio's components stand below its head, and then its foot

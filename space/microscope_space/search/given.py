@@ -9,7 +9,7 @@ from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import Key, parse_key
 
 URL = re.compile(r"https?://[^\s\"'<>]+")
-ASKED = ("model", "view", "url", "q")  # parameters of which one makes a link one to a page
+ASKED = ("model", "view", "units", "list", "url", "q")  # parameters of which one makes a link one to a page
 AROUND = ".,;:!)]}"  # what text puts behind a link
 
 
