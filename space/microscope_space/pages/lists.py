@@ -93,7 +93,7 @@ def _list(atlas: Atlas, units: UnitList, name: str | None) -> Page:
         _use(atlas, units, among, name),
         _form(units),
     )
-    asked = {"list": name} if name else _asked(units)
+    asked: dict[str, Any] = {"list": name} if name else _asked(units)
     return Page(units.title, body, units.about or text.LISTS, view="list", asked=asked, status=200 if rows else 404)
 
 
@@ -196,7 +196,7 @@ def _use(atlas: Atlas, units: UnitList, among: Sequence[Wire], name: str | None)
         for what, content in taken.items()
         if content
     )
-    asked = {"list": name} if name else _asked(units)
+    asked: dict[str, Any] = {"list": name} if name else _asked(units)
     here = links.href(view="list", **asked, revision=atlas.pin)
     copied = html('<p class="buttons"><a class="button" data-link href="{}">Copy link</a></p>{}', here, blocks)
     return markup.section("use", "Share, cite", copied)
