@@ -40,7 +40,7 @@ def test_module_is_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--model", "efficientnet_lite"], "nearest: efficientnet_lite0"),
+        (["--model", "efficientnet_lite"], "nearest: efficientnet_lite1, efficientnet_lite0"),
         (["--model", MODEL, "--layer", "blocks-3"], "nearest: blocks_"),
         (["--model", MODEL, "--layer", "stem", "--units", "30:33"], "it has 0:32"),
         (["--model", MODEL, "--layer", "stem", "--units", "3:3"], "'3:3' is empty"),
@@ -162,7 +162,8 @@ def test_precision_asked_for_is_in_the_rows(commands: Commands, tmp_path: Path) 
     ended = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--precision", "bfloat16")
     assert ended.status == 0, ended.err
     assert {json.loads(row["recipe"])["ascent"]["precision"] for row in rows(tmp_path / "atlas")} == {"bfloat16"}
-    again = commands("render", tmp_path / "atlas", *one, "--lens", LENS)
+    assert commands("render", tmp_path / "atlas", *one, "--lens", LENS).out.endswith("0 rows made, 4 were there.\n")
+    again = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--quality", "draft")
     assert again.status == 2
     assert "ascent.precision is 'bfloat16' in the atlas, 'float32' asked" in again.err
 
@@ -175,7 +176,7 @@ def test_pixels_of_a_batch_are_of_the_recipe_and_rows_say_what_they_make(command
     assert {(each["batch_pixels"], each["batch"] * each["size"] ** 2 <= 5000) for each in recipes} == {(5000, True)}
     assert {each["batch"] for each in recipes} == {5000 // recipes[0]["size"] ** 2}
     assert commands("check", tmp_path / "atlas").status == 0
-    refused = commands("render", tmp_path / "atlas", *one, "--lens", LENS)
+    refused = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--quality", "draft")
     assert "batch_pixels is 5000 in the atlas, 802816 asked" in refused.err
 
 

@@ -128,12 +128,12 @@ def test_opacity_is_gray_and_as_large_as_the_picture() -> None:
 
 def test_maco_sees_as_many_crops_as_its_recipe_says() -> None:
     crops = replace(EVERY.maco.crops, count=3)
-    recipe = replace(EVERY, methods=("maco",), maco=replace(EVERY.maco, crops=crops))
+    recipe = replace(EVERY, methods=("maco",), maco=replace(EVERY.maco, crops=crops), robust_views=2)
     shown: list[int] = []
     graph = toy.network()
     graph.register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
     assert len(rows("mixed", range(4), recipe, graph)) == 4
-    assert shown == [12] * 6 + [4]  # 6 steps, and the score on the pictures
+    assert shown == [12] * 6 + [4] + [4] * 2  # 6 steps, the score on the pictures, and those in views of them
 
 
 def test_agreement_is_the_mean_cosine_of_gram_matrices_on_the_pictures() -> None:

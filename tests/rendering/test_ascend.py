@@ -101,7 +101,7 @@ def of_canvas(kind: str, size: int, units: Sequence[int]) -> Frame:
         *(activations("mixed"), objective, units, settings, size, CPU, score),
         make_canvas=stretch,
         references=beside,
-        robust_views=2,
+        robust_views=8,
     )
     return frame
 

@@ -101,7 +101,10 @@ def test_id_changes_with_every_setting(path: tuple[str, ...]) -> None:
     inner = changed
     for name in path[:-1]:
         inner = inner[name]
-    inner[path[-1]] += {list: ["more"], str: "more"}.get(type(inner[path[-1]]), 1)
+    if inner[path[-1]] is None:
+        inner[path[-1]] = 1
+    else:
+        inner[path[-1]] += {list: ["more"], str: "more"}.get(type(inner[path[-1]]), 1)
     assert content_id(UNITS, changed, "w") != content_id(UNITS, settings(RECIPE), "w")
 
 

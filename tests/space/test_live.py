@@ -126,7 +126,7 @@ def test_what_the_first_visitor_needs_is_made_ready(
     app.ready(atlas)
     assert networks._network.cache_info().misses == 1
     assert not caplog.text
-    monkeypatch.setattr(Atlas, "rows", gone)
+    monkeypatch.setattr(app.home, "home", gone)
     app.ready(atlas)  # the server goes on
     assert "not ready ahead: it is gone" in caplog.text
 

@@ -8,7 +8,7 @@ with one thread.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Annotated, Any, Literal
 
 import torch
@@ -123,7 +123,7 @@ def ascend(
             judged(score or objective, "float32", *(sample_views(each, view, size) for each in (pictures, *compared)))
             for view in each_view
         ]
-        return torch.stack(scores).mean(0)
+        return reduce(torch.add, scores) / robust_views  # one by one: `mean` adds up in an order that the batch changes
 
     def set_rate() -> None:
         (group,) = adam.param_groups
