@@ -12,7 +12,7 @@ atlas: .venv/core ## Render the default atlas into microscope-atlas/ and check i
 	@echo 'The atlas is in $(ATLAS)/. Look at it from here with'
 	@echo
 	@echo '    $(BIN)/python -c '"'"'from datasets import load_dataset; load_dataset("$(ATLAS)", "feature_visualization")["efficientnet_lite0"][0]["image"].save("unit.png")'"'"
-	@echo '    $(BIN)/python docs/contact_sheet.py $(ATLAS) efficientnet_lite0 blocks_10 sheet.png'
+	@echo '    $(BIN)/python docs/contact_sheet.py $(ATLAS) efficientnet_lite0 blocks_6 sheet.png'
 	@echo '    make space'
 
 space: atlas .venv/space ## Serve the Space of the default atlas on this machine, until Ctrl-C

@@ -227,8 +227,8 @@ def test_picture_that_is_not_a_number_is_flagged_and_not_kept() -> None:
 
 def test_qualities_differ_in_steps_as_promised() -> None:
     assert {name: recipe.ascent.steps for name, recipe in RECIPES.items()} == {
-        "draft": 128,
-        "standard": 512,
+        "draft": 64,
+        "standard": 224,
         "microscope": 4096,
     }
     assert RECIPES["standard"].variants == RECIPES["microscope"].variants == 4

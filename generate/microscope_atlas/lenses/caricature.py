@@ -69,7 +69,7 @@ class Caricature(Lens[Recipe]):
         return RECIPES[quality]
 
     def quick(self) -> Recipe:
-        return Recipe(Ascent(steps=2), max_size=32, sources=("cat",))
+        return Recipe(Ascent(steps=2), max_size=32, sources=("cat",), robust_views=1)
 
     def parts(self, recipe: Recipe) -> list[Part]:
         return [Part("sources", len(recipe.sources), recipe.ascent.steps)]

@@ -64,7 +64,7 @@ class DeepDream(Lens[Recipe]):
         return RECIPES[quality]
 
     def quick(self) -> Recipe:
-        return replace(self.recipe("draft"), ascent=Ascent(steps=2), max_size=32)
+        return replace(self.recipe("draft"), ascent=Ascent(steps=2), max_size=32, robust_views=1)
 
     def parts(self, recipe: Recipe) -> list[Part]:
         pictures = [start for start in recipe.starts if start != NOISE]

@@ -32,7 +32,7 @@ from microscope_atlas.lenses.geometry import shift, unit_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, RobustViews, SourceName, settings
 from microscope_atlas.models.networks.channels import in_channels
-from microscope_atlas.rendering.ascend import Ascent, ascend
+from microscope_atlas.rendering.ascend import SETTLING, Ascent, Beta, ascend
 from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
@@ -49,7 +49,10 @@ class Maco:
     """Settings of MACO."""
 
     steps: Count = 128
-    learning_rate: Annotated[float, above(0)] = 0.5  # Adam's
+    learning_rate: Annotated[float, above(0)] = 0.5  # Adam's, at the first step
+    last_learning_rate: Annotated[float, above(0)] | None = None  # at the last, straight between; None: as the first
+    beta1: Beta = 0.9  # Adam's, see Ascent
+    beta2: Beta = 0.999
     crops: Crops = field(default_factory=Crops)
     pictures: Annotated[tuple[SourceName, ...], EACH_ONCE] = (
         # that amplitudes are taken from; of those that come with the package, the ones taken on the ground
@@ -83,10 +86,15 @@ class Recipe(recipes.Recipe):
 
 
 RECIPES: dict[Quality, Recipe] = {
-    "draft": Recipe(Ascent(steps=128), max_size=112, variants=0),
+    "draft": Recipe(SETTLING, max_size=112, variants=0),
     "standard": Recipe(
-        Ascent(steps=512, precision="bfloat16"), None, variants=4, methods=tuple(METHODS), maco=Maco(steps=256)
+        replace(SETTLING, steps=224, precision="bfloat16"),
+        max_size=None,
+        variants=4,
+        methods=tuple(METHODS),
+        maco=Maco(steps=256),
     ),
+    # as OpenAI's were
     "microscope": Recipe(Ascent(steps=4096), None, variants=4, methods=tuple(METHODS), maco=Maco(steps=1024)),
 }
 
@@ -101,7 +109,7 @@ class FeatureVisualization(Lens[Recipe]):
         return RECIPES[quality]
 
     def quick(self) -> Recipe:
-        return Recipe(Ascent(steps=2), max_size=32, variants=0, batch=16)
+        return Recipe(Ascent(steps=2), max_size=32, variants=0, batch=16, robust_views=1)
 
     def shortened(self, recipe: Recipe, steps: int) -> Recipe:
         return replace(super().shortened(recipe, steps), maco=replace(recipe.maco, steps=steps))
@@ -214,7 +222,8 @@ def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe, channels: in
     if method == "maco":
         maco = recipe.maco
         make_canvas = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px, colours), crops=maco.crops)
-        return replace(ascent, steps=maco.steps, learning_rate=maco.learning_rate), make_canvas, maco.crops.count
+        named = ("steps", "learning_rate", "last_learning_rate", "beta1", "beta2")
+        return replace(ascent, **{name: getattr(maco, name) for name in named}), make_canvas, maco.crops.count
     if method == "transparent":
         behind = recipe.background_std
         transparent = partial(Transparent, std=ascent.spectrum_std, views=ascent.views, background_std=behind)

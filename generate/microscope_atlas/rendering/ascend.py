@@ -21,6 +21,7 @@ from microscope_atlas.rendering.views import Views, at_step, centre, draw_views,
 from microscope_atlas.structure import Count, above, at_least, between
 
 Precision = Literal["float32", "bfloat16"]
+Beta = Annotated[float, between(0, 0.9999)]
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,18 @@ class Ascent:
     steps: Count
     learning_rate: Annotated[float, above(0)] = 0.05  # Adam's, at the first step; Lucid's recipes
     last_learning_rate: Annotated[float, above(0)] | None = None  # at the last, straight between; None: as the first
-    beta1: Annotated[float, between(0, 0.9999)] = 0.9  # Adam's: how much of the mean gradient a step keeps
-    beta2: Annotated[float, between(0, 0.9999)] = 0.999  # and of the mean square
+    beta1: Beta = 0.9  # Adam's: how much of the mean gradient a step keeps
+    beta2: Beta = 0.999  # and of the mean square
     spectrum_std: Annotated[float, above(0)] = 0.01  # of the spectra to start from; Lucid's param/spatial.py
     redirect_steps: Annotated[int, at_least(0)] = 16
     # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
     views: Views = field(default_factory=Views)
     precision: Precision = "float32"  # of the network's matrix products, while pictures are made
+
+
+# What lenses ascend with: a rate that is high at first, covers the way and then settles, of steps that keep little of
+# those before them, whose views were others. By benchmarks/quality.py; docs/decisions.md has the numbers
+SETTLING = Ascent(steps=64, learning_rate=0.14, last_learning_rate=0.03, beta1=0.2, beta2=0.9)
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,21 @@ from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.weights import WeightsKind
 
-# What `render` makes without flags: textures to patterns, on weights that come with a package
+# What `render` makes without flags: textures to patterns, on weights that come with packages. Layers adjoin, so that
+# connections lead somewhere, and there are two networks, so that units have likenesses elsewhere
 DEFAULT_UNITS = {
     "efficientnet_lite0": {
         "blocks_2": range(16),
+        "blocks_3": range(24),
         "blocks_4": range(24),
+        "blocks_5": range(24),
         "blocks_6": range(24),
-        "blocks_10": range(16),
-    }
+    },
+    "efficientnet_lite1": {
+        "blocks_5": range(16),
+        "blocks_6": range(16),
+        "blocks_7": range(16),
+    },
 }
 
 
