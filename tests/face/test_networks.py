@@ -144,6 +144,14 @@ def test_seed_gives_another_picture_and_the_same_seed_the_same(net: "ma.Net") ->
     assert one == same != other
 
 
+def test_rate_that_is_given_holds_throughout(net: "ma.Net") -> None:
+    first = 0.14  # of drafts, whose rate falls
+    falling, steady = (ma.visualize(net, "0", 0, steps=3, size=16, learning_rate=rate)[0] for rate in (None, first))
+    assert falling.tobytes() != steady.tobytes()
+    short = [ma.visualize(net, "0", 0, steps=1, size=16, learning_rate=rate)[0].tobytes() for rate in (None, first)]
+    assert short[0] == short[1]
+
+
 def test_grey_networks_give_grey_pictures() -> None:
     grey = ma.load(tiny(channels=1), device="cpu")
     (bright,) = ma.visualize(grey, "0", 0, steps=48, size=16)

@@ -56,7 +56,8 @@ def test_other_layers_take_it_in_proportion_to_their_arithmetic() -> None:
 
 def test_measured_rate_is_of_the_settings_that_it_was_measured_with() -> None:
     costs = Costs(of(FIRST, 2.0), quality="draft")
-    longer = {LENS: Setup(LENS, changed(LENSES_DRAFT[LENS].recipe, {"ascent.steps": 1280}))}
+    draft = LENSES_DRAFT[LENS].recipe
+    longer = {LENS: Setup(LENS, changed(draft, {"ascent.steps": 10 * draft.ascents["ascent"].steps}))}
     assert (costs.seconds(FIRST, LENSES_DRAFT), costs.basis(FIRST, LENSES_DRAFT)) == (20.0, "a rate of the file")
     assert costs.seconds(FIRST, longer) == pytest.approx(200.0)
     assert costs.basis(FIRST, longer) == "arithmetic, and other layers"
@@ -87,7 +88,7 @@ def test_arithmetic_is_of_every_picture_at_its_own_size_and_steps() -> None:
     px = recipe.picture_size(layer, known.input_size)
     pictures = 4 + 4 + 2  # of fourier, its variants and transparent; and one of maco, whose steps are fewer
     assert px < known.input_size
-    assert lens(LENS).flops(known, layer, recipe) == (pictures * 512 + 256) * known.flops("blocks_2", px)
+    assert lens(LENS).flops(known, layer, recipe) == (pictures * 224 + 256) * known.flops("blocks_2", px)
 
 
 def test_derived_lens_takes_what_it_says_itself_and_a_rate_goes_before() -> None:

@@ -31,7 +31,7 @@ from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.decoder import BOMBS, DAMAGED, MAX_PIXELS, plain
 from microscope_atlas.pictures.decoder import picture as decoded
 from microscope_atlas.pictures.sources import SOURCES, source
-from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, canvas_size
+from microscope_atlas.rendering.ascend import SETTLING, Ascent, Frame, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 
 
@@ -109,9 +109,9 @@ def visualize(
     unit: int | Sequence[int] | None = None,
     *,
     objective: Objective | Sequence[Objective] | None = None,
-    steps: int = 128,
+    steps: int = SETTLING.steps,
     size: int | None = None,
-    learning_rate: float = 0.05,
+    learning_rate: float | None = None,
     seed: int = 0,
 ) -> list[Image.Image]:
     """Make pictures that excite units, by gradient ascent from noise: one for each unit or objective.
@@ -126,7 +126,7 @@ def visualize(
             picture each, made together.
         steps: of Adam, 1 or more.
         size: px on a side, 8 or more; None: what the layer's receptive field asks for, at most 112.
-        learning_rate: Adam's, above 0.
+        learning_rate: Adam's, above 0, throughout; None: as drafts have it, long steps at first that settle.
         seed: another one gives another picture.
 
     Returns:
@@ -140,14 +140,14 @@ def visualize(
     """
     loaded = load(net)
     objectives = _objectives(layer, unit, objective)
-    steps, learning_rate = whole("steps", steps, 1), number("learning_rate", learning_rate, above=0)
+    draft = replace(feature_visualization.RECIPES["draft"].ascent, steps=whole("steps", steps, 1))
+    if learning_rate is not None:
+        rate = number("learning_rate", learning_rate, above=0)
+        draft = replace(draft, learning_rate=rate, last_learning_rate=None)
     size, seed = None if size is None else whole("size", size, 8, MOST_SIZE), whole("seed", seed, -(2**63), 2**63)
     for each in objectives:
         each.refuse_unknown(loaded.name, loaded.layers)
-    draft = feature_visualization.RECIPES["draft"].ascent
-    ascents = [
-        _ascent(loaded, each, replace(draft, steps=steps, learning_rate=learning_rate), size) for each in objectives
-    ]
+    ascents = [_ascent(loaded, each, draft, size) for each in objectives]
     made: dict[int, Image.Image] = {}
     for like in dict.fromkeys(ascents):  # those of one size and shift are made together
         numbers = [at for at, each in enumerate(ascents) if each == like]
