@@ -13,9 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+import microscope_atlas as ma
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.cli import app
+from microscope_atlas.cli.asked import Asked, PrecisionName, QualityName
+from microscope_atlas.cli.render import _slow_precision
 from microscope_atlas.errors import WeightsError
+from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import CATALOG, organism
 from microscope_atlas.models.formats.state_dict import read_state_dict
@@ -157,6 +161,37 @@ def test_any_setting_can_be_set_and_short_spellings_are_the_same(commands: Comma
     assert "0 rows made, 1 were there" in again.out
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_drafts_begin_in_what_the_machine_multiplies_faster_and_go_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    def here(faster: bool) -> None:
+        monkeypatch.setattr("microscope_atlas.models.device.multiplies_bfloat16", lambda device: faster)
+
+    def asked(**options: Any) -> str:
+        recipes = Asked(str(tmp_path), [MODEL], [LENS], [LAYER], units="0", device="cpu", **options).recipes()
+        return recipes[LENS].ascents["ascent"].precision
+
+    here(precision == "bfloat16")
+    assert asked() == asked(precision=PrecisionName.auto) == precision
+    assert asked(quality=QualityName.standard) == "bfloat16"
+    assert asked(quality=QualityName.standard, precision=PrecisionName.auto) == precision
+    brief = {LENS: {"ascent.steps": 1, "max_size": 16, "robust_views": 0}}
+    ma.render(tmp_path, [MODEL], [LENS], [LAYER], range(1), settings=brief, workers=1, device="cpu")
+    assert {json.loads(row["recipe"])["ascent"]["precision"] for row in rows(tmp_path)} == {precision}
+    here(precision != "bfloat16")
+    assert asked() == asked(quality=QualityName.draft) == precision
+    assert asked(precision=PrecisionName.auto) != precision
+
+
+def test_precision_that_is_slow_on_this_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    standard, draft = ({LENS: lens(LENS).recipe(quality)} for quality in ("standard", "draft"))
+    for faster, device, told in [(False, "cpu", True), (True, "cpu", False), (False, "meta", False)]:
+        monkeypatch.setattr("microscope_atlas.models.device.multiplies_bfloat16", lambda _, faster=faster: faster)
+        assert bool(_slow_precision(standard, torch.device(device))) == told
+        assert _slow_precision(draft, torch.device(device)) is None
+
+
 def test_precision_asked_for_is_in_the_rows(commands: Commands, tmp_path: Path) -> None:
     one = ["--model", MODEL, "--layer", LAYER, "--units", "0:1", "--device", "cpu", *BRIEF]
     ended = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--precision", "bfloat16")
@@ -164,6 +199,8 @@ def test_precision_asked_for_is_in_the_rows(commands: Commands, tmp_path: Path) 
     assert {json.loads(row["recipe"])["ascent"]["precision"] for row in rows(tmp_path / "atlas")} == {"bfloat16"}
     assert commands("render", tmp_path / "atlas", *one, "--lens", LENS).out.endswith("0 rows made, 4 were there.\n")
     again = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--quality", "draft")
+    assert again.out.endswith("0 rows made, 4 were there.\n")
+    again = commands("render", tmp_path / "atlas", *one, "--lens", LENS, "--precision", "float32")
     assert again.status == 2
     assert "ascent.precision is 'bfloat16' in the atlas, 'float32' asked" in again.err
 

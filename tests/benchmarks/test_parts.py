@@ -83,9 +83,7 @@ def test_cost_of_a_layer_takes_what_throughput_measured(tmp_path: Path) -> None:
     layer = organism("inceptionv1").layer("conv2d0")
     pictures = layer.units * 4  # two objectives in both directions
     here = found["inceptionv1", "conv2d0"]
-    assert atlas_cost._seconds("feature_visualization", RECIPE, layer, found, 1e8, here) == pictures * (
-        64 * 0.5 + 0.25
-    )
+    assert atlas_cost._seconds("feature_visualization", RECIPE, layer, found, 1e8, here) == pictures * (64 * 0.5 + 0.25)
     twice = atlas_cost._seconds("feature_visualization", RECIPE, layer, found, 2e8, {})
     assert twice == 2 * pictures * (64 * 0.5 + 0.25)
     with pytest.raises(ValueError, match="draft quality, not for standard"):

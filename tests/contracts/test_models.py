@@ -20,7 +20,8 @@ NAMES = sorted(CATALOG)
 SIZE = 96  # px of the pictures; large enough for the auxiliary heads' pools
 CLIP = {"contrastive_16x", "contrastive_4x", "contrastive_rn50"}
 LARGE = {"alexnet", "vgg19_caffe", "resnetv2_50_slim", "inceptionv3_slim", "inceptionv4_slim", *CLIP}
-TWINS = {"efficientnet_lite1", "alexnet_caffe_places365", "inceptionv1_caffe_places365"}  # the same networks but for their classes
+# the same networks but for their depth, or their classes
+TWINS = {"efficientnet_lite1", "alexnet_caffe_places365", "inceptionv1_caffe_places365"}
 
 
 def _tier(name: str, *precision: Precision) -> object:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from microscope_atlas.atlas.manifest import Manifest
     from microscope_atlas.atlas.storage import WritableStorage
     from microscope_atlas.lenses.recipe import Quality, Recipe
+    from microscope_atlas.rendering.ascend import Precision
     from microscope_atlas.run.costs import Costs
 
 
@@ -24,6 +25,7 @@ class QualityName(StrEnum):
 
 
 class PrecisionName(StrEnum):
+    auto = "auto"
     float32 = "float32"
     bfloat16 = "bfloat16"
 
@@ -42,7 +44,7 @@ class Asked:
         str, typer.Argument(help="Folder of the atlas, or a URL such as s3://bucket/atlas.", show_default=False)
     ]
     model: Annotated[
-        list[str] | None, typer.Option(help="Again for several. Default: a small atlas of efficientnet_lite0.")
+        list[str] | None, typer.Option(help="Again for several. Default: a small atlas of two EfficientNets.")
     ] = None
     lens_names: Annotated[
         list[str] | None, typer.Option("--lens", help="Again for several. Default: all but texts.")
@@ -80,7 +82,10 @@ class Asked:
     ] = None
     precision: Annotated[
         PrecisionName | None,
-        typer.Option(help="Of networks while pictures are made. Default: float32; bfloat16 for standard quality."),
+        typer.Option(
+            help="Of networks while pictures are made; auto: bfloat16 where this machine multiplies it faster. "
+            "Default: auto for new drafts, bfloat16 for standard quality, else float32."
+        ),
     ] = None
     changes: Annotated[
         list[str] | None,
@@ -142,11 +147,22 @@ class Asked:
             if self.units and lens(name).level == "layer":
                 raise WrongLevel(f"{name} looks at a layer; --units {self.units} are units")
         names = self.lens_names or list(UNASKED)
-        short = _spelled_out(names, self.precision, self.method, self.batch_pixels, self.pointers)
+        here = self._precision_here()
+        precision: dict[PrecisionName | None, Precision | None]
+        precision = {None: None, PrecisionName.auto: here, PrecisionName.float32: "float32"}
+        short = _spelled_out(
+            names, precision.get(self.precision, "bfloat16"), self.method, self.batch_pixels, self.pointers
+        )
         changes = [*short, *(self.changes or [])]
         there = begun(self.storage, self.there)
         quality: Quality | None = self.quality.value if self.quality else None
-        return chosen(names, quality, self.pictures, changes, self.skip_bad_pictures, there)
+        return chosen(names, quality, self.pictures, changes, self.skip_bad_pictures, there, here)
+
+    def _precision_here(self) -> "Precision":
+        """The fastest on the device asked for, as this machine has it: float32 of one that is elsewhere."""
+        from microscope_atlas.models.device import chosen, named, precision_for
+
+        return precision_for(chosen(None) if self.device is None else named(self.device))
 
     def layers(self) -> list[tuple[str, dict[str, range]]]:
         """Models and the units of their layers, again for each range of units."""
@@ -213,7 +229,7 @@ def _default(value: Any) -> Any:
 
 def _spelled_out(
     lenses: Sequence[str],
-    precision: PrecisionName | None,
+    precision: "Precision | None",
     methods: Sequence[MethodName] | None,
     batch_pixels: int | None,
     pointers: bool,
@@ -225,12 +241,12 @@ def _spelled_out(
     changes = []
     if precision:
         changes += [
-            f"{lens(name).name}.{ascent}.precision={precision.value}"
+            f"{lens(name).name}.{ascent}.precision={precision}"
             for name in lenses
             for ascent in lens(name).recipe("draft").ascents
         ]
         if not changes:
-            raise InvalidSetting(f"--precision {precision.value}: {', '.join(lenses)} make no pictures by ascent")
+            raise InvalidSetting(f"--precision {precision}: {', '.join(lenses)} make no pictures by ascent")
     if methods:
         words = ",".join(name.value for name in MethodName if name in methods)
         changes.append(f"feature_visualization.methods={words}")

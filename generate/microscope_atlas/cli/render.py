@@ -1,6 +1,6 @@
 """`microscope-atlas render`: what an atlas lacks is made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,9 @@ from microscope_atlas.cli.app import app, device_called, err, out, stopping
 from microscope_atlas.cli.asked import Asked, asking
 
 if TYPE_CHECKING:
+    import torch
+
+    from microscope_atlas.lenses.recipe import Recipe
     from microscope_atlas.pictures.terms import Terms
     from microscope_atlas.run.engines.local import LocalEngine
     from microscope_atlas.run.engines.ray import RayEngine
@@ -73,11 +76,27 @@ def render(
         for name in loaded:
             for layer, one in organism(name).dictionaries.items():
                 out.print(f"{name}/{layer}: {one.what}, of {one.behind}, {one.tokens}; {one.source}.", soft_wrap=True)
+        if slow := _slow_precision(recipes, rendering.device):
+            out.print(slow, soft_wrap=True)
         per_shard = asked.shard_units or units_per_shard(rendering.device.type)
         terms = _terms(asked.pictures, asked.skip_bad_pictures, pictures_license)
         with console.rendering(err) as listen:
             outcome = run.render(asked.storage, requests, recipes, rendering, per_shard, listen, batch, costs, terms)
     out.print(f"{asked.atlas}: {outcome.made} rows made, {outcome.present} were there.", soft_wrap=True)
+
+
+def _slow_precision(recipes: "Mapping[str, Recipe]", device: "torch.device") -> str | None:
+    """A sentence where pictures are made in bfloat16 on a machine that is no faster so."""
+    from microscope_atlas.models.device import multiplies_bfloat16
+
+    ascents = {name: recipe.ascents.values() for name, recipe in recipes.items()}
+    halved = [name for name, each in ascents.items() if any(ascent.precision == "bfloat16" for ascent in each)]
+    if device.type != "cpu" or not halved or multiplies_bfloat16(device):
+        return None
+    return (
+        f"{', '.join(halved)}: in bfloat16, which this processor has no instructions for: it takes several times as "
+        "long as float32. A new atlas with --precision float32 is sooner done."
+    )
 
 
 def _terms(pictures: str | None, skip_bad: bool, license: str | None) -> "Terms | None":

@@ -24,7 +24,7 @@ from microscope_atlas.models import weights as trained
 from microscope_atlas.models.adapters import own
 from microscope_atlas.models.adapters.trained import Trained
 from microscope_atlas.models.catalog import organism
-from microscope_atlas.models.device import chosen
+from microscope_atlas.models.device import chosen, precision_for
 from microscope_atlas.models.dictionaries.asked import attach_all
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
@@ -140,7 +140,8 @@ def visualize(
     """
     loaded = load(net)
     objectives = _objectives(layer, unit, objective)
-    draft = replace(feature_visualization.RECIPES["draft"].ascent, steps=whole("steps", steps, 1))
+    draft = feature_visualization.RECIPES["draft"].ascent
+    draft = replace(draft, steps=whole("steps", steps, 1), precision=precision_for(loaded.device))
     if learning_rate is not None:
         rate = number("learning_rate", learning_rate, above=0)
         draft = replace(draft, learning_rate=rate, last_learning_rate=None)

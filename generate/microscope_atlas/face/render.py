@@ -13,6 +13,7 @@ from microscope_atlas.lenses.registry import UNASKED, lens
 from microscope_atlas.models import weights as trained
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.device import chosen as device_called
+from microscope_atlas.models.device import precision_for
 from microscope_atlas.models.dictionaries.asked import attach_all, refuse_connections
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine, num_workers
@@ -43,7 +44,7 @@ def render(
 
     Args:
         atlas: a folder, or a URL such as `s3://bucket/atlas`; made where there is none.
-        models: a name, or several, as `load` takes them; None: a small atlas of efficientnet_lite0.
+        models: a name, or several, as `load` takes them; None: a small atlas of two EfficientNets.
         lenses: a name, or several; None: all but `texts`.
         layers: of every model, one or several; None: all.
         units: of every layer: one, several, or a range; None: all. A lens that looks at layers sees all of them.
@@ -80,7 +81,8 @@ def render(
             raise WrongLevel(f"{name} looks at a layer; units {units!r} are units")
     storage = storage_at(fspath(atlas))
     manifest = manifest_or_new(storage)
-    recipes = chosen(makers, quality, pictures, there=begun(storage, manifest))
+    where = device_called(device)
+    recipes = chosen(makers, quality, pictures, there=begun(storage, manifest), precision=precision_for(where))
     made = attach_all(manifest.models, asked_models, names("dictionary", dictionaries))
     asked_layers = asked_layers or made
     for name in asked_models:
@@ -90,7 +92,6 @@ def render(
         if name not in by_name:
             raise UnknownName(f"settings of {name}, which is not among the lenses: {', '.join(by_name)}")
         recipes[by_name[name]] = changed(recipes[by_name[name]], changes)
-    where = device_called(device)
     engine = LocalEngine(where, num_workers(workers, where))
     asked = [(name, select(organism(name), asked_layers, each)) for name in asked_models for each in some]
     requests = [

@@ -3,6 +3,7 @@
 import torch
 
 from microscope_atlas.errors import UnknownName
+from microscope_atlas.rendering.ascend import Precision
 
 
 def chosen(name: str | torch.device | None) -> torch.device:
@@ -19,6 +20,24 @@ def chosen(name: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise UnknownName(f"device {str(name)!r} is not to be had here; the best there is: {best}") from error
     return device
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether products of matrices in bfloat16 are faster than in float32 there.
+
+    True of CUDA devices since Ampere, and of processors with AVX-512 BF16 or AMX, if this torch tells of them.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    here: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 has none
+    return bool(here.get("avx512_bf16") or here.get("amx_bf16"))
+
+
+def precision_for(device: torch.device) -> Precision:
+    """The precision that pictures are made in fastest there."""
+    return "bfloat16" if multiplies_bfloat16(device) else "float32"
 
 
 def named(name: str) -> torch.device:

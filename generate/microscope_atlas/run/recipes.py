@@ -8,6 +8,7 @@ from typing import Any
 from microscope_atlas.errors import InvalidSetting, nearest
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, Recipe, changed, read
 from microscope_atlas.lenses.registry import lens
+from microscope_atlas.rendering.ascend import Precision
 from microscope_atlas.structure import before
 
 DRAFT: Quality = "draft"
@@ -20,17 +21,21 @@ def chosen(
     changes: Sequence[str] = (),
     skip_bad: bool = False,
     there: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    precision: Precision = "float32",
 ) -> dict[str, Recipe]:
     """The recipe of each lens, by its name: of a quality, on natural pictures of the set `pictures`, with `changes`.
 
     An atlas goes on as it began. `there` are the recipes that it has rows of. Without `quality` they are taken as they
-    are, and drafts where there is none; with it, settings that came after them are as they were then. Without
-    `pictures`, all are on those that these are on. `skip_bad` leaves files of a folder out that are no whole pictures.
+    are, and drafts where there is none; with it, settings that came after them are as they were then, and precisions as
+    they are. Without `pictures`, all are on those that these are on. Drafts that begin ascend in `precision`.
+    `skip_bad` leaves files of a folder out that are no whole pictures.
 
     A change is `LENS.PATH=VALUE`: `feature_visualization.ascent.steps=256`. InvalidSetting where there is no such
     lens among them, or no such setting, with the nearest; and with what may be, where the value may not.
     """
     recipes: dict[str, Recipe] = {name: lens(name).recipe(quality or DRAFT) for name in names}
+    if quality in (None, DRAFT):
+        recipes = {name: recipe.in_precision(precision) for name, recipe in recipes.items()}
     by_name = {lens(name).name: name for name in recipes}
     for short in by_name.keys() & there.keys():
         name = by_name[short]
@@ -61,9 +66,17 @@ def chosen(
 
 
 def _as_it_began(name: str, there: Mapping[str, Any], asked: Recipe | None) -> Recipe:
-    """The recipe `there`, InvalidSetting where it is none; or the one asked for, what came later as it was then."""
+    """The recipe `there`, InvalidSetting where it is none; or the one asked for, what came later as it was then.
+
+    The precision is what suited the machine on which it began.
+    """
     if asked is not None:
-        return changed(asked, before(type(asked), there))
+        precisions = {
+            f"{ascent}.precision": there[ascent]["precision"]
+            for ascent in asked.ascents
+            if "precision" in there.get(ascent, ())
+        }
+        return changed(asked, {**before(type(asked), there), **precisions})
     try:
         restored: Recipe = lens(name).restored(there)
     except ValueError as error:
