@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import atlas_cost, early_stop, report, responses
+from benchmarks import ascents, atlas_cost, early_stop, report, responses
 from benchmarks.atlas_cost import _shares
 from benchmarks.batch import proposed, proposed_pixels
 from benchmarks.ours import first, settings
@@ -147,6 +147,18 @@ def test_quality_is_compared_unit_by_unit() -> None:
         assert ratio["error"] == pytest.approx(0.25)  # of 0.5 and 1: 0.354 over the root of 2
     assert other["scores"] == [1.0, 4.0, 3.0]
     assert (other["saturated"], other["agreement"]) == (1, 0.5)
+
+
+def test_ascents_are_compared_row_by_row_without_signs() -> None:
+    longer = {(0, 1): (2.0, 1.0), (0, -1): (-4.0, None), (1, 1): (0.0, 0.0)}
+    ours = {(0, 1): (1.0, 0.5), (0, -1): (-3.0, -1.0), (1, 1): (5.0, 5.0)}
+    found, same = ascents.compared({"ours": ours, "longer": longer}, "longer")
+    assert (found["who"], same["score"]["mean"]) == ("ours", 1)
+    assert (found["score"]["mean"], found["score"]["error"]) == (
+        0.625,
+        0.125,
+    )  # of 0.5 and 0.75; what is silent has none
+    assert (found["robust_score"]["mean"], found["robust_score"]["count"]) == (0.5, 1)
 
 
 def test_units_are_spread_over_the_layer() -> None:

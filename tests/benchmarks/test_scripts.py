@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import atlas_cost, batch, early_stop, quality, responses, startup, throughput, vs_lucent
+from benchmarks import ascents, atlas_cost, batch, early_stop, quality, responses, startup, throughput, vs_lucent
 from benchmarks.ours import Case
 from benchmarks.peers import MODEL
 from microscope_atlas.lenses.registry import UNASKED
@@ -90,6 +90,17 @@ def test_quality(run: Run, tmp_path: Path) -> None:
     assert all(a < b for a, b in zip(found["still", 6]["scores"], found["ours", 1]["scores"], strict=True))
     assert 0 < found["ours", 1]["agreement"] <= 1
     assert (tmp_path / "efficientnet_lite0-blocks_0.png").is_file()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("lens", "rows"), [("deepdream", 1), ("feature_visualization", 8)])
+def test_ascents(run: Run, lens: str, rows: int) -> None:
+    asked = ("--units", "2", "--set", "max_size=32,ascent.steps=4")
+    still = ("--against", "still: ascent.learning_rate=1e-9,ascent.last_learning_rate=None")
+    (layer,) = run(ascents.main, lens, PLACE, *asked, *still)["layers"]
+    ours, other = layer["of"]
+    assert (other["who"], other["score"]["mean"], other["score"]["count"]) == ("still", 1, rows)
+    assert ours["robust_score"]["mean"] > 1
 
 
 @pytest.mark.long
