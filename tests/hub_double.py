@@ -123,6 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
             {
                 rf"/api/{REPO}(/revision/{REV})?": self._info,
                 rf"/api/{REPO}/refs": self._refs,
+                rf"/api/{REPO}/commits/{REV}": self._commits,
                 rf"/api/{REPO}/tree/{REV}(/(?P<folder>.+))?": self._tree,
                 rf"/{REPO}/resolve/{REV}/(?P<path>.+)": self._resolve,
             }
@@ -207,6 +208,12 @@ class _Handler(BaseHTTPRequestHandler):
         tags = self.hub.tags.get(repo, {}).items()
         named = [{"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid} for name, oid in tags]
         self._json({"branches": [main], "converts": [], "tags": named})
+
+    def _commits(self, repo: str, rev: str) -> None:
+        oids = [commit.oid for commit in self.hub.repos[repo]]
+        about = {"authors": [], "date": "2026-11-01T00:00:00.000Z", "title": "", "message": ""}
+        until = oids.index(self.hub.oid(repo, rev) or "")
+        self._json([{"id": oid, **about} for oid in reversed(oids[: until + 1])])
 
     def _tree(self, repo: str, rev: str, folder: str = "") -> None:
         prefix = f"{folder}/" if folder else ""

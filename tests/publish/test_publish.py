@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
 from microscope_atlas.atlas.shards import write_shard
 from microscope_atlas.atlas.units import UnitRange, content_id
-from microscope_atlas.errors import HubFailed, InvalidKey, PublishFailed, VersionTaken
+from microscope_atlas.errors import AtlasBusy, HubFailed, InvalidKey, PublishFailed, VersionTaken
 from microscope_atlas.hub import repo as hub_client
 from microscope_atlas.hub.changes import files_in
 from microscope_atlas.models.catalog import organism
@@ -289,6 +290,73 @@ def test_commit_of_somebody_else_meanwhile_is_noticed_and_kept(hub: Hub, atlas: 
     assert data(hub.files(REPO, TAG)) == data(content(atlas))
 
 
+def test_commit_whose_answer_is_lost_is_found_beneath_somebody_elses(hub: Hub, atlas: Path) -> None:
+    """The Hub is asked again, and by then main is a stranger's commit on top of ours."""
+    hub.faults.append(Fault(r"POST .*/commit/main", 503, 1, after=True))
+
+    def stranger() -> None:
+        hub.before[r"POST .*/commit/main"] = lambda: hub.commit(REPO, {"NOTES.md": b"mine\n"})
+
+    hub.before[r"POST .*/commit/main"] = stranger
+    commit = put(atlas)
+    assert hub.tags == {REPO: {TAG: commit}}
+    assert "NOTES.md" not in hub.files(REPO, TAG)
+    assert "NOTES.md" in hub.files(REPO)
+    assert data(hub.files(REPO, TAG)) == data(content(atlas))
+
+
+def test_atlas_that_a_run_is_writing_is_not_published(commands: Commands, atlas: Path) -> None:
+    with Folder(atlas).lock():
+        refused = commands("publish", atlas, NAME, "--version", VERSION)
+    assert refused.status == 1
+    assert "another run is writing" in refused.err
+
+
+def test_atlas_is_held_while_it_is_published_and_read_only_ones_need_not_be(atlas: Path) -> None:
+    with publish.held(Folder(atlas)), pytest.raises(AtlasBusy), Folder(atlas).lock():
+        pass
+    atlas.chmod(0o555)
+    try:
+        with publish.held(Folder(atlas)):
+            pass
+    finally:
+        atlas.chmod(0o755)
+
+
+def test_hub_that_nobody_answers_for_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(hub_client, "WAITS_SECONDS", (1.0, 2.0, 4.0, 8.0, 16.0))
+    now = [0.0]
+    monkeypatch.setattr(hub_client.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        hub_client.time, "sleep", lambda seconds: (waited.append(seconds), now.append(now.pop() + seconds))
+    )
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        with pytest.raises(HubFailed, match="refused"):
+            hub_client.Repo(NAME, "dataset").head()
+    assert sum(waited) == 7
+
+
+def test_hub_that_takes_requests_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_client, "SILENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.monotonic()
+        with pytest.raises(HubFailed, match="timed out"):
+            hub_client.Repo(NAME, "dataset").head()
+    assert time.monotonic() - start < 5
+
+
+def test_answer_that_is_no_json_names_the_server_and_what_it_said(hub: Hub) -> None:
+    with (
+        pytest.raises(HubFailed, match=re.escape(f"{hub.url} answered with what is no JSON") + ".*<h1>Sign in</h1>"),
+        hub_client.translated_errors("there"),
+    ):
+        json.loads("<h1>Sign in</h1>")
+
+
 def test_tag_of_somebody_else_meanwhile_is_left_alone(hub: Hub, atlas: Path) -> None:
     hub.before[r"POST .*/tag/.*"] = lambda: hub.tags.update({REPO: {TAG: hub.repos[REPO][0].oid}})
     with pytest.raises(HubFailed, match=f"tag {TAG} is {{0}}, expected".format("[0-9a-f]{40}")):
@@ -296,18 +364,17 @@ def test_tag_of_somebody_else_meanwhile_is_left_alone(hub: Hub, atlas: Path) -> 
     assert hub.tags[REPO] == {TAG: hub.repos[REPO][0].oid}
 
 
-@pytest.mark.parametrize("request_", [r"GET .*/tree/.*", r"POST .*/tag/.*"])  # the first: after the commit
-def test_content_that_arrives_damaged_is_noticed(hub: Hub, atlas: Path, request_: str) -> None:
+def test_content_that_arrives_damaged_is_noticed_before_it_has_a_tag(hub: Hub, atlas: Path) -> None:
     path = min(read_manifest(Folder(atlas)).shards)
 
     def damage() -> None:
         files = hub.repos[REPO][-1].files
         files[path] = files[path][:-1] + b"x"
 
-    hub.before[request_] = damage
+    hub.before[r"GET .*/tree/.*"] = damage  # after the commit
     with pytest.raises(HubFailed, match=f"does not hold what was sent: {re.escape(path)}"):
         put(atlas)
-    assert bool(hub.tags) == ("tag" in request_)
+    assert hub.tags == {}
 
 
 @pytest.mark.parametrize("status", [401, 403])

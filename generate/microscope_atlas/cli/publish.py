@@ -27,22 +27,24 @@ def publish(
     from microscope_atlas.publish import space as spaces
 
     files = spaces.space_files(f"{repo}@v{version}") if space else None
-    plan = publishing.plan(Folder(atlas), repo, version, space)
-    changes = plan.changes
-    out.print(
-        f"{repo} {plan.release.tag}: {len(plan.files):,} files, {len(changes.add):,} to send "
-        f"({filesize.decimal(changes.bytes)}), {changes.num_same:,} there already, {len(changes.remove):,} to delete",
-        soft_wrap=True,
-    )
-    listed = [f"- {path}" for path in changes.remove]  # whose rows are not in this version; they stay in earlier ones
-    if dry_run:
-        listed = [*(f"+ {path}" for path in sorted(changes.add)), *listed]
-    for line in listed:
-        out.print(line, soft_wrap=True)
-    if dry_run:
-        return
-    with console.transferring(err, "files") as listen:
-        commit = publishing.publish(plan, private, listen)
+    with publishing.held(Folder(atlas)):
+        plan = publishing.plan(Folder(atlas), repo, version, space)
+        changes = plan.changes
+        out.print(
+            f"{repo} {plan.release.tag}: {len(plan.files):,} files, {len(changes.add):,} to send "
+            f"({filesize.decimal(changes.bytes)}), {changes.num_same:,} there already, "
+            f"{len(changes.remove):,} to delete",
+            soft_wrap=True,
+        )
+        listed = [f"- {path}" for path in changes.remove]  # that are not of this version; earlier ones keep them
+        if dry_run:
+            listed = [*(f"+ {path}" for path in sorted(changes.add)), *listed]
+        for line in listed:
+            out.print(line, soft_wrap=True)
+        if dry_run:
+            return
+        with console.transferring(err, "files") as listen:
+            commit = publishing.publish(plan, private, listen)
     done = "was published before; there is nothing to do" if plan.published else "is published"
     out.print(f"{plan.repo.url}/tree/{plan.release.tag} {done}: commit {commit}, verified.", soft_wrap=True)
     if space and files:

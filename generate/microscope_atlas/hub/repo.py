@@ -4,6 +4,7 @@ The token is the one that huggingface_hub finds (HF_TOKEN, or `hf auth login`). 
 command line starts faster, and rendering does without it.
 """
 
+import json
 import os
 import re
 import time
@@ -28,7 +29,9 @@ BATCH_FILES = 256  # sent between two reports of progress; what the Hub looks up
 BATCH_BYTES = 256 * 2**20
 BUSY = (408, 429, 500, 502, 503, 504)  # HTTP statuses that a later attempt may not meet
 WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # before each further attempt
+SILENCE_SECONDS = 10.0  # after which nobody is there: a first answer takes no longer, nor do attempts without any
 
+MAX_SAID = 120  # characters that are repeated of an answer that is not understood
 MAX_NAME = 96  # characters of a repository's name without its owner; says huggingface_hub's validate_repo_id
 PART = r"\w(?:[\w.-]*\w)?"
 NAME = re.compile(rf"(?!.*(?:--|\.\.|\.git$)){PART}/(?=.{{1,{MAX_NAME}}}$){PART}", re.ASCII)  # which asks for the same
@@ -80,7 +83,9 @@ class Repo:
             return cached_commit(self.name, self.kind, revision)
         with translated_errors(f"{self.url} at {revision}"):
             info = with_retries(
-                lambda: client().repo_info(self.name, repo_type=self.kind, revision=revision, expand="sha")
+                lambda: client().repo_info(
+                    self.name, repo_type=self.kind, revision=revision, expand="sha", timeout=SILENCE_SECONDS
+                )
             )
         assert info.sha
         return info.sha
@@ -209,16 +214,29 @@ class Repo:
                 if error.response.status_code != 412:
                     raise
                 made = None
-        head = made or self.resolve("main")
-        left = changes.left(self.tree(head))
-        if left and made is None:  # main has moved, and not by our own commit whose answer was lost
-            raise HubFailed(
-                f"{self.url}: somebody else committed while this was being sent (main went from {parent} to {head}); "
-                "nothing was changed. Run it again: what was sent is not sent again"
-            )
-        if left:
-            raise self._damaged(head, left)
-        return head
+        if made is None:  # main has moved on, perhaps by our own commit whose answer was lost
+            return self._own_commit(changes, parent)
+        if left := changes.left(self.tree(made)):
+            raise self._damaged(made, left)
+        return made
+
+    def _own_commit(self, changes: Changes, parent: str) -> str:
+        """The first commit after `parent` that holds the changes; HubFailed where there is none.
+
+        Later ones hold them too, and what somebody else has added.
+        """
+        head = self.resolve("main")
+        with translated_errors(self.url):
+            known = with_retries(lambda: client().list_repo_commits(self.name, repo_type=self.kind, revision=head))
+        newest_first = [commit.commit_id for commit in known]
+        since = newest_first[: newest_first.index(parent)] if parent in newest_first else newest_first
+        for commit in reversed(since):
+            if not changes.left(self.tree(commit)):
+                return commit
+        raise HubFailed(
+            f"{self.url}: somebody else committed while this was being sent (main went from {parent} to {head}); "
+            "nothing was changed. Run it again: what was sent is not sent again"
+        )
 
     def tag(self, name: str, commit: str) -> None:
         """Name a commit for good; HubFailed where the name is another commit's."""
@@ -267,15 +285,18 @@ def endpoint() -> str:
 
 
 def with_retries(call: Callable[[], T]) -> T:
-    """What `call` returns; again after a wait, a few times, where the Hub is busy or does not answer."""
+    """What `call` returns; again after a wait, a few times, where the Hub is busy or, for a few seconds, silent."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
+    start = time.monotonic()
     for wait in WAITS_SECONDS:
         try:
             return call()
         except HTTPError as error:
             response = getattr(error, "response", None)
             if response is not None and response.status_code not in BUSY:
+                raise
+            if response is None and time.monotonic() + wait - start >= SILENCE_SECONDS:
                 raise
         time.sleep(wait)
     return call()
@@ -302,6 +323,9 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
         return f"{error} {_reason(error.__cause__)}"  # of a thread that sends files
+    if isinstance(error, json.JSONDecodeError):
+        said = " ".join(error.doc.split())[:MAX_SAID]
+        return f"{endpoint()} answered with what is no JSON, so it is no Hub, or something stands before it: {said!r}"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, RevisionNotFoundError):
         return f"{status}: there is no such revision"

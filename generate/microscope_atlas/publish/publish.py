@@ -4,7 +4,9 @@ A version is there once its tag is. What is sent before that is seen by nobody, 
 when the same command is run again.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,6 +35,16 @@ class Plan:
     head: str | None  # None: it is yet to be made
     published: str | None  # the version's commit, where it is there already and holds this atlas
     tables: frozenset[str] = frozenset()  # whose files are ours to remove; all others in the repository stay
+
+
+@contextmanager
+def held(atlas: Folder) -> Iterator[None]:
+    """Nobody else writes to the atlas meanwhile: a version is of one moment. AtlasBusy where a run is writing it.
+
+    A folder that we may not write to is not held.
+    """
+    with atlas.lock() if os.access(atlas.root, os.W_OK) else nullcontext():
+        yield
 
 
 def plan(atlas: Folder, name: str, version: str, space: str | None = None) -> Plan:
@@ -86,8 +98,9 @@ def publish(plan: Plan, private: bool = False, listen: Listen = lambda *_: None)
         head = plan.head or plan.repo.create(private)
         message = f"Version {plan.release.version}"
         commit = plan.repo.commit(plan.changes, head, message, listen) if plan.changes else head
-        plan.repo.tag(plan.release.tag, commit)
     plan.repo.verify(plan.files, commit, partial(schema.is_ours, tables=plan.tables))
+    if plan.published is None:  # a tag stays, so it names only what was verified
+        plan.repo.tag(plan.release.tag, commit)
     _read_back(plan, commit)
     return commit
 
