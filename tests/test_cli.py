@@ -166,7 +166,7 @@ def test_drafts_begin_in_what_the_machine_multiplies_faster_and_go_on_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     def here(faster: bool) -> None:
-        monkeypatch.setattr("microscope_atlas.models.device.multiplies_bfloat16", lambda device: faster)
+        monkeypatch.setattr("microscope_atlas.lenses.recipe.multiplies_bfloat16", lambda device: faster)
 
     def asked(**options: Any) -> str:
         recipes = Asked(str(tmp_path), [MODEL], [LENS], [LAYER], units="0", device="cpu", **options).recipes()

@@ -13,8 +13,7 @@ import typer
 if TYPE_CHECKING:
     from microscope_atlas.atlas.manifest import Manifest
     from microscope_atlas.atlas.storage import WritableStorage
-    from microscope_atlas.lenses.recipe import Quality, Recipe
-    from microscope_atlas.rendering.ascend import Precision
+    from microscope_atlas.lenses.recipe import Precision, Quality, Recipe
     from microscope_atlas.run.costs import Costs
 
 
@@ -160,9 +159,15 @@ class Asked:
 
     def _precision_here(self) -> "Precision":
         """The fastest on the device asked for, as this machine has it: float32 of one that is elsewhere."""
-        from microscope_atlas.models.device import chosen, named, precision_for
+        import torch
 
-        return precision_for(chosen(None) if self.device is None else named(self.device))
+        from microscope_atlas.lenses.recipe import precision_for
+        from microscope_atlas.models.device import chosen
+
+        try:
+            return precision_for(chosen(None) if self.device is None else torch.device(self.device))
+        except RuntimeError:  # no name of a device; who renders on it refuses it, and knows which there are
+            return "float32"
 
     def layers(self) -> list[tuple[str, dict[str, range]]]:
         """Models and the units of their layers, again for each range of units."""

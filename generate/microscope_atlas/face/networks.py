@@ -20,11 +20,12 @@ from microscope_atlas.lenses import feature_visualization
 from microscope_atlas.lenses.frames import pixels, square
 from microscope_atlas.lenses.geometry import shift, unit_size
 from microscope_atlas.lenses.lens import seed as seed_of
+from microscope_atlas.lenses.recipe import precision_for
 from microscope_atlas.models import weights as trained
 from microscope_atlas.models.adapters import own
 from microscope_atlas.models.adapters.trained import Trained
 from microscope_atlas.models.catalog import organism
-from microscope_atlas.models.device import chosen, precision_for
+from microscope_atlas.models.device import chosen
 from microscope_atlas.models.dictionaries.asked import attach_all
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism

@@ -8,12 +8,11 @@ from microscope_atlas.atlas.locate import storage_at
 from microscope_atlas.atlas.manifest import manifest_or_new
 from microscope_atlas.errors import UnknownName, WrongLevel
 from microscope_atlas.face.given import names, ranges
-from microscope_atlas.lenses.recipe import QUALITIES, Quality, changed
+from microscope_atlas.lenses.recipe import QUALITIES, Quality, changed, precision_for
 from microscope_atlas.lenses.registry import UNASKED, lens
 from microscope_atlas.models import weights as trained
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.device import chosen as device_called
-from microscope_atlas.models.device import precision_for
 from microscope_atlas.models.dictionaries.asked import attach_all, refuse_connections
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine, num_workers

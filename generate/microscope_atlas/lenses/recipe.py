@@ -10,15 +10,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import torch
+
 from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.errors import InvalidSetting
+from microscope_atlas.models.device import multiplies_bfloat16
 from microscope_atlas.pictures.sets import with_pictures
 from microscope_atlas.pictures.sources import SOURCES
-from microscope_atlas.rendering.ascend import Ascent, Precision
+from microscope_atlas.rendering.ascend import Ascent
+from microscope_atlas.rendering.ascend import Precision as Precision
 from microscope_atlas.structure import Absent, between, from_text, hint, one_of, structure
 
 Quality = Literal["draft", "standard", "microscope"]
 QUALITIES: tuple[Quality, ...] = ("draft", "standard", "microscope")
+
+
+def precision_for(device: torch.device) -> Precision:
+    """The precision in which pictures are made soonest on a device, as this machine has it."""
+    return "bfloat16" if multiplies_bfloat16(device) else "float32"
+
 
 SourceName = Annotated[str, one_of(SOURCES)]  # a picture that comes with the package
 

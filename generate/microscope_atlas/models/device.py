@@ -3,7 +3,6 @@
 import torch
 
 from microscope_atlas.errors import UnknownName
-from microscope_atlas.rendering.ascend import Precision
 
 
 def chosen(name: str | torch.device | None) -> torch.device:
@@ -33,11 +32,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         return False
     here: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 has none
     return bool(here.get("avx512_bf16") or here.get("amx_bf16"))
-
-
-def precision_for(device: torch.device) -> Precision:
-    """The precision that pictures are made in fastest there."""
-    return "bfloat16" if multiplies_bfloat16(device) else "float32"
 
 
 def named(name: str) -> torch.device:

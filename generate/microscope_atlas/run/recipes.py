@@ -6,9 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from microscope_atlas.errors import InvalidSetting, nearest
-from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, Recipe, changed, read
+from microscope_atlas.lenses.recipe import PicturesRecipe, Precision, Quality, Recipe, changed, read
 from microscope_atlas.lenses.registry import lens
-from microscope_atlas.rendering.ascend import Precision
 from microscope_atlas.structure import before
 
 DRAFT: Quality = "draft"
