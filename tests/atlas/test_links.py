@@ -28,6 +28,16 @@ HOST = "https://microscope.openai.com"
         ("/models/alexnet_caffe_places365/conv2_Conv2D_0/91", "alexnet_caffe_places365/conv2/91"),
         ("/models/alexnet_caffe_places365/conv5_Conv2D_1_0/3", "alexnet_caffe_places365/conv5/131"),
         ("/models/inceptionv1/mixed3b/379", "inceptionv1/mixed3b/379"),
+        ("/models/inceptionv1/mixed3a_3x3_bottleneck_0/95", "inceptionv1/mixed3a_3x3_bottleneck/95"),
+        ("/models/inceptionv1/mixed5b_5x5_bottleneck_0?models.op.tab=0", "inceptionv1/mixed5b_5x5_bottleneck"),
+        (
+            "/models/resnetv2_50_slim/resnet_v2_50_block2_unit_1_bottleneck_v2_conv2_Relu_0/118",
+            "resnetv2_50_slim/block2_unit_1_conv2/118",
+        ),
+        (
+            "/models/resnetv2_50_slim/resnet_v2_50_block2_unit_2_bottleneck_v2_conv1_Relu_0",
+            "resnetv2_50_slim/block2_unit_2_conv1",
+        ),
         ("/models/contrastive_4x/image_block_4_5_Add_6_0/237", "contrastive_4x/image_block_4_5/237"),
         ("/models/contrastive_4x?models.technique=deep_dream", "contrastive_4x"),
         ("/models/contrastive_rn50/image_block_4_2_add_6_0/1", "contrastive_rn50/image_block_4_2/1"),

@@ -20,6 +20,7 @@ NAMES = sorted(CATALOG)
 SIZE = 96  # px of the pictures; large enough for the auxiliary heads' pools
 CLIP = {"contrastive_16x", "contrastive_4x", "contrastive_rn50"}
 LARGE = {"alexnet", "vgg19_caffe", "resnetv2_50_slim", "inceptionv3_slim", "inceptionv4_slim", *CLIP}
+INNER = {"mixed3a_5x5_bottleneck", "block2_unit_1_conv2"}  # rendered though they are within a block
 # the same networks but for their depth, or their classes
 TWINS = {"efficientnet_lite1", "alexnet_caffe_places365", "inceptionv1_caffe_places365"}
 
@@ -127,7 +128,7 @@ def test_every_layer_renders(name: str) -> None:
     network = weights.network(organism, weights.random(organism))
     recipe = Recipe(Ascent(steps=1), max_size=SIZE, variants=0)
     for layer in organism.layers.values():
-        if layer.named_only and not layer.fixed_size and name in CLIP:
+        if layer.named_only and not layer.fixed_size and layer.name not in INNER:
             continue  # within blocks, whose ends are rendered
         subject = Subject(organism, layer, torch.device("cpu"), lambda: network)
         (row,) = next(FeatureVisualization().rows(subject, range(layer.units - 1, layer.units), recipe))

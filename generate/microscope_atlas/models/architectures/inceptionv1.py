@@ -125,9 +125,12 @@ def read_inception5h(path: Path) -> dict[str, Tensor]:
 
 
 BRANCHES = ("1x1", "3x3", "5x5", "pool_reduce")
+BOTTLENECKS = ("3x3_bottleneck", "5x5_bottleneck")  # within a module: Microscope showed them too
+INSIDE = frozenset(f"{name}_{bottleneck}" for name in MODULES for bottleneck in BOTTLENECKS)
 
 LAYERS = (
-    *("conv2d0", "conv2d1", "conv2d2", *MODULES),
+    *("conv2d0", "conv2d1", "conv2d2"),
+    *(each for name in MODULES for each in (*(f"{name}_{bottleneck}" for bottleneck in BOTTLENECKS), name)),
     *("head0_bottleneck", "nn0", "softmax0", "head1_bottleneck", "nn1", "softmax1", "softmax2"),
 )
 
@@ -153,6 +156,7 @@ INCEPTIONV1 = Organism(
     input_size=224,
     build=build,
     legacy_ops={name: f"{name}_0" for name in LAYERS},
+    named_only=INSIDE,
     sources=(
         Source(
             where="https://storage.googleapis.com/download.tensorflow.org/models/inception5h.zip",

@@ -25,6 +25,7 @@ BLOCKS = {
     "block3": (256, 6, 2),
     "block4": (512, 3, 1),
 }
+INSIDE = ("conv1", "conv2")  # a unit's convolutions that are rectified
 ROOT = "resnet_v2_50"
 EPSILON = 1e-5  # of the batch norms; the Inceptions have 1e-3
 
@@ -56,9 +57,9 @@ def _unit(g: Graph, block: str, unit: int, x: str, width: int, stride: int) -> s
     else:
         shortcut = g.add(f"{root}/shortcut", nn.MaxPool2d(1, stride), x) if stride > 1 else x
     residual = g.add(f"{root}/conv1", nn.Conv2d(inputs, width, 1, bias=False), preact)
-    residual = g.add(f"{root}/conv1/Relu", nn.ReLU(), _norm(g, f"{root}/conv1/BatchNorm", residual))
+    residual = g.add(f"{layer}_conv1", nn.ReLU(), _norm(g, f"{root}/conv1/BatchNorm", residual))
     residual = g.add(f"{root}/conv2", nn.Conv2d(width, width, 3, stride, padding=1, bias=False), residual)
-    residual = g.add(f"{root}/conv2/Relu", nn.ReLU(), _norm(g, f"{root}/conv2/BatchNorm", residual))
+    residual = g.add(f"{layer}_conv2", nn.ReLU(), _norm(g, f"{root}/conv2/BatchNorm", residual))
     residual = g.add(f"{root}/conv3", nn.Conv2d(width, out, 1), residual)
     return g.add(layer, Add(), shortcut, residual)
 
@@ -68,15 +69,23 @@ def _norm(g: Graph, name: str, x: str) -> str:
 
 
 def _legacy_ops() -> dict[str, str | None]:
-    """A block shows what its first unit's convolutions read, and every unit's sum."""
+    """A block shows what its first unit's convolutions read, and every unit's convolutions and sum."""
     ops: dict[str, str | None] = {}
     for block, (_, units, _) in BLOCKS.items():
         ops[f"{block}_unit_1_preact"] = slim.legacy_op(f"{ROOT}/{block}/unit_1/bottleneck_v2/preact/Relu")
         for unit in range(1, units + 1):
+            for conv in INSIDE:
+                op = slim.legacy_op(f"{ROOT}/{block}/unit_{unit}/bottleneck_v2/{conv}/Relu")
+                ops[f"{block}_unit_{unit}_{conv}"] = op
             ops[f"{block}_unit_{unit}"] = slim.legacy_op(f"{ROOT}/{block}/unit_{unit}/bottleneck_v2/add")
     ops["postnorm"] = slim.legacy_op(f"{ROOT}/postnorm/Relu")
     ops["logits"] = slim.legacy_op(f"{ROOT}/predictions/Softmax")  # their softmax: the same units
     return ops
+
+
+def _named_only() -> frozenset[str]:
+    units = ((block, unit) for block, (_, count, _) in BLOCKS.items() for unit in range(1, count + 1))
+    return frozenset(f"{block}_unit_{unit}_{conv}" for block, unit in units for conv in INSIDE)
 
 
 RESNETV2_50_SLIM = Organism(
@@ -88,6 +97,7 @@ RESNETV2_50_SLIM = Organism(
     input_size=224,
     build=build,
     legacy_ops=_legacy_ops(),
+    named_only=_named_only(),
     sources=(
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/slim_models/ResnetV2_50.pb",
