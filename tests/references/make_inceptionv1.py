@@ -28,9 +28,10 @@ class Network:
     def matmul(self, name: str, x: tf.Tensor) -> tf.Tensor:
         return x @ self.constants[f"{name}_w"] + self.constants[f"{name}_b"]
 
-    def module(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        three = self.conv(f"{name}_3x3", self.conv(f"{name}_3x3_bottleneck", x))
-        five = self.conv(f"{name}_5x5", self.conv(f"{name}_5x5_bottleneck", x))
+    def module(self, name: str, x: tf.Tensor, out: dict[str, tf.Tensor]) -> tf.Tensor:
+        bottlenecks = {each: self.conv(each, x) for each in (f"{name}_3x3_bottleneck", f"{name}_5x5_bottleneck")}
+        out |= bottlenecks
+        three, five = (self.conv(each.removesuffix("_bottleneck"), values) for each, values in bottlenecks.items())
         pool = self.conv(f"{name}_pool_reduce", tf.nn.max_pool2d(x, 3, 1, "SAME"))
         return tf.concat([self.conv(f"{name}_1x1", x), three, five, pool], -1)
 
@@ -52,7 +53,7 @@ class Network:
         x = out["conv2d2"] = self.conv("conv2d2", x)
         x = tf.nn.max_pool2d(norm(x), 3, 2, "SAME")
         for name in MODULES:
-            x = out[f"mixed{name}"] = self.module(f"mixed{name}", x)
+            x = out[f"mixed{name}"] = self.module(f"mixed{name}", x, out)
             if name in ("3b", "4e"):
                 x = tf.nn.max_pool2d(x, 3, 2, "SAME")
         out |= self.head(0, out["mixed4a"], dense) | self.head(1, out["mixed4d"], dense)
