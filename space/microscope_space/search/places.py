@@ -73,7 +73,8 @@ def places(atlas: Atlas) -> Iterator[Place]:
         for op, part in (known.legacy_parts if known else {}).items():
             if part.layer in atlas.layers(model):
                 key, units = Key(model, part.layer), there.get((model, part.layer), ())
-                yield Place(key, (op, part.layer), called[model], part.start, part.stop, units, op)
+                names = (op.removesuffix("_0"), op, part.layer)  # which all end so, and nobody types
+                yield Place(key, names, called[model], part.start, part.stop, units, op)
 
 
 def _called(atlas: Atlas, model: str) -> tuple[str, ...]:

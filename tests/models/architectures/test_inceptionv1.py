@@ -35,12 +35,20 @@ def graph() -> Graph:
 
 
 def test_table_of_layers() -> None:
-    assert [(layer.name, layer.units) for layer in INCEPTIONV1.layers.values()] == list(UNITS.items())
+    shown = [layer for layer in INCEPTIONV1.layers.values() if not layer.named_only]
+    assert [(layer.name, layer.units) for layer in shown] == list(UNITS.items())
     assert INCEPTIONV1.input_size == 224
-    assert sum(layer.units for layer in INCEPTIONV1.layers.values() if layer.kind == "conv") == 5804 + 256
+    assert sum(layer.units for layer in shown if layer.kind == "conv") == 5804 + 256
     assert {layer.name for layer in INCEPTIONV1.layers.values() if layer.kind == "dense"} == {
         *("nn0", "softmax0", "nn1", "softmax1", "softmax2")
     }
+
+
+def test_bottlenecks_are_layers_where_they_are_named() -> None:
+    inner = {name: layer.units for name, layer in INCEPTIONV1.layers.items() if layer.named_only}
+    assert len(inner) == 18
+    assert (inner["mixed3a_3x3_bottleneck"], inner["mixed5a_5x5_bottleneck"]) == (96, 48)
+    assert not [edge for edge in INCEPTIONV1.edges if inner.keys() & {*edge}]
 
 
 def test_branches_of_a_module_are_1x1_3x3_5x5_pool() -> None:

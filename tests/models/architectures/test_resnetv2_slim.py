@@ -33,12 +33,21 @@ LAYERS = {
 
 
 def test_layers_are_the_ones_microscope_showed() -> None:
-    assert {name: layer.units for name, layer in RESNETV2_50_SLIM.layers.items()} == LAYERS
-    assert list(RESNETV2_50_SLIM.layers) == list(LAYERS)
+    shown = {name: layer.units for name, layer in RESNETV2_50_SLIM.layers.items() if not layer.named_only}
+    assert list(shown.items()) == list(LAYERS.items())
+
+
+def test_convolutions_within_units_are_layers_where_they_are_named() -> None:
+    inner = {name: layer.units for name, layer in RESNETV2_50_SLIM.layers.items() if layer.named_only}
+    assert len(inner) == 2 * (3 + 4 + 6 + 3)
+    assert (inner["block2_unit_1_conv2"], inner["block4_unit_3_conv1"]) == (128, 512)
+    op = "resnet_v2_50_block2_unit_1_bottleneck_v2_conv2_Relu_0"
+    assert RESNETV2_50_SLIM.layer("block2_unit_1_conv2").legacy_op == op
 
 
 def test_only_the_logits_are_dense_and_convolutional_units_sum_up() -> None:
-    conv = [layer for layer in RESNETV2_50_SLIM.layers.values() if layer.kind == "conv"]
+    shown = [layer for layer in RESNETV2_50_SLIM.layers.values() if not layer.named_only]
+    conv = [layer for layer in shown if layer.kind == "conv"]
     assert [layer.name for layer in conv] == list(LAYERS)[:-1]
     assert sum(layer.units for layer in conv) == 19008
 
