@@ -503,6 +503,78 @@ TEXTS = Table(
     reads={"responses": "layer"},
 )
 
+LEANING = pa.struct([("class", pa.int32()), ("name", pa.string()), ("logit", pa.float32())])
+FALLEN = pa.struct(
+    [
+        ("picture", pa.int32()),
+        ("x", pa.int16()),
+        ("y", pa.int16()),
+        ("left", pa.int16()),
+        ("top", pa.int16()),
+        ("right", pa.int16()),
+        ("bottom", pa.int16()),
+        ("cosine", pa.float32()),
+    ]
+)
+
+ACTIVATION_ATLAS = Table(
+    "activation_atlas",
+    "one cell of a map of what a layer's activations hold",
+    (
+        *LAYER_KEY,
+        Column("zoom", pa.int8(), "of the map; 0 is the coarsest", key=True),
+        Column("row", pa.int16(), "of the cell in the map, from 0 at the top", key=True),
+        Column("column", pa.int16(), "of the cell in the map, from 0 at the left", key=True),
+        Column("grid", pa.int16(), "cells along a side of the map at this zoom; those too empty have no row"),
+        Column("image", IMAGE, "the picture; null where rendering failed", optional=True),
+        Column(
+            "score",
+            pa.float32(),
+            "on the picture, before it was encoded: how far the layer's activations reach along the cell's direction, "
+            "times a power of the cosine between the two, which the recipe states; null where it is not finite",
+            optional=True,
+        ),
+        Column(
+            "cosine",
+            pa.float32(),
+            "between `mean` and the layer's mean activations of the picture, -1 to 1: how far the picture shows the "
+            "cell; null where it is not finite",
+            optional=True,
+        ),
+        ROBUST_SCORE,
+        FLAG,
+        SEED,
+        Column("num_vectors", pa.int32(), "activations that fall into the cell, each of a place of a picture"),
+        Column("mean", FLOATS, "of these: a number for each unit of the layer"),
+        Column(
+            "classes",
+            list_of(LEANING),
+            "up to 5 classes whose logits are highest on the pictures that fall here, each as often as it does, less "
+            "what they are on average over the map; of pictures, not of places; empty where classes have no names",
+        ),
+        Column(
+            "samples",
+            list_of(FALLEN),
+            "up to 9 pictures that fall here, each at the place whose activations are most like `mean`: its number in "
+            "the set, the place's column and row in the layer's map, what the place sees in px of the picture at the "
+            "network's input size, and the cosine",
+        ),
+        Column(
+            "photos",
+            IMAGE,
+            "what these places see, side by side in their order; null where the atlas only points at pictures",
+            optional=True,
+        ),
+        Column("set", pa.string(), "name of the picture set"),
+        Column("revision", pa.string(), "of the set's content: a dataset's commit, or a hash"),
+        Column("num_placed", pa.int32(), "activations on the whole map"),
+        Column("num_left_out", pa.int32(), "activations that were looked at and have no direction: all zero, or `nan`"),
+        *PROVENANCE,
+    ),
+    level="layer",
+    shows_pictures=True,
+)
+
 # in the order of the card; the first that an atlas has is what load_dataset loads unasked
 TABLES = {
     table.name: table
@@ -516,6 +588,7 @@ TABLES = {
         RESPONSES,
         DEEPDREAM,
         CARICATURE,
+        ACTIVATION_ATLAS,
         SHEETS,
         INDEX,
     )

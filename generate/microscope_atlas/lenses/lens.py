@@ -98,6 +98,7 @@ class Lens(ABC, Generic[R]):
     divisible: ClassVar[bool]  # whether a layer's units may be spread over shards at no cost; else one pass gives all
     shares_pass: ClassVar[bool] = False  # whether layers of a network may be made in one pass over it, see `gather`
     named_only: ClassVar[bool] = False  # whether it is rendered only where it is named: few networks can be seen so
+    looks_at: ClassVar[str] = "other layers"  # in words: the layers that a lens with `named_only` has rows of
     unit_seconds: ClassVar[float | None] = None  # that a derived lens takes for a unit, measured; None: nobody has
 
     @property

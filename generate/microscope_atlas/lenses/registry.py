@@ -8,6 +8,7 @@ from microscope_atlas.atlas.schema import TABLES
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import LensFailed, unknown
 from microscope_atlas.lenses import own
+from microscope_atlas.lenses.activation_atlas import ActivationAtlas
 from microscope_atlas.lenses.caricature import Caricature
 from microscope_atlas.lenses.connections import Connections
 from microscope_atlas.lenses.dataset_samples import DatasetSamples
@@ -27,6 +28,7 @@ LENSES: dict[str, Lens[Any]] = {
     "connections": Connections(),
     "deepdream": DeepDream(),
     "caricature": Caricature(),
+    "activation_atlas": ActivationAtlas(),
     "dataset_samples": DatasetSamples(),
     "texts": Texts(),
     "units": Units(),

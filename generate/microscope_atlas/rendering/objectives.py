@@ -81,6 +81,30 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Along:
+    """How far a layer goes along a direction, and how straight: `<a, w> max(0.1, cos(a, w))^power`, mean over positions.
+
+    a are the activations at a position, w the direction, of length 1: each picture has its own. Power 0 lets a picture
+    take in whatever else helps. Carter et al. 2019, https://distill.pub/2019/activation-atlas, who look at the centre
+    position alone, and divide by the length of a where we divide by both.
+    """
+
+    directions: Tensor  # (batch, units), none all zero
+    power: float
+
+    def __call__(self, acts: Tensor) -> Tensor:
+        # one by one: a product of batches would round differently with their number
+        return torch.stack([self._one(own, each) for own, each in zip(acts, self.directions, strict=True)])
+
+    def _one(self, own: Tensor, direction: Tensor) -> Tensor:
+        own = own.flatten(1) if own.dim() > 1 else own[:, None]
+        far = (direction / direction.norm().clamp(min=TINY)) @ own
+        straight = far / own.norm(dim=0).clamp(min=TINY)
+        score: Tensor = (far * straight.clamp(0.1) ** self.power).mean()
+        return score
+
+
+@dataclass(frozen=True)
 class Direction:
     """An objective, to be maximised (+1) or minimised (-1)."""
 

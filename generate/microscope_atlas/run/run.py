@@ -157,6 +157,9 @@ def _refuse_unseen(requests: Sequence[RenderRequest | Selection], recipes: Mappi
         for asked in requests:
             weights = asked.weights.sha256 if isinstance(asked, RenderRequest) else None
             lens(maker).refuse(asked.organism, weights, recipe)
+            if lens(maker).named_only and not any(lens(maker).has_rows(asked.organism, each) for each in asked.units):
+                some = ", ".join(f"{asked.organism.name}/{each}" for each in asked.units)
+                raise LensFailed(f"{lens(maker).name} looks at {lens(maker).looks_at}; {some} is none")
 
 
 def _make(
