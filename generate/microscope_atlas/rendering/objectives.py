@@ -82,7 +82,7 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Along:
-    """How far a layer goes along a direction, and how straight: `<a, w> max(0.1, cos(a, w))^power`, mean over positions.
+    """How far a layer goes along a direction, and how straight: `<a, w> max(0.1, cos(a, w))^power`, on average.
 
     a are the activations at a position, w the direction, of length 1: each picture has its own. Power 0 lets a picture
     take in whatever else helps. Carter et al. 2019, https://distill.pub/2019/activation-atlas, who look at the centre
