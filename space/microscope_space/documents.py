@@ -14,9 +14,9 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.errors import AtlasError, InvalidKey
+from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName
 from microscope_atlas.keys import parse_key
-from microscope_space import preview, routes
+from microscope_space import mapped_atlas, preview, routes
 from microscope_space.answers import AGAIN, FOREVER, answer
 from microscope_space.html import links, text
 from microscope_space.html.escaped import NOTHING, html
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 def documents(atlas: Atlas) -> list[Route]:
     """The routes of all pages that are read, and of what they need."""
-    previews = preview.Previews()
+    previews, maps = preview.Previews(), mapped_atlas.Maps()
 
     def page(request: Request) -> Response:
         now = atlas.latest()
@@ -65,9 +65,21 @@ def documents(atlas: Atlas) -> list[Route]:
         kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
         return answer(request, content, "image/jpeg", kept=kept)
 
+    def mapped(request: Request) -> Response:
+        now, zoom = atlas.latest(), request.query_params.get("zoom", "")
+        try:
+            content = maps.of(now, parse_key(request.path_params["key"]), zoom)
+        except (InvalidKey, UnknownName) as error:
+            return answer(request, routes.public(error).encode(), "text/plain", 404)
+        except AtlasError as error:
+            return answer(request, routes.public(error).encode(), "text/plain", 503)
+        kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
+        return answer(request, content, "image/jpeg", kept=kept)
+
     return [
         Route("/files/{name}.{digest}.{kind}", file),
         Route("/preview/{key:path}", seen),
+        Route("/map/{key:path}", mapped),
         Document("/{path:path}", page),
     ]
 

@@ -21,7 +21,7 @@ from microscope_atlas.errors import (
 from microscope_atlas.keys import MAX_LENGTH, NUMBER, Key, parse_key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
-from microscope_space.pages import about, compare, home, layer, lists, model, search, unit
+from microscope_space.pages import about, activation_atlas, compare, home, layer, lists, model, search, unit
 from microscope_space.pages import frame as framing
 from microscope_space.pages.frame import Page
 from microscope_space.search.given import exists, straight
@@ -38,6 +38,9 @@ VIEWS: dict[str, Callable[[Atlas, Query], Page]] = {
     "compare": lambda atlas, asked: compare.compare(atlas, asked.get("a", ""), asked.get("b", "")),
     "list": lists.lists,
     "about": lambda atlas, asked: about.about(atlas),
+    "activation_atlas": lambda atlas, asked: activation_atlas.activation_atlas(
+        atlas, asked.get("model", ""), asked.get("layer", ""), asked.get("zoom"), asked.get("cell")
+    ),
     # what stands above a view of Gradio's components, which has the heading
     "caricature": lambda atlas, asked: Page(framing.VIEWS["caricature"], NOTHING, view="caricature"),
     "probe": lambda atlas, asked: Page(framing.VIEWS["probe"], NOTHING, view="probe"),

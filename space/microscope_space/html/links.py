@@ -15,7 +15,7 @@ from microscope_atlas.keys import Key
 # first parts of paths that are not networks': ours and Gradio's. A network of such a name has links with a query alone
 TAKEN = frozenset(
     (
-        "picture", "thumbnail", "photo", "preview", "files", "embed", "models",
+        "picture", "thumbnail", "photo", "preview", "map", "files", "embed", "models",
         "gradio_api", "assets", "config", "favicon.ico", "login", "logout", "manifest.json", "monitoring",
         "openapi.json", "pwa_icon", "robots.txt", "static", "svelte", "theme.css",
     )
@@ -86,6 +86,11 @@ def thumbnail(key: Key) -> str:
     """Where a page finds a small picture of what a key names."""
     said = {"v": version()} if version() else {}
     return f"{root()}thumbnail/{quote(str(key), safe='/:')}{_query(said)}"
+
+
+def map(key: Key, zoom: str) -> str:
+    """Where a page finds the map of a layer's activations as one picture."""
+    return f"{root()}map/{quote(str(key), safe='/:')}{_query({'zoom': zoom, 'v': version() or None})}"
 
 
 def outside(url: str) -> str | None:

@@ -91,6 +91,35 @@
     return frame;
   }
 
+  // a map: the wheel comes nearer to the place under the pointer, dragging moves it
+  const near = (map, by, x, y) => {
+    const was = Number(map.style.getPropertyValue("--near") || 1);
+    const now = Math.min(12, Math.max(1, was * by));
+    const [left, top] = [(map.scrollLeft + x) / was, (map.scrollTop + y) / was];
+    map.style.setProperty("--near", now);
+    map.scrollTo(left * now - x, top * now - y);
+    return now !== was;
+  };
+  for (const map of document.querySelectorAll(".atlas .map")) {
+    let moved = 0;
+    map.addEventListener("wheel", (event) => {
+      const box = map.getBoundingClientRect();
+      if (near(map, Math.exp(-event.deltaY / 400), event.clientX - box.left, event.clientY - box.top)) event.preventDefault();
+    }, { passive: false });
+    map.addEventListener("dragstart", (event) => event.preventDefault());
+    map.addEventListener("pointerdown", () => (moved = 0));
+    map.addEventListener("pointermove", (event) => {
+      if (event.pointerType !== "mouse" || !(event.buttons & 1)) return;
+      moved += Math.abs(event.movementX) + Math.abs(event.movementY);
+      map.scrollBy(-event.movementX, -event.movementY);
+    });
+    map.addEventListener("click", (event) => moved > 4 && event.preventDefault(), true);
+    map.addEventListener("keydown", (event) => {
+      const by = { "+": 1.5, "-": 1 / 1.5 }[event.key];
+      if (by) near(map, by, map.clientWidth / 2, map.clientHeight / 2);
+    });
+  }
+
   async function copy(from, content) {
     const words = (from.dataset.words ||= from.textContent);
     const done = await navigator.clipboard.writeText(content).then(() => "Copied", () => "Press Ctrl+C");

@@ -85,6 +85,19 @@ TEXTS_EXACT = (
     "number is that coordinate."
 )
 TEXTS_EXACT_WARNING = "A text may be large in many coordinates: one alone is seldom a concept."
+MAP = (
+    "What the layer tells apart: its activations at {placed} places of natural pictures, laid out so that alike ones lie "
+    "near each other. Each cell is a picture made for the mean of those that fall into it."
+)
+MAP_LINK = "what the layer tells apart, as a map"
+MAP_HOW = "Each cell leads to what fell into it. Turn the wheel over the map to come nearer, drag to move."
+MAP_WHOLE = "The map as a picture."
+MAP_CLASSES = "Classes whose logits are higher on these pictures than on all"
+MAP_PHOTOS = "What falls here"
+MAP_WARNING = (
+    "Near on the map is alike to the layer; far is not unlike, and left, right, up and down mean nothing. Classes are "
+    "those of the whole pictures: no proof that this part of them makes for the class."
+)
 NEAREST = "Units whose responses to the same natural pictures are correlated most; the number is Pearson's correlation."
 STATISTICS = "The strongest activation in each of the natural pictures, as a histogram, and what it sums up to."
 

@@ -13,6 +13,7 @@ from microscope_atlas.errors import unknown
 from microscope_atlas.keys import Key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
+from microscope_space.pages import activation_atlas
 from microscope_space.pages.frame import Page
 from microscope_space.pages.home import count
 from microscope_space.pages.table import Rows, sections, shown
@@ -75,7 +76,7 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = Choice()) -> Pag
         markup.breakable(model),
         markup.breakable(name),
         markup.dictionary(atlas.dictionary(model, name)),
-        _neighbours(atlas, model, name),
+        _neighbours(atlas, model, name) + activation_atlas.link_to(atlas, key),
         _sheet_switch(model, name, sheets, choice),
         _form(model, name, rows, choice),
         found,

@@ -1,0 +1,45 @@
+"""Maps of layers' activations as pictures: drawn when first asked for, and kept a while."""
+
+import io
+from collections import OrderedDict
+from threading import Lock
+
+from microscope_atlas.atlas import maps
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.errors import UnknownName
+from microscope_atlas.keys import Key
+
+KEPT = 12  # of at most some 2 MB each
+SMALLEST, LARGEST = 640, 2400  # px on a side
+QUALITY = 85  # of the JPEG
+
+
+class Maps:
+    """The last that were asked for are kept."""
+
+    def __init__(self, most: int = KEPT):
+        self._most, self._lock = most, Lock()
+        self._kept: OrderedDict[tuple[str, Key, str], bytes] = OrderedDict()
+
+    def of(self, atlas: Atlas, key: Key, zoom: str) -> bytes:
+        """The map of a layer at a zoom, a JPEG; UnknownName where the atlas has none."""
+        asked = atlas.version, key, zoom
+        with self._lock:  # while one is drawn, others wait: it is the same that they want
+            if asked not in self._kept:
+                self._kept[asked] = _drawn(atlas, key, zoom)
+            self._kept.move_to_end(asked)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+            return self._kept[asked]
+
+
+def _drawn(atlas: Atlas, key: Key, zoom: str) -> bytes:
+    cells = maps.read(atlas.storage, atlas.manifest, key)
+    there = {str(each): grid for each, grid in maps.zooms(cells).items()}
+    if zoom not in there:
+        raise UnknownName(f"zoom {zoom[:9]!r} is not in this map; it has {', '.join(sorted(there))}")
+    side = maps.size(cells) * there[zoom] // max(there.values())
+    file = io.BytesIO()
+    drawn = maps.drawn(cells, int(zoom), min(max(side, SMALLEST), LARGEST))
+    drawn.save(file, "JPEG", quality=QUALITY, progressive=True)
+    return file.getvalue()
