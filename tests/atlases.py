@@ -57,9 +57,11 @@ def quick(name: str) -> Any:
     return lens(name).quick().with_pictures(str(PICTURES))
 
 
-def render_every(root: Path, layers: Mapping[str, range], model: str = MODEL) -> run.Outcome:
-    """Render units of these layers into the atlas at `root`, through every lens that looks at all networks."""
-    recipes = {name: quick(name) for name in UNASKED}
+def render_every(
+    root: Path, layers: Mapping[str, range], model: str = MODEL, lenses: Sequence[str] = UNASKED
+) -> run.Outcome:
+    """Render units of these layers into the atlas at `root`, through every lens that is rendered unasked, or these."""
+    recipes = {name: quick(name) for name in lenses}
     return run.render(Folder(root), [request(layers, model=model)], recipes, HERE, 2, lambda *_: None)
 
 

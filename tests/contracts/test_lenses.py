@@ -27,6 +27,7 @@ from tests import atlases
 from tests.atlases import HERE, MODEL, quick, render_every, request
 
 NAMES = tuple(LENSES)
+EVERYWHERE = (*UNASKED, "activation_atlas")  # those that look at all networks
 LAYERS = {"stem": range(3), "blocks_0": range(2)}
 CPU = torch.device("cpu")
 
@@ -35,7 +36,7 @@ CPU = torch.device("cpu")
 def every(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An atlas of two layers through every lens. Nobody may write to it."""
     root = tmp_path_factory.mktemp("every") / "microscope-atlas"
-    render_every(root, LAYERS)
+    render_every(root, LAYERS, lenses=EVERYWHERE)
     return root
 
 
@@ -95,7 +96,7 @@ def test_atlas_of_every_lens_is_in_order(every: Path) -> None:
     assert list(check(Folder(every))) == []
 
 
-@pytest.mark.parametrize("name", UNASKED)
+@pytest.mark.parametrize("name", EVERYWHERE)
 def test_every_unit_or_layer_has_its_rows(every: Path, name: str) -> None:
     found = rows(every, name)
     each = LENSES[name].count(settings(quick(name)))
@@ -108,7 +109,7 @@ def test_every_unit_or_layer_has_its_rows(every: Path, name: str) -> None:
     assert all(number >= 1 if each is None else number == each for number in counted.values())
 
 
-@pytest.mark.parametrize("name", UNASKED)
+@pytest.mark.parametrize("name", EVERYWHERE)
 def test_row_says_how_it_was_made(every: Path, name: str) -> None:
     made_with = settings(quick(name))
     for row in rows(every, name):
@@ -117,7 +118,7 @@ def test_row_says_how_it_was_made(every: Path, name: str) -> None:
         assert "microscope-atlas" in row["software"]
 
 
-@pytest.mark.parametrize("name", UNASKED)
+@pytest.mark.parametrize("name", EVERYWHERE)
 def test_datasets_loads_its_config(every: Path, name: str, tmp_path: Path) -> None:
     loaded = load_dataset(str(every), name, split=MODEL, cache_dir=str(tmp_path))
     assert loaded.column_names == [column.name for column in schema.table(name).columns]
@@ -127,7 +128,7 @@ def test_datasets_loads_its_config(every: Path, name: str, tmp_path: Path) -> No
         assert all(min(image.size) > 0 for image in shown)
 
 
-@pytest.mark.parametrize("name", UNASKED)
+@pytest.mark.parametrize("name", EVERYWHERE)
 def test_rows_are_made_again_as_they_were(every: Path, name: str) -> None:
     unit = 1 if LENSES[name].level == "unit" else None
     notes, remade = reproduce.reproduce(Folder(every), Key(MODEL, "stem", unit), name, CPU)
@@ -155,16 +156,16 @@ def test_row_does_not_depend_on_what_else_is_asked_for(every: Path, name: str, t
 def test_second_run_makes_nothing(every: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(every, tmp_path / "atlas"))
     before = atlases.content(root)
-    assert render_every(root, LAYERS).made == 0
+    assert render_every(root, LAYERS, lenses=EVERYWHERE).made == 0
     assert atlases.content(root) == before
 
 
-@pytest.mark.parametrize("name", UNASKED)
+@pytest.mark.parametrize("name", EVERYWHERE)
 def test_lost_shard_is_made_again_byte_for_byte(every: Path, name: str, tmp_path: Path) -> None:
     root = Path(shutil.copytree(every, tmp_path / "atlas"))
     before = atlases.content(root)
     (root / next(shards(root, name)).path).unlink()
-    assert render_every(root, LAYERS).made > 0
+    assert render_every(root, LAYERS, lenses=EVERYWHERE).made > 0
     assert atlases.content(root) == before
 
 

@@ -143,23 +143,23 @@ class ActivationAtlas(Lens[Recipe]):
                 f"{subject.key()} has {subject.layer.units} units, {self.name} looks at layers of {MOST_UNITS} at most"
             )
         pictures = picture_set(recipe.pictures, recipe.revision)
-        sample = sampled(subject, pictures, recipe.num_vectors, recipe.batch)
-        _refuse_few(subject, sample, recipe)
-        numbers = spaced(sample.vectors.length, recipe.layout.most)
-        start = seed(subject.key(), self.name, "layout")
-        cells = cells_of(
-            sample,
-            laid_out(sample.vectors.numbered(numbers), recipe.layout, start),
-            recipe.grids,
-            recipe.min_per_cell,
-            recipe.ridge,
-            subject.organism.classes,
-            pictures.photos,
-        )
-        px = recipe.picture_size(subject.layer, subject.organism.input_size)
-        at_once = max(1, min(recipe.batch, BATCH_PIXELS // px**2))
-        for start in range(0, len(cells), at_once):
-            yield _batch(subject, cells[start : start + at_once], pictures, sample, recipe, px)
+        with sampled(subject, pictures, recipe.num_vectors, recipe.batch) as sample:
+            _refuse_few(subject, sample, recipe)
+            numbers = spaced(sample.vectors.length, recipe.layout.most)
+            start = seed(subject.key(), self.name, "layout")
+            cells = cells_of(
+                sample,
+                laid_out(sample.vectors.numbered(numbers), recipe.layout, start),
+                recipe.grids,
+                recipe.min_per_cell,
+                recipe.ridge,
+                subject.organism.classes,
+                pictures.photos,
+            )
+            px = recipe.picture_size(subject.layer, subject.organism.input_size)
+            at_once = max(1, min(recipe.batch, BATCH_PIXELS // px**2))
+            for start in range(0, len(cells), at_once):
+                yield _batch(subject, cells[start : start + at_once], pictures, sample, recipe, px)
 
 
 def _refuse_few(subject: Subject, sample: Sample, recipe: Recipe) -> None:
@@ -213,7 +213,9 @@ def _batch(
     )
     fill_rows(rows, last, True, {**settings(recipe), "size": px, "shift": most, "target": node})
     for row, cosine in zip(rows, _cosines(subject, last.pictures, cells, recipe), strict=True):
-        row["cosine"] = None if row["flag"] == "nan" or not np.isfinite(cosine) else cosine
+        failed = row["flag"] == "nan"  # a row that failed shows nothing
+        row["cosine"] = None if failed or not np.isfinite(cosine) else cosine
+        row["photos"] = None if failed else row["photos"]
     return rows
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -26,9 +27,13 @@ class Spilled:
     """Rows of float32 in a file: written one after another, read in order or by number."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed, and gone, with this object
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - see close
         self.width = 0  # numbers in a row
         self.length = 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
 
     def append(self, rows: Tensor) -> None:
         """Write (rows, width) behind what is there."""
@@ -60,6 +65,15 @@ class Sample:
     _pictures: list[Tensor] = field(default_factory=list)
     _places: list[Tensor] = field(default_factory=list)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let go of its files."""
+        self.vectors.close()
+        if self.logits is not None:
+            self.logits.close()
+
     @cached_property
     def pictures(self) -> NDArray[np.int32]:
         """The number of each vector's picture."""
@@ -89,13 +103,23 @@ class Sample:
 
 
 def sampled(subject: Subject, pictures: PictureSet, most: int, batch: int) -> Sample:
-    """At most `most` vectors of the subject's layer, as many of each picture.
+    """At most `most` vectors of the subject's layer, as many of each picture, in a sample that has to be left.
 
     Places at the edge of the map are left out, as in the article: padding tells on them. LensFailed where the layer
     has no places.
     """
     logits = logits_layer(subject.organism)
     sample = Sample(logits=Spilled() if logits else None)
+    try:
+        _fill(sample, subject, pictures, most, batch, logits)
+    except BaseException:
+        sample.__exit__()
+        raise
+    return sample
+
+
+def _fill(sample: Sample, subject: Subject, pictures: PictureSet, most: int, batch: int, logits: str | None) -> None:
+    """Take in the vectors of all pictures."""
     targets = list(dict.fromkeys([subject.layer.name, *([logits] if logits else [])]))
     least, number, count = subject.least(batch), 0, len(pictures)
     for some in pictures.batches(subject.organism.input_size, batch, subject.device):
@@ -116,7 +140,6 @@ def sampled(subject: Subject, pictures: PictureSet, most: int, batch: int) -> Sa
             number += 1
         if logits and sample.logits is not None:
             sample.logits.append(found[logits][: len(some)].float().cpu())
-    return sample
 
 
 def within(height: int, width: int) -> Tensor:

@@ -86,8 +86,8 @@ TEXTS_EXACT = (
 )
 TEXTS_EXACT_WARNING = "A text may be large in many coordinates: one alone is seldom a concept."
 MAP = (
-    "What the layer tells apart: its activations at {placed} places of natural pictures, laid out so that alike ones lie "
-    "near each other. Each cell is a picture made for the mean of those that fall into it."
+    "What the layer tells apart: its activations at {placed} places of natural pictures, laid out so that alike ones "
+    "lie near each other. Each cell is a picture made for the mean of those that fall into it."
 )
 MAP_LINK = "what the layer tells apart, as a map"
 MAP_HOW = "Each cell leads to what fell into it. Turn the wheel over the map to come nearer, drag to move."

@@ -46,9 +46,8 @@ def activation_atlas(atlas: Atlas, model: str, layer: str, zoom: str | None = No
         shown("map", TABLE, found, partial(_map, key, at, found, cell)),
         shown("cell", TABLE, found, partial(_cell, key, _asked(key, found, cell))) if cell else NOTHING,
     )
-    return Page(
-        f"{key}, {TABLE.title.lower()}", body, f"A map of what {key} holds: {len(found)} cells.", key, asked=asked
-    )
+    about = f"A map of what {key} tells apart, in {len(found)} cells."
+    return Page(f"{key}, {TABLE.title.lower()}", body, about, key, asked=asked)
 
 
 def link_to(atlas: Atlas, key: Key) -> Markup:
