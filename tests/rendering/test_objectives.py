@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from microscope_atlas.rendering.objectives import (
+    Along,
     Caricature,
     Channel,
     DeepDream,
@@ -113,3 +114,24 @@ def test_variants_of_one_unit_do_not_see_those_of_another() -> None:
     from_first = torch.autograd.grad(together[0], acts)[0]
     assert from_first[0].abs().sum() > 0
     assert from_first[1:].abs().sum() == 0  # the others are taken as they are
+
+
+def test_along_is_the_projection_on_each_pictures_direction_times_a_power_of_the_cosine() -> None:
+    acts = torch.tensor([[3.0, 4.0], [0.0, 2.0]]).T[None, :, :, None].repeat(2, 1, 1, 1)  # two places of two units
+    along = Along(torch.tensor([[2.0, 0.0], [0.0, 7.0]]), power=2.0)
+    one = (3 * 0.6**2 + 0 * 0.1**2) / 2
+    other = (4 * 0.8**2 + 2 * 1.0) / 2
+    assert along(acts).tolist() == pytest.approx([one, other])
+    assert Along(along.directions, 0.0)(acts).tolist() == pytest.approx([1.5, 3.0])
+
+
+def test_along_of_a_dense_layer_has_one_place() -> None:
+    assert Along(torch.tensor([[0.0, 1.0]]), 1.0)(torch.tensor([[3.0, 4.0]])).item() == pytest.approx(4 * 0.8)
+
+
+def test_along_does_not_depend_on_what_is_elsewhere_in_the_batch() -> None:
+    stream = torch.Generator().manual_seed(0)
+    acts, directions = torch.randn(5, 9, 3, 3, generator=stream), torch.randn(5, 9, generator=stream)
+    together = Along(directions, 2.0)(acts)
+    alone = [Along(directions[i : i + 1], 2.0)(acts[i : i + 1])[0] for i in range(5)]
+    assert torch.equal(together, torch.stack(alone))

@@ -46,7 +46,7 @@ class Asked:
         list[str] | None, typer.Option(help="Again for several. Default: a small atlas of two EfficientNets.")
     ] = None
     lens_names: Annotated[
-        list[str] | None, typer.Option("--lens", help="Again for several. Default: all but texts.")
+        list[str] | None, typer.Option("--lens", help="Again for several. Default: all but texts and activation_atlas.")
     ] = None
     layer: Annotated[list[str] | None, typer.Option(help="Again for several. Default: all.")] = None
     dictionary: Annotated[
@@ -258,5 +258,6 @@ def _spelled_out(
     if batch_pixels:
         changes.append(f"feature_visualization.batch_pixels={batch_pixels}")
     if pointers:
-        changes.append("dataset_samples.crops=false")
+        crops = [lens(name).name for name in lenses if hasattr(lens(name).recipe("draft"), "crops")]
+        changes += [f"{name}.crops=false" for name in crops or ["dataset_samples"]]
     return changes

@@ -10,7 +10,8 @@ from microscope_atlas.pictures.sources import DEFAULT, SOURCES, Picture
 from microscope_atlas.pictures.terms import Terms
 
 SAMPLES = "dataset_samples"
-SHOWING = (SAMPLES, "deepdream", "caricature")  # lenses whose images natural pictures can be seen in
+CROPPING = (SAMPLES, "activation_atlas")  # lenses whose rows may hold crops of a set of pictures
+SHOWING = (*CROPPING, "deepdream", "caricature")  # lenses whose images natural pictures can be seen in
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,14 @@ def photos(manifest: Manifest) -> dict[str, Picture]:
 
 def shown_set(manifest: Manifest) -> ShownSet | None:
     """The set that rows hold crops of, where that is not the package's own."""
-    recipe = manifest.lenses.get(SAMPLES, {})
-    name, revision = recipe.get("pictures"), recipe.get("revision")
-    if name in (None, DEFAULT) or not recipe.get("crops"):
-        return None
-    known = manifest.pictures.get(str(revision), {})
-    license = known.get("license")
-    return ShownSet(str(name), str(revision), Terms(license, known.get("credit")) if license else None)
+    for lens in CROPPING:
+        recipe = manifest.lenses.get(lens, {})
+        name, revision = recipe.get("pictures"), recipe.get("revision")
+        if name not in (None, DEFAULT) and recipe.get("crops"):
+            known = manifest.pictures.get(str(revision), {})
+            license = known.get("license")
+            return ShownSet(str(name), str(revision), Terms(license, known.get("credit")) if license else None)
+    return None
 
 
 def _texts(value: Any) -> Iterator[str]:
