@@ -8,8 +8,8 @@ import typer
 from microscope_atlas.cli.app import AnyAtlas, app, out
 
 
-@app.command("map")
-def draw(
+@app.command()
+def map(
     atlas: AnyAtlas,
     key: Annotated[str, typer.Argument(help="A layer: inceptionv1_caffe/inception_4c.", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write into.", show_default=False)],
