@@ -128,6 +128,10 @@ class ActivationAtlas(Lens[Recipe]):
     def parts(self, recipe: Recipe) -> list[Part]:
         return [Part("cells", sum(grid**2 for grid in recipe.grids), recipe.ascent.steps)]
 
+    def passes(self, layer: Layer, recipe: Recipe) -> float:
+        """Beside the pictures of cells the whole set, there and not back."""
+        return super().passes(layer, recipe) + len(picture_set(recipe.pictures, recipe.revision)) / 2
+
     def refuse(self, organism: Organism, weights_sha256: str | None, recipe: Recipe) -> None:
         """PicturesFailed for a set of too few pictures, ExtraMissing where nothing is here that lays out."""
         layout.refuse_absent()
