@@ -111,6 +111,12 @@ def test_render_points_at_the_pictures_it_is_given(commands: Commands, tmp_path:
     assert {row["picture"] for row in made["dataset_samples"]} == {0, 1}
 
 
+def test_pointers_hold_for_every_lens_that_copies_pictures(tmp_path: Path) -> None:
+    asked = Asked(str(tmp_path), lens_names=["activation_atlas", "dataset_samples", "deepdream"], pointers=True)
+    recipes = asked.recipes()
+    assert not recipes["activation_atlas"].crops and not recipes["dataset_samples"].crops
+
+
 def test_no_path_of_the_maker_stands_in_an_atlas_and_its_pictures_are_found(commands: Commands, tmp_path: Path) -> None:
     """Rendered, moved, gone on with and made again, with a damaged picture that is named, and then left out."""
     photos, atlas_ = tmp_path / "secret place" / "photos", tmp_path / "atlas"

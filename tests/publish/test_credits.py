@@ -10,6 +10,7 @@ from PIL import Image
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import Manifest, read_manifest
 from microscope_atlas.errors import PublishFailed
+from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.pictures.cuts import OF_0_1
 from microscope_atlas.pictures.sets import picture_set, with_pictures
@@ -88,6 +89,16 @@ def test_photos_are_those_of_the_rows_sets() -> None:
     assert not photos(Manifest(lenses={"dataset_samples": {**now, "crops": False}, "responses": now}))
     assert set(photos(Manifest(lenses={"caricature": {"sources": ["cat", "panda"]}}))) == {"cat", "panda"}
     assert shown_set(Manifest(lenses={"dataset_samples": now})) is None
+
+
+def test_photos_of_an_activation_atlas_are_credited_as_samples_are() -> None:
+    own = settings(lens("activation_atlas").recipe("draft"))
+    assert photos(Manifest(lenses={"activation_atlas": own})) == SOURCES
+    assert not photos(Manifest(lenses={"activation_atlas": {**own, "crops": False}}))
+    other = Manifest(lenses={"activation_atlas": {**own, "pictures": "folder", "revision": "abc"}})
+    assert shown_set(other) is not None
+    pointing = {**own, "pictures": "folder", "revision": "abc", "crops": False}
+    assert shown_set(Manifest(lenses={"activation_atlas": pointing})) is None
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "LICENSE.txt", "LICENSE.md"])
