@@ -112,6 +112,8 @@ def test_its_recipes_are_still_understood(manifest: Manifest) -> None:
         "feature_visualization": {"neuron_of_dense": True, "robust_views": 0, "ascent": steady, "maco": steady},
         "deepdream": {"robust_views": 0, "ascent": steady, "picture_ascent": steady},
         "caricature": {"robust_views": 0, "ascent": steady},
+        "responses": {"classes": 0, "labels": None},
+        "units": {"classes": False},
     }
     for name, plain in manifest.lenses.items():
         expected = json.loads(json.dumps(plain))

@@ -249,6 +249,14 @@ CONNECTIONS = Table(
     ),
 )
 
+CLASS = pa.struct(
+    [
+        ("name", pa.string()),
+        ("mean", pa.float32()),
+        ("num_pictures", pa.int32()),
+        ("top_share", pa.float32()),
+    ]
+)
 NEIGHBOUR = pa.struct(
     [("model", pa.string()), ("layer", pa.string()), ("unit", pa.int32()), ("correlation", pa.float32())]
 )
@@ -303,6 +311,8 @@ UNITS = Table(
         Column(
             "agreement", pa.float32(), "mean of its variants' `agreement`; null where there are none", optional=True
         ),
+        Column("classes", list_of(CLASS), "as in `responses`", optional=True, setting="classes"),
+        Column("class_selectivity", pa.float32(), "as in `responses`", optional=True, setting="classes"),
         Column("legacy_url", pa.string(), "where OpenAI Microscope showed it; null where it did not", optional=True),
         *PROVENANCE,
     ),
@@ -408,6 +418,23 @@ RESPONSES = Table(
             list_of(NATURAL),
             "each objective and direction of `feature_visualization`, and its score on the 16 pictures that are best "
             "by it, their mean; `neuron` at its best position, not the centre. Visualizations' scores compare with it",
+        ),
+        Column(
+            "classes",
+            list_of(CLASS),
+            "up to 5 classes that excite it most, where the pictures' classes are known: the mean response to all "
+            "of a class's pictures, below zero taken as 0, how many these are, and which share of the `top` samples is "
+            "of it; none whose mean is 0; null where the set has no classes, and for `nan`",
+            optional=True,
+            setting="classes",
+        ),
+        Column(
+            "class_selectivity",
+            pa.float32(),
+            "(a - b) / (a + b), a the highest mean of any class, b the mean over those of all other classes: 0 answers "
+            "all alike, 1 one alone (Morcos et al. 2018, arXiv:1803.06959); null where `classes` is null or empty",
+            optional=True,
+            setting="classes",
         ),
         Column(
             "flag",

@@ -154,6 +154,7 @@ class ResponseStatistics:
     top: TopK
     scores: Mapping[tuple[str, int], TopK]
     photos: Sequence[str] | None = None  # of which each picture is a crop, by number
+    classes: Any = None  # ClassResponses, where the pictures' classes are known
     num_pictures: int = 0
     num_positions: int = 0  # of a picture
     width: int | None = None  # positions in a row of the map; None: there is no map
@@ -185,6 +186,8 @@ class ResponseStatistics:
         self._waiting = []
         self._keep(maxima, places)
         self.top.add(maxima, places)
+        if self.classes is not None:
+            self.classes.add(maxima)
         for best, each in zip(self.scores.values(), values, strict=True):
             best.add(each, places)
         self.num_pictures += len(maxima)

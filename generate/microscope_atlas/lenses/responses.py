@@ -18,14 +18,17 @@ from torch import Tensor
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.errors import PicturesFailed
+from microscope_atlas.lenses.class_selectivity import BYTES, ClassResponses
 from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
 from microscope_atlas.lenses.response_statistics import PER_PHOTO, SCORES, ResponseStatistics, TopK, gather
 from microscope_atlas.pictures.cuts import default_revision
+from microscope_atlas.pictures.labels import Labels
 from microscope_atlas.pictures.picture_set import PictureSet
 from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
-from microscope_atlas.structure import Count, between
+from microscope_atlas.structure import Absent, Count, between
 
 PROBABILITIES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)  # of the column `quantiles`
 BUCKETS = ((0.9, 0.99), (0.75, 0.9), (0.5, 0.75), (0.25, 0.5), (0.0, 0.25))  # quantiles that samples are taken between
@@ -41,6 +44,15 @@ class Recipe(PicturesRecipe):
     top: Annotated[int, between(1, 4096)] = 16  # best pictures of a unit that are kept
     per_bucket: Annotated[int, between(1, 4096)] = 4  # samples from each bucket, and random ones
     max_responses: Count = 2048  # pictures, evenly spaced in the set, that each unit's response is kept of
+    classes: Annotated[int, between(0, 100), Absent(0)] = 5  # that a unit speaks for, at most; 0: rows have none
+    labels: str | None = None  # sha256 of which class each picture is of; None: nobody says
+
+    def with_pictures(self, name: str, skip_bad: bool = False) -> "Recipe":
+        """See Recipe."""
+        found = picture_set(name, skip_bad=skip_bad)
+        labels = found.labels if self.classes else None
+        stated = labels.sha256 if labels else None
+        return replace(self, pictures=found.name, revision=found.revision, labels=stated)
 
 
 class Responses(Lens[Recipe]):
@@ -64,6 +76,8 @@ class Responses(Lens[Recipe]):
     def passes_over(self, layers: Sequence[Layer], recipe: Recipe) -> list[list[Layer]]:
         """See Lens: as many layers in a pass as leave what is kept of them below `HELD`; one at least."""
         of_a_unit = 8 * min(_length(recipe.pictures, recipe.revision), recipe.max_responses)
+        if labels := _labels(picture_set(recipe.pictures, recipe.revision), recipe):
+            of_a_unit += BYTES * len(labels.names)
         parts: list[list[Layer]] = []
         held = HELD
         for layer in layers:
@@ -104,15 +118,33 @@ def _passed(
     if pictures.photos is not None:
         order = {name: at for at, name in enumerate(dict.fromkeys(pictures.photos))}
         photos = np.array([order[name] for name in pictures.photos], np.int32)
+    labels = _labels(pictures, recipe)
     kept = spaced(len(pictures), recipe.max_responses)
     seen = {
         layer: ResponseStatistics(
-            kept, TopK(recipe.top, photos), {score: TopK(recipe.top) for score in SCORES}, pictures.photos
+            kept,
+            TopK(recipe.top, photos),
+            {score: TopK(recipe.top) for score in SCORES},
+            pictures.photos,
+            ClassResponses(labels) if labels else None,
         )
         for layer in layers
     }
     gather(subject.graph, seen, pictures.batches(subject.organism.input_size, recipe.batch, subject.device))
     return seen
+
+
+def _labels(pictures: PictureSet, recipe: Recipe) -> Labels | None:
+    """The classes of the pictures; PicturesFailed where they are others than those that the recipe names."""
+    if not recipe.classes or recipe.labels is None:
+        return None
+    found = pictures.labels
+    if found is None or found.sha256 != recipe.labels:
+        raise PicturesFailed(
+            f"the classes of the pictures of {pictures.name} have sha256 {found.sha256 if found else None} here, "
+            f"{recipe.labels} is expected: its folders, or its column of labels, are not the same"
+        )
+    return found
 
 
 def _rows(subject: Subject, units: Sequence[int], recipe: Recipe, seen: ResponseStatistics) -> list[Row]:
@@ -126,6 +158,9 @@ def _rows(subject: Subject, units: Sequence[int], recipe: Recipe, seen: Response
     silent = (seen.silent / (seen.num_pictures * seen.num_positions)).tolist()
     photos = None if seen.photos is None else [seen.photos[number] for number in seen.wanted]
     rectified = subject.graph.preactivation(subject.layer.name) != subject.layer.name
+
+    unlabelled: list[Row] = [{"classes": None, "class_selectivity": None}] * len(maxima)
+    classes = seen.classes.rows(seen.top.numbers, recipe.classes) if seen.classes else unlabelled
 
     def samples(unit: int) -> Iterator[Row]:
         for rank, (value, (number, place)) in enumerate(zip(top[:, unit], found[:, unit], strict=True)):
@@ -148,6 +183,7 @@ def _rows(subject: Subject, units: Sequence[int], recipe: Recipe, seen: Response
                 "samples": [],
                 "natural": [],
                 "flag": "nan",
+                **(unlabelled[unit] if recipe.classes else {}),
             }
         return {
             "unit": unit,
@@ -158,6 +194,7 @@ def _rows(subject: Subject, units: Sequence[int], recipe: Recipe, seen: Response
             "responses": maxima[unit],
             "samples": list(samples(unit)),
             "natural": excited,
+            **(classes[unit] if recipe.classes else {}),
             # where nothing rectifies, below zero is an answer like others
             "flag": "dead" if rectified and top[0, unit] <= 0 else None,
         }

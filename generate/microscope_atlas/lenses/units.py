@@ -25,11 +25,12 @@ from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import Quality
 from microscope_atlas.lenses.tile import jpeg, tile
 from microscope_atlas.models.organism import Organism
-from microscope_atlas.structure import between
+from microscope_atlas.structure import Absent, between
 
 RESPONSES, VISUALIZATION = "responses", "feature_visualization"
 KEY = ("model", "layer", "unit")
 STATISTICS = ("mean", "maximum", "quantiles", "sparsity", "flag")  # taken from the responses as they are
+CLASSES = ("classes", "class_selectivity")  # as well, where the responses have them
 VIEW = ("method", "objective", "direction", "variant", "score", "flag")
 THUMBNAIL = {"method": "fourier", "objective": "channel", "direction": 1, "variant": 0}
 
@@ -41,6 +42,7 @@ class Recipe(recipes.Recipe):
     thumbnail: Annotated[int, between(8, 1024)] = 64  # px on a side
     quality: Annotated[int, between(1, 95)] = 75  # of the thumbnail's JPEG
     nearest: Annotated[int, between(1, 1000)] = 10  # units that respond most alike, within the model and elsewhere
+    classes: Annotated[bool, Absent(False)] = True  # whether rows say which classes a unit speaks for
 
 
 class Units(Lens[Recipe]):
@@ -75,6 +77,7 @@ class Units(Lens[Recipe]):
                         for view in seen.views
                     ],
                     "agreement": sum(seen.agreements) / len(seen.agreements) if seen.agreements else None,
+                    **({name: response.get(name) for name in CLASSES} if recipe.classes else {}),
                     "legacy_url": link(organism, layer.name, unit),
                 }
             ]
@@ -103,7 +106,7 @@ def _responses(subject: Subject, units: Sequence[int]) -> dict[int, Row]:
     """The statistics of each unit; NotRendered where one has none."""
     found = {
         row["unit"]: row
-        for part in subject.read(RESPONSES, ("unit", *STATISTICS, "natural"), "layer")
+        for part in subject.read(RESPONSES, ("unit", *STATISTICS, *CLASSES, "natural"), "layer")
         for row in part.to_pylist()
     }
     for unit in units:

@@ -17,6 +17,7 @@ from microscope_atlas.errors import PicturesFailed
 from microscope_atlas.pictures import places
 from microscope_atlas.pictures.decoder import picture
 from microscope_atlas.pictures.folder import WHOLE
+from microscope_atlas.pictures.labels import of_dataset
 from microscope_atlas.pictures.picture_set import MAX_PIXELS, THREADS, PictureSet, ahead
 from microscope_atlas.pictures.places import Place
 from microscope_atlas.pictures.revisions import revision_of
@@ -52,7 +53,15 @@ def dataset_set(name: str) -> PictureSet:
         places.note(revision, known)
         name = f"{WHOLE}{':' + match['config'] if match['config'] else ''}#{split}"
         terms = of_card(local / "README.md")
-    return PictureSet(name, revision, len(images), read, lambda number: f"picture {number} of dataset {name}", terms)
+    return PictureSet(
+        name,
+        revision,
+        len(images),
+        read,
+        lambda number: f"picture {number} of dataset {name}",
+        terms,
+        read_labels=lambda: of_dataset(data),
+    )
 
 
 def _loaded(name: str, path: str, config: str | None, revision: str | None, split: str) -> "tuple[Dataset, list[str]]":

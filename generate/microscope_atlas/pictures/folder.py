@@ -19,6 +19,7 @@ from PIL import Image
 from microscope_atlas.errors import PicturesFailed
 from microscope_atlas.pictures import places
 from microscope_atlas.pictures.decoder import BOMBS, DAMAGED, picture
+from microscope_atlas.pictures.labels import of_folder
 from microscope_atlas.pictures.picture_set import MAX_PIXELS, THREADS, PictureSet, ahead
 from microscope_atlas.pictures.places import Place
 from microscope_atlas.pictures.revisions import revision_of
@@ -56,7 +57,15 @@ def folder_set(folder: Path, skip_bad: bool = False) -> PictureSet:
             return picture(file, MAX_PIXELS)
 
     name = READABLE if skip_bad else WHOLE
-    return PictureSet(name, revision, len(paths), read, lambda number: str(paths[number]), beside(folder))
+    return PictureSet(
+        name,
+        revision,
+        len(paths),
+        read,
+        lambda number: str(paths[number]),
+        beside(folder),
+        read_labels=lambda: of_folder(folder, paths),
+    )
 
 
 def folder_set_of_0_1(folder: Path, revision: str) -> PictureSet | None:

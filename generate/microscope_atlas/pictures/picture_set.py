@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from microscope_atlas.errors import PicturesFailed
 from microscope_atlas.pictures.decoder import BOMBS, DAMAGED, fitted
+from microscope_atlas.pictures.labels import Labels
 from microscope_atlas.pictures.terms import Terms
 
 MAX_PIXELS = 150_000_000  # of a picture, 450 MB decoded; the largest sensors have 150 million
@@ -31,6 +33,12 @@ class PictureSet:
     describe: Callable[[int], str]  # which picture a number is, for errors
     terms: Terms | None = None  # under which its pictures may be passed on; None: nobody has stated any
     photos: tuple[str, ...] | None = None  # of which each picture is a crop, by number; None: none is a crop
+    read_labels: Callable[[], Labels | None] = lambda: None  # its classes; they are read when they are asked for
+
+    @cached_property
+    def labels(self) -> Labels | None:
+        """Which class each picture is of; None where nobody says."""
+        return self.read_labels()
 
     def __len__(self) -> int:
         return self.length

@@ -39,13 +39,16 @@ def chosen(
     for short in by_name.keys() & there.keys():
         name = by_name[short]
         recipes[name] = _as_it_began(name, there[short], None if quality is None else recipes[name])
-    looking = next((made for made in there.values() if {"pictures", "revision"} <= made.keys()), None)
+    on = [made for made in there.values() if {"pictures", "revision"} <= made.keys()]
+    looking = max(on, key=lambda made: "labels" in made, default=None)  # the first that says which classes they are of
     if pictures:
         recipes = {name: recipe.with_pictures(pictures, skip_bad) for name, recipe in recipes.items()}
     elif looking:
-        stated = {"pictures": looking["pictures"], "revision": looking["revision"]}
+        stated = {name: looking[name] for name in ("pictures", "revision", "labels") if name in looking}
         recipes = {
-            name: replace(recipe, **stated) if isinstance(recipe, PicturesRecipe) else recipe
+            name: replace(recipe, **{each: stated[each] for each in stated.keys() & vars(recipe).keys()})
+            if isinstance(recipe, PicturesRecipe)
+            else recipe
             for name, recipe in recipes.items()
         }
     for change in changes:

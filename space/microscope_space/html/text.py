@@ -98,6 +98,13 @@ MAP_WARNING = (
     "Near on the map is alike to the layer; far is not unlike, and left, right, up and down mean nothing. Classes are "
     "those of the whole pictures: no proof that this part of them makes for the class."
 )
+CLASSES = (
+    "Classes of the natural pictures that excite it most, by its mean response. Selectivity is 0 where it answers all "
+    "classes alike, and 1 where it answers one alone (Morcos et al. 2018)."
+)
+CLASSES_WARNING = (
+    "A class says what the pictures are of, not what in them excites the unit: one for water answers ships."
+)
 NEAREST = "Units whose responses to the same natural pictures are correlated most; the number is Pearson's correlation."
 STATISTICS = "The strongest activation in each of the natural pictures, as a histogram, and what it sums up to."
 

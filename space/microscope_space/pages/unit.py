@@ -17,6 +17,7 @@ from microscope_atlas.publish.cite import citation, dataset_url, space_url
 from microscope_space import whole
 from microscope_space.html import links, markup, plots, text
 from microscope_space.html.escaped import NOTHING, html, joined
+from microscope_space.pages.answered import answered
 from microscope_space.pages.frame import Page
 from microscope_space.pages.table import Rows, sections, shown
 
@@ -37,6 +38,7 @@ SECTIONS = {
     "tuning": "Tuning",
     "connections": "Connections",
     "texts": "Texts",
+    "classes": "Classes",
     "nearest": "Nearest",
     "statistics": "Statistics",
 }
@@ -65,6 +67,7 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> Page:
             ("tuning", "synthetic_tuning", partial(_tuning, key, rows)),
             ("connections", "connections", partial(_connections, atlas, key, rows)),
             ("texts", "texts", partial(_texts, rows["texts"])),
+            ("classes", "responses", partial(answered, next(iter(rows["responses"]), None))),
             ("nearest", "units", partial(_nearest, atlas, about)),
             ("statistics", "responses", partial(_statistics, key, rows)),
         )
@@ -143,7 +146,9 @@ def _heading(key: Key, about: Row | None, total: int, named_after: str) -> Marku
 def _row(atlas: Atlas, rows: Rows) -> Markup:
     """Links to the sections, which stay in sight."""
     outside = {f"table-{name}": table.title for name, table in atlas.outside.items() if table.level == "unit"}
-    named = {**SECTIONS, **({} if rows["texts"] else {"texts": ""}), **outside, **LAST}
+    classes = any(row.get("classes") is not None for row in rows["responses"])
+    left_out = {name: "" for name, there in (("texts", rows["texts"]), ("classes", classes)) if not there}
+    named = {**SECTIONS, **left_out, **outside, **LAST}
     listed = joined(html('<a href="#{}">{}</a>', name, words) for name, words in named.items() if words)
     return html('<nav class="sections" aria-label="Sections">{}</nav>', listed)
 

@@ -21,7 +21,7 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError, ExtraMissing
 from microscope_atlas.keys import Key
 from microscope_space.search.places import Place, places
-from microscope_space.search.said import Said, classes, texts
+from microscope_space.search.said import Said, answered, classes, texts
 from microscope_space.search.spelling import distance, forms, padded, slips, trigrams
 
 AT_ONCE = 1000  # rows that are written while searches wait
@@ -144,7 +144,7 @@ class Index:
         """Take in what is said of units."""
         layers = {place.key: number for number, place in enumerate(self.places) if place.key.layer and not place.part}
         known: dict[tuple[int, str], int] = {}
-        for what, found in (("names of classes", classes), ("texts", texts)):
+        for what, found in (("names of classes", classes), ("texts", texts), ("classes answered", answered)):
             for model in atlas.models:
                 try:
                     for layer, said in found(atlas, model):

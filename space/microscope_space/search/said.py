@@ -1,12 +1,12 @@
-"""What an atlas says of its units in words: the classes that logits stand for, and the texts that go with units."""
+"""What an atlas says of its units in words: classes they stand for, texts that go with them, classes they answer."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from microscope_atlas.atlas.reader import Atlas
 
-CLASS, TEXT = 0, 1
-BEST = 3  # texts of a unit
+CLASS, TEXT, ANSWERED = 0, 1, 2
+BEST = 3  # texts of a unit, and classes that it answers
 
 
 class Said(NamedTuple):
@@ -43,4 +43,19 @@ def texts(atlas: Atlas, model: str) -> Iterator[tuple[str, list[Said]]]:
         rows = atlas.some("texts", model, layer, ("text", "rank", "unit")).drop_null()
         columns = zip(*(rows[name].to_pylist() for name in ("text", "rank", "unit")), strict=True)
         if found := [Said(TEXT, *row) for row in columns if row[1] < BEST]:
+            yield layer, found
+
+
+def answered(atlas: Atlas, model: str) -> Iterator[tuple[str, list[Said]]]:
+    """The layers of a model, with the classes of pictures that its units answer most; none where nobody knows these."""
+    if "classes" not in {column.name for column in atlas.manifest.table("units").columns}:
+        return
+    for layer in atlas.layers(model):
+        rows = atlas.some("units", model, layer, ("classes", "unit")).drop_null()
+        columns = zip(rows["classes"].to_pylist(), rows["unit"].to_pylist(), strict=True)
+        if found := [
+            Said(ANSWERED, each["name"], rank, unit)
+            for classes, unit in columns
+            for rank, each in enumerate(classes[:BEST])
+        ]:
             yield layer, found
