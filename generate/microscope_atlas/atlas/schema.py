@@ -257,6 +257,7 @@ CLASS = pa.struct(
         ("top_share", pa.float32()),
     ]
 )
+PLACE = pa.struct([("x", pa.float32()), ("y", pa.float32()), ("trustworthiness", pa.float32())])
 NEIGHBOUR = pa.struct(
     [("model", pa.string()), ("layer", pa.string()), ("unit", pa.int32()), ("correlation", pa.float32())]
 )
@@ -313,6 +314,15 @@ UNITS = Table(
         ),
         Column("classes", list_of(CLASS), "as in `responses`", optional=True, setting="classes"),
         Column("class_selectivity", pa.float32(), "as in `responses`", optional=True, setting="classes"),
+        Column(
+            "layer_map",
+            PLACE,
+            "its place on a map of the layer, on which units that answer alike lie near each other (t-SNE of their "
+            "correlations), and how far that holds of the whole map: trustworthiness at 10 neighbours, 0 to 1; null "
+            "where its responses do not vary, and of layers of fewer than 21 such units or more than 4,096",
+            optional=True,
+            setting="perplexity",
+        ),
         Column("legacy_url", pa.string(), "where OpenAI Microscope showed it; null where it did not", optional=True),
         *PROVENANCE,
     ),

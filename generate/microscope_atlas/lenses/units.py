@@ -21,9 +21,10 @@ from microscope_atlas.atlas.tables import Scope
 from microscope_atlas.errors import NotRendered
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.correlation import Nearest, standardized, varying
-from microscope_atlas.lenses.lens import Lens, Row, Subject
+from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality
 from microscope_atlas.lenses.tile import jpeg, tile
+from microscope_atlas.lenses.unit_map import unit_map
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.structure import Absent, between
 
@@ -43,6 +44,7 @@ class Recipe(recipes.Recipe):
     quality: Annotated[int, between(1, 95)] = 75  # of the thumbnail's JPEG
     nearest: Annotated[int, between(1, 1000)] = 10  # units that respond most alike, within the model and elsewhere
     classes: Annotated[bool, Absent(False)] = True  # whether rows say which classes a unit speaks for
+    perplexity: Annotated[int, between(0, 1000), Absent(0)] = 30  # of the layer's map; 0: rows have no place on one
 
 
 class Units(Lens[Recipe]):
@@ -50,7 +52,7 @@ class Units(Lens[Recipe]):
 
     table = schema.UNITS
     divisible = False
-    unit_seconds = 0.007  # measured on layers of efficientnet_lite0, with the package's pictures
+    unit_seconds = 0.02  # measured on inception_4c of inceptionv1_caffe, with a thousand photos; most of it is the map
 
     def recipe(self, quality: Quality) -> Recipe:
         return Recipe()
@@ -59,6 +61,7 @@ class Units(Lens[Recipe]):
         responses = _responses(subject, units)
         visualized = _visualized(subject, recipe)
         nearest = _nearest(subject, units, recipe.nearest)
+        places = _mapped(subject, recipe.perplexity) if recipe.perplexity else {}
         layer, organism = subject.layer, subject.organism
         for unit in units:
             seen, response = visualized.get(unit, _Visualized()), responses[unit]
@@ -78,6 +81,7 @@ class Units(Lens[Recipe]):
                     ],
                     "agreement": sum(seen.agreements) / len(seen.agreements) if seen.agreements else None,
                     **({name: response.get(name) for name in CLASSES} if recipe.classes else {}),
+                    **({"layer_map": places.get(unit)} if recipe.perplexity else {}),
                     "legacy_url": link(organism, layer.name, unit),
                 }
             ]
@@ -170,6 +174,29 @@ def _nearest(subject: Subject, units: Sequence[int], most: int) -> dict[int, dic
         for place, near, far in zip(own, within.found(), elsewhere.found(), strict=True):
             nearest[keys[place][2]] = {"nearest": named(near), "nearest_elsewhere": named(far)}
     return nearest
+
+
+def _mapped(subject: Subject, perplexity: int) -> dict[int, Row]:
+    """The place of each unit on the map of its layer; none where there is no map, or its responses do not vary.
+
+    Where units were measured on several sets of pictures, the map is of those that the most were measured on.
+    """
+    keys = [row["unit"] for part in subject.read(RESPONSES, ("unit",), "layer") for row in part.to_pylist()]
+    known = {(subject.organism.name, subject.layer.name, unit): unit for unit in keys}
+    found: dict[_Pictures, list[tuple[list[int], Tensor]]] = {}
+    for pictures, units, vectors in _vectors(subject, known, "layer"):
+        found.setdefault(pictures, []).append((units, vectors))
+    if not found:
+        return {}
+    most = max(found.values(), key=lambda parts: sum(len(units) for units, _ in parts))
+    units = [unit for some, _ in most for unit in some]
+    made = unit_map(torch.cat([vectors for _, vectors in most]), perplexity, seed(subject.key(), "map"))
+    if made is None:
+        return {}
+    return {
+        unit: {"x": float(x), "y": float(y), "trustworthiness": made.trustworthiness}
+        for unit, (x, y) in zip(units, made.places, strict=True)
+    }
 
 
 def _vectors(

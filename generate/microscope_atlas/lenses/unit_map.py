@@ -1,0 +1,74 @@
+"""A map of a layer: a place in the plane for each unit, so that those that answer alike lie near each other.
+
+t-SNE (van der Maaten and Hinton 2008) of the distances sqrt(2 - 2 r), r the correlation of two units' responses, which
+is how far their answers are apart as directions. It keeps neighbours, and little else: how far groups lie apart, and
+how wide they are, says nothing. `trustworthiness` (Venna and Kaski 2001) is how much the neighbours on the map are
+neighbours in truth: 1 all of them, 0.5 as chance would have it.
+
+Distances are exact, see correlation; the rest is computed by one thread, from a start that is no matter of chance: the
+two directions in which answers differ most. So a machine gives the same bytes each time, however many cores it has.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from microscope_atlas.lenses.correlation import LENGTH
+
+NEIGHBOURS = 10  # of a unit, that trustworthiness looks at
+LEAST = 2 * NEIGHBOURS + 1  # units, below which that says nothing
+MOST = 4096  # units: all distances are held at once
+START = 1e-4  # spread of the start, as t-SNE has it
+ITERATIONS = 1000
+
+
+class UnitMap(NamedTuple):
+    """Places of units, (units, 2), middle 0, and how far neighbours among them can be trusted."""
+
+    places: NDArray[np.float32]
+    trustworthiness: float
+
+
+def unit_map(answers: Tensor, perplexity: float, seed: int) -> UnitMap | None:
+    """The map of units whose answers are as `correlation.standardized` gives them, (units, pictures).
+
+    `perplexity` is about how many neighbours of a unit count. None of fewer units than 21, or more than 4,096.
+    """
+    if not LEAST <= len(answers) <= MOST:
+        return None
+    from sklearn.manifold import TSNE, trustworthiness  # slow to import, and seldom needed
+    from threadpoolctl import threadpool_limits
+
+    correlations = (answers @ answers.T / LENGTH**2).clamp_(-1, 1)
+    distances = (2 - 2 * correlations).clamp_(0).sqrt_().fill_diagonal_(0).numpy()
+    with threadpool_limits(1):
+        start = _start(correlations)
+        layout = TSNE(
+            metric="precomputed",
+            init=start,
+            perplexity=min(perplexity, (len(answers) - 1) / 3),
+            max_iter=ITERATIONS,
+            random_state=seed % 2**32,
+            n_jobs=1,
+        )
+        places = layout.fit_transform(distances).astype(np.float32)
+        trusted = trustworthiness(distances, places, n_neighbors=NEIGHBOURS, metric="precomputed")
+    return UnitMap(places - places.mean(0), float(trusted))
+
+
+def principal(correlations: Tensor) -> NDArray[np.float64]:
+    """Places of units by the two directions in which their answers differ most, (units, 2)."""
+    centred = correlations.numpy() - correlations.numpy().mean(0)
+    values, vectors = np.linalg.eigh(centred - centred.mean(1, keepdims=True))
+    places = (vectors[:, -2:] * np.sqrt(values[-2:].clip(0)))[:, ::-1]
+    signs = np.sign(places[np.abs(places).argmax(0), range(2)])  # a direction's sign is left to the library
+    flipped: NDArray[np.float64] = places * np.where(signs == 0, 1, signs)
+    return flipped
+
+
+def _start(correlations: Tensor) -> NDArray[np.float32]:
+    places = principal(correlations)
+    spread = places[:, 0].std()
+    return (places / (spread or 1) * START).astype(np.float32)
