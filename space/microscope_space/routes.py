@@ -21,7 +21,7 @@ from microscope_atlas.errors import (
 from microscope_atlas.keys import MAX_LENGTH, NUMBER, Key, parse_key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
-from microscope_space.pages import about, activation_atlas, compare, home, layer, lists, model, search, unit
+from microscope_space.pages import about, activation_atlas, compare, home, layer, lists, model, search, unit, unit_map
 from microscope_space.pages import frame as framing
 from microscope_space.pages.frame import Page
 from microscope_space.search.given import exists, straight
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 VIEWS: dict[str, Callable[[Atlas, Query], Page]] = {
     "compare": lambda atlas, asked: compare.compare(atlas, asked.get("a", ""), asked.get("b", "")),
     "list": lists.lists,
+    unit_map.VIEW: lambda atlas, asked: unit_map.unit_map(atlas, key_of(asked)),
     "about": lambda atlas, asked: about.about(atlas),
     "activation_atlas": lambda atlas, asked: activation_atlas.activation_atlas(
         atlas, asked.get("model", ""), asked.get("layer", ""), asked.get("zoom"), asked.get("cell")

@@ -47,7 +47,8 @@ class ClassResponses:
     def means(self) -> NDArray[np.float64]:
         """Of each class and unit the mean response."""
         assert self.sums is not None, "no picture yet"
-        return self.sums / self.labels.counts[:, None]
+        means: NDArray[np.float64] = self.sums / self.labels.counts[:, None]
+        return means
 
     def rows(self, top: Integers, most: int) -> list[dict[str, Any]]:
         """The columns `classes` and `class_selectivity` of every unit.
@@ -88,7 +89,7 @@ def selectivity(means: NDArray[np.float64] | Sequence[Sequence[float]]) -> NDArr
     highest = values.max(0)
     rest = (values.sum(0) - highest) / (len(values) - 1)
     whole = highest + rest
-    found = np.full_like(whole, np.nan)
+    found: NDArray[np.float64] = np.full_like(whole, np.nan)
     with np.errstate(invalid="ignore"):  # of what is not finite
         np.divide((highest - rest).clip(0), whole, out=found, where=whole > 0)
     return found

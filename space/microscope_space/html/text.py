@@ -98,6 +98,15 @@ MAP_WARNING = (
     "Near on the map is alike to the layer; far is not unlike, and left, right, up and down mean nothing. Classes are "
     "those of the whole pictures: no proof that this part of them makes for the class."
 )
+UNIT_MAP = (
+    "Units that answer the same natural pictures alike lie near each other. Near is all that counts: how far apart "
+    "groups lie, and how wide they are, says nothing. Trustworthiness is 1 where all neighbours here are neighbours in "
+    "truth."
+)
+NO_MAP = (
+    "This layer has no map: one takes 21 units or more, 4,096 at most, whose responses vary, and the lens units of "
+    "this version."
+)
 CLASSES = (
     "Classes of the natural pictures that excite it most, by its mean response. Selectivity is 0 where it answers all "
     "classes alike, and 1 where it answers one alone (Morcos et al. 2018)."

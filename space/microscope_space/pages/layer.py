@@ -13,7 +13,7 @@ from microscope_atlas.errors import unknown
 from microscope_atlas.keys import Key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
-from microscope_space.pages import activation_atlas
+from microscope_space.pages import activation_atlas, unit_map
 from microscope_space.pages.frame import Page
 from microscope_space.pages.home import count
 from microscope_space.pages.table import Rows, sections, shown
@@ -72,7 +72,7 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = Choice()) -> Pag
     found = f"{len(rows):,} of {total:,} units are rendered" if some else count(total, "unit")
     found += f"; {len(kept):,} shown" if len(kept) < len(rows) else ""
     body = html(
-        '<h1 tabindex="-1"><span>{}</span> {}</h1>{}{}{}{}<p class="about" aria-live="polite">{}. {}</p>{}{}',
+        '<h1 tabindex="-1"><span>{}</span> {}</h1>{}{}{}{}<p class="about" aria-live="polite">{}. {}</p>{}{}{}',
         markup.breakable(model),
         markup.breakable(name),
         markup.dictionary(atlas.dictionary(model, name)),
@@ -81,6 +81,7 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = Choice()) -> Pag
         _form(model, name, rows, choice),
         found,
         _tiles(choice) if asked in sheets else "",
+        unit_map.link(model, name, rows),
         _grid(model, name, kept, sheets.get(asked), choice) if kept or rows else told.none("units", str(key)),
         _whole(atlas, key, told),
     )

@@ -1,0 +1,66 @@
+"""The map of a layer's units."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.lenses.registry import lens
+from microscope_atlas.run import run
+from microscope_space import routes
+from microscope_space.html import text
+from tests import atlases
+
+LAYER = "blocks_2"  # which nothing rectifies: all its units vary
+COUNT = 24
+PLACES = re.compile(r'<li style="left:([\d.]+)%;top:([\d.]+)%;--at:[^"]*"><a href="[^"]*/blocks_2/(\d+)"')
+
+
+@pytest.fixture(scope="module")
+def atlas(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Atlas:
+    """Of 24 units, of which two have a tile in a sheet."""
+    folder = tmp_path_factory.mktemp("atlas")
+    recipes = {name: atlases.quick(name) for name in ("responses", "units")}
+    asked = [atlases.request({LAYER: range(COUNT)})]
+    run.render(Folder(folder), asked, recipes, atlases.HERE, COUNT, lambda *_: None)
+    pictured = {name: lens(name).quick() for name in ("feature_visualization", "sheets")}
+    run.render(Folder(folder), [atlases.request({LAYER: range(2)})], pictured, atlases.HERE, 2, lambda *_: None)
+    return Atlas(Folder(folder))
+
+
+def page(atlas: Atlas, **asked: str) -> str:
+    return str(routes.show(atlas, {"model": atlases.MODEL, "layer": LAYER, **asked}))
+
+
+def test_units_stand_where_their_row_says(atlas: Atlas) -> None:
+    rows = {row["unit"]: row["layer_map"] for row in atlas.rows("units", atlases.MODEL, LAYER)}
+    there = {unit: place for unit, place in rows.items() if place}
+    assert len(there) > 20
+    shown = page(atlas, view="map")
+    found = {int(unit): (float(left), float(top)) for left, top, unit in PLACES.findall(shown)}
+    assert found.keys() == there.keys()
+    assert sorted(found, key=lambda unit: found[unit][0]) == sorted(there, key=lambda unit: there[unit]["x"])
+    assert sorted(found, key=lambda unit: -found[unit][1]) == sorted(there, key=lambda unit: there[unit]["y"])
+    assert all(0 <= side <= 100 for place in found.values() for side in place)
+    assert shown.count("--sheet:url(") == 1  # one image for all of them
+    assert "<script" not in shown.partition('class="map')[2].partition("</ul>")[0]
+
+
+def test_layer_leads_to_its_map_where_it_has_one(atlas: Atlas) -> None:
+    assert "view=map" in page(atlas)
+
+
+def test_layer_without_a_map_says_what_it_takes(cache: Path, tmp_path: Path) -> None:
+    recipes = {name: atlases.quick(name) for name in ("responses", "units")}
+    asked = [atlases.request({LAYER: range(2)})]
+    run.render(Folder(tmp_path), asked, recipes, atlases.HERE, 2, lambda *_: None)
+    atlas = Atlas(Folder(tmp_path))
+    assert text.NO_MAP in page(atlas, view="map")
+    assert "view=map" not in page(atlas)
+
+
+def test_map_of_no_layer_is_a_wrong_question(atlas: Atlas) -> None:
+    answer, _ = routes.answer(atlas, {"view": "map"})
+    assert answer.view == "wrong"
