@@ -20,11 +20,14 @@ from microscope_space.answers import AGAIN, FOREVER, answer
 from microscope_space.html import links, text
 from microscope_space.html.escaped import html
 from microscope_space.pages import card
+from microscope_space.pages.choice import Choice
+from microscope_space.pages.glance import glance
 from microscope_space.pages.unit import per_unit
 from microscope_space.search.find import find as found_by
 from microscope_space.search.given import exists
 from microscope_space.thumbnail import STRIPES, thumbnail
 
+SHEET = ("method", "objective", "direction")  # of which a tile is a part
 UNKNOWN = "application/octet-stream"
 LOCKED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a card loads nothing and runs nothing
 
@@ -152,6 +155,22 @@ def plain(atlas: Atlas) -> list[Route]:
             return answer(request, STRIPES.encode(), "image/svg+xml", kept=kept)
         return answer(request, content, kind(content), kept=kept)
 
+    def at_a_glance(request: Request) -> Response:
+        now = atlas.latest()
+        try:
+            key = parse_key("{model}/{layer}/{unit}".format_map(request.path_params))
+            if not exists(now, key):
+                raise UnknownName(f"{key} is not in this atlas")
+            asked = {name: request.query_params[name] for name in SHEET if name in request.query_params}
+            with links.based(documents.root(request), now.version):
+                content = glance(now, key, Choice(**asked))
+        except (InvalidKey, UnknownName) as error:
+            return answer(request, routes.public(error).encode(), "text/plain", 404)
+        except AtlasError as error:
+            return answer(request, routes.public(error).encode(), "text/plain", 503)
+        kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
+        return answer(request, content.encode(), "text/html", kept=kept)
+
     def embed(request: Request) -> Response:
         now = atlas.latest()
         with links.based(documents.root(request), now.version):
@@ -163,6 +182,7 @@ def plain(atlas: Atlas) -> list[Route]:
         Route("/picture", picture),
         Route("/photo/{name}", photo),
         Route("/thumbnail/{key:path}", small),
+        Route("/glance/{model}/{layer}/{unit}", at_a_glance),
         Route("/embed/{model}/{layer}/{unit}", embed),
     ]
 

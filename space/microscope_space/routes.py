@@ -23,6 +23,7 @@ from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages import about, activation_atlas, compare, home, layer, lists, model, search, unit, unit_map
 from microscope_space.pages import frame as framing
+from microscope_space.pages.choice import Choice
 from microscope_space.pages.frame import Page
 from microscope_space.search.given import exists, straight
 
@@ -109,8 +110,8 @@ def _page(atlas: Atlas, asked: Query) -> Page:
     if key.layer is None:
         return model.model(atlas, key.model, asked.get("lens", "deepdream"), asked.get("source"))
     if key.unit is None:
-        chosen = {field.name: asked[field.name] for field in fields(layer.Choice) if field.name in asked}
-        return layer.layer(atlas, key.model, key.layer, layer.Choice(**chosen))
+        chosen = {field.name: asked[field.name] for field in fields(Choice) if field.name in asked}
+        return layer.layer(atlas, key.model, key.layer, Choice(**chosen))
     return unit.unit(atlas, key.model, key.layer, key.unit)
 
 

@@ -19,7 +19,7 @@ from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.sets import picture_set
 from microscope_space import api, routes
-from microscope_space.pages import layer
+from microscope_space.pages.choice import Choice
 from microscope_space.search.find import find
 from tests.atlases import MODEL
 from tests.fuzz import cases as generated
@@ -146,4 +146,4 @@ def test_what_programs_ask(known: Atlas, cases: int) -> None:
 
 
 def test_every_parameter_of_a_layers_page_is_among_those_asked() -> None:
-    assert set(layer.Choice.__dataclass_fields__) <= set(PARAMETERS)
+    assert set(Choice.__dataclass_fields__) <= set(PARAMETERS)

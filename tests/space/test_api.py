@@ -129,6 +129,34 @@ def test_whatever_a_key_names_has_a_thumbnail(client: httpx.Client, known: Atlas
         assert "<svg" not in answer.text or answer.headers["content-type"].startswith("text/plain")
 
 
+@pytest.mark.parametrize(
+    ("asked", "table", "told"),
+    [
+        ({}, "feature_visualization", ("fourier", "channel", 1)),
+        ({"objective": "neuron", "direction": "-1"}, "feature_visualization", ("fourier", "neuron", -1)),
+        ({"method": "top", "objective": "neuron"}, "dataset_samples", 0),
+        ({"method": "gratings"}, "synthetic_tuning", "gratings"),
+        ({"method": "<b>"}, "feature_visualization", ("fourier", "channel", 1)),
+    ],
+)
+def test_a_glance_is_the_tiles_picture_and_the_best_samples(
+    client: httpx.Client, known: Atlas, asked: dict[str, str], table: str, told: object
+) -> None:
+    answer = client.get(f"/glance/{KEY}", params={**asked, "v": known.version})
+    assert (answer.status_code, answer.headers["cache-control"].endswith("immutable")) == (200, True)
+    by = {
+        "feature_visualization": lambda row: (row["method"], row["objective"], row["direction"]),
+        "dataset_samples": lambda row: row["rank"],
+        "synthetic_tuning": lambda row: row["family"],
+    }[table]
+    (row, *_) = (row for row in known.rows(table, MODEL, "blocks_4", 2) if by(row) == told)
+    names = re.findall("name=([^&]*)&", answer.text)
+    assert names[0] == row["image"]
+    best = [row["image"] for row in known.rows("dataset_samples", MODEL, "blocks_4", 2) if row["bucket"] == "top"]
+    assert set(names[1:]) == set(best[:8])
+    assert client.get(f"/glance/{MODEL}/blocks_4/40").status_code == 404
+
+
 def test_card_can_be_framed_and_loads_nothing(client: httpx.Client, known: Atlas) -> None:
     answer = client.get(f"/embed/{KEY}")
     assert answer.status_code == 200

@@ -299,6 +299,19 @@ def test_pictures_open_large_and_close_again(desktop: Visit) -> None:
     assert desktop.page.url.endswith(UNIT)
 
 
+def test_pointing_at_a_tile_shows_it_large(desktop: Visit) -> None:
+    desktop.go(LAYER)
+    desktop.page.hover(".sheet a >> nth=1")
+    shown = desktop.page.locator(".glance")
+    shown.locator("img").nth(1).wait_for()
+    assert "maximum" in shown.inner_text()
+    assert problems(desktop.page) == []
+    desktop.page.keyboard.press("Escape")
+    assert not shown.is_visible()
+    desktop.page.select_option("select[name=direction]", "-1")
+    desktop.page.wait_for_url(f"{desktop.address}/{MODEL}/blocks_4?direction=-1")  # what is as usual is not said
+
+
 def test_sections_stay_in_sight(visit: Visit) -> None:
     visit.go(UNIT)
     visit.page.click(".sections a:text-is('Statistics')")

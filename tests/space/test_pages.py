@@ -13,17 +13,20 @@ import microscope_atlas as ma
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.links import link as old_link
 from microscope_atlas.atlas.reader import Atlas
+from microscope_atlas.errors import UnknownName
 from microscope_atlas.keys import Key, parse_key
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.cuts import NOW, OF_0_1
 from microscope_space import routes
 from microscope_space.html import links, text
 from microscope_space.pages import layer
+from microscope_space.pages.choice import Choice, chosen
 from microscope_space.pages.frame import Page
 from microscope_space.search.given import exists
 from tests import atlases
 from tests.atlases import MODEL
 
+LAYER = (MODEL, "blocks_4")
 UNIT = {"model": MODEL, "layer": "blocks_4", "unit": "2"}
 PAGES: dict[str, dict[str, str]] = {
     "home": {},
@@ -42,7 +45,7 @@ PAGES: dict[str, dict[str, str]] = {
 }
 PARAMETERS = (
     "model", "layer", "unit", "lens", "source", "revision", "url", "q", "view", "a", "b", "sort", "branch", "flag",
-    "method", "objective", "direction", "other", "units", "title", "about", "notes", "list",
+    "method", "objective", "direction", "tiles", "other", "units", "title", "about", "notes", "list",
 )  # fmt: skip
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -182,23 +185,67 @@ def test_lens_without_rows_is_said_to_have_none(tmp_path: Path) -> None:
 
 def test_layer_page_is_one_image_with_a_link_for_every_unit(known: Atlas) -> None:
     page = Elements(routes.show(known, {"model": MODEL, "layer": "blocks_4"}))
-    (grid,) = [attrs for attrs in page.of("ul") if attrs.get("class") == "sheet"]
+    (grid,) = [attrs for attrs in page.of("ul") if attrs.get("class") == "sheet medium"]
     assert (grid["style"] or "").count("picture?table=sheets") == 1
     places = [attrs["style"] for attrs in page.of("a") if (attrs.get("style") or "").startswith("--at")]
     columns = known.rows("sheets", MODEL, "blocks_4")[0]["columns"]
     assert places == [f"--at:{unit / (columns - 1) * 100:.3f}% 0.000%" for unit in range(4)]
 
 
-def test_layer_page_offers_samples_and_stimuli_in_place_of_visualizations(known: Atlas) -> None:
+def options(page: str) -> dict[str, dict[str, str]]:
+    """Of each select its options, and which is chosen, as `""`."""
+    found: dict[str, dict[str, str]] = {}
+    for name, inner in re.findall(r'<select name="(\w+)"[^>]*>(.*?)</select>', page):
+        for value, chosen_, words in re.findall(r'<option value="([^"]*)"( selected)?>([^<]*)<', inner):
+            found.setdefault(name, {})[value] = words
+            found[name] |= {"": value} if chosen_ else {}
+    return found
+
+
+def test_a_layers_pictures_are_chosen_by_lens_objective_and_direction(known: Atlas) -> None:
     asked = {"model": MODEL, "layer": "blocks_4"}
-    shown = routes.show(known, asked)
-    for words in ("best natural pictures", "preferred gratings", "preferred curves", "preferred colours"):
-        assert shown.count(words) == 1
-    assert shown.index("channel maximised") < shown.index("best natural pictures")
-    samples = routes.show(known, {**asked, "method": "top", "objective": "neuron"})
-    (sheet,) = (row for row in known.rows("sheets", MODEL, "blocks_4") if row["lens"] == "dataset_samples")
-    assert sheet["image"] in samples
-    assert sheet["image"] not in shown
+    shown = options(routes.show(known, asked))
+    assert list(shown) == ["method", "objective", "direction", "sort", "tiles"]
+    assert shown["method"] == {
+        "fourier": "made pictures",
+        "top": "best natural pictures",
+        "colours": "preferred colours",
+        "curves": "preferred curves",
+        "gratings": "preferred gratings",
+        "": "fourier",
+    }
+    assert shown["objective"] == {"channel": "channel", "neuron": "centre neuron", "": "channel"}
+    assert shown["direction"] == {"1": "maximised", "-1": "minimised", "": "1"}
+    # of samples there is one sheet: nothing else is asked, and what was asked of another kind of picture is let go
+    page = routes.show(known, {**asked, "method": "top", "direction": "-1"})
+    assert options(page).keys() == {"method", "sort", "tiles"}
+    sheets = {(row["lens"], row["objective"], row["direction"]): row["image"] for row in known.rows("sheets", *LAYER)}
+    assert sheets["dataset_samples", "neuron", 1] in page
+    minimised = routes.show(known, {**asked, "objective": "neuron", "direction": "-1", "tiles": "large"})
+    assert sheets["feature_visualization", "neuron", -1] in minimised
+    assert 'class="sheet large"' in minimised
+
+
+def test_a_layer_without_the_usual_pictures_shows_what_it_has(tmp_path: Path) -> None:
+    sheets = {("maco", "neuron", "-1"): {}, ("maco", "neuron", "1"): {}, ("top", "neuron", "1"): {}}
+    assert Choice().among(sheets, "here").sheet == ("maco", "neuron", "1")
+    assert Choice(direction="-1").among(sheets, "here").sheet == ("maco", "neuron", "-1")
+    assert Choice(method="top", direction="-1").among(sheets, "here").sheet == ("top", "neuron", "1")
+    for wrong in (Choice(method="gratings"), Choice(objective="layer"), Choice(direction="2"), Choice(tiles="huge")):
+        with pytest.raises(UnknownName, match="not in"):
+            wrong.among(sheets, "here")
+
+
+def test_a_sheet_shows_units_with_such_a_picture_alone(known: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = known.rows("units", *LAYER)
+    for row in rows[:3]:
+        row["visualizations"] = [each for each in row["visualizations"] if each["objective"] != "neuron"]
+    sheets = [{**row, "num_pictures": 1} for row in known.rows("sheets", *LAYER)]
+    told = {"units": rows, "sheets": sheets}
+    monkeypatch.setattr(known, "rows", lambda table, *_: told.get(table, []))
+    shown = layer.layer(known, *LAYER, Choice(objective="neuron")).body
+    assert f"4 of {known.num_units(*LAYER)} units are rendered; 1 of them have such a picture." in shown
+    assert shown.count('style="--at') == 1
 
 
 ROWS = [
@@ -214,18 +261,18 @@ ROWS = [
 @pytest.mark.parametrize(
     ("choice", "units"),
     [
-        (layer.Choice(), [0, 1, 2, 3]),
-        (layer.Choice(sort="maximum"), [2, 0, 3, 1]),
-        (layer.Choice(sort="score"), [0, 1, 2, 3]),
-        (layer.Choice(sort="natural"), [0, 1, 2, 3]),
-        (layer.Choice(branch="a"), [0, 1]),
-        (layer.Choice(branch="none"), [3]),
-        (layer.Choice(flag="dead"), [3]),
-        (layer.Choice(flag="none", sort="maximum"), [2, 0]),
+        (Choice(), [0, 1, 2, 3]),
+        (Choice(sort="maximum"), [2, 0, 3, 1]),
+        (Choice(sort="score"), [0, 1, 2, 3]),
+        (Choice(sort="natural"), [0, 1, 2, 3]),
+        (Choice(branch="a"), [0, 1]),
+        (Choice(branch="none"), [3]),
+        (Choice(flag="dead"), [3]),
+        (Choice(flag="none", sort="maximum"), [2, 0]),
     ],
 )
-def test_units_are_sorted_and_filtered(choice: layer.Choice, units: list[int]) -> None:
-    assert [row["unit"] for row in layer.chosen(ROWS, choice)] == units
+def test_units_are_sorted_and_filtered(choice: Choice, units: list[int]) -> None:
+    assert [row["unit"] for row in chosen(ROWS, choice)] == units
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from microscope_atlas.keys import Key
 # first parts of paths that are not networks': ours and Gradio's. A network of such a name has links with a query alone
 TAKEN = frozenset(
     (
-        "picture", "thumbnail", "photo", "preview", "map", "files", "embed", "models",
+        "picture", "thumbnail", "photo", "preview", "glance", "map", "files", "embed", "models",
         "gradio_api", "assets", "config", "favicon.ico", "login", "logout", "manifest.json", "monitoring",
         "openapi.json", "pwa_icon", "robots.txt", "static", "svelte", "theme.css",
     )
@@ -91,6 +91,16 @@ def thumbnail(key: Key) -> str:
 def map(key: Key, zoom: str) -> str:
     """Where a page finds the map of a layer's activations as one picture."""
     return f"{root()}map/{quote(str(key), safe='/:')}{_query({'zoom': zoom, 'v': version() or None})}"
+
+
+def glance(key: Key) -> str:
+    """Where a page finds what it shows of a layer's unit at a glance: behind it come a slash and the unit."""
+    return f"{root()}glance/{quote(str(key), safe='/:')}"
+
+
+def asked(**more: str) -> str:
+    """The query of a link to what never changes."""
+    return _query({**more, **({"v": version()} if version() else {})})
 
 
 def outside(url: str) -> str | None:

@@ -97,13 +97,14 @@ def flagged(flag: str | None) -> Markup:
     return html('<p class="flag"><b>{}</b> {}</p>', flag, text.FLAGS.get(flag, "")) if flag else NOTHING
 
 
-def choice(name: str, options: Mapping[str, str], chosen: str, hint: str) -> Markup:
-    """A labelled select of a form."""
+def choice(name: str, options: Mapping[str, str], chosen: str, hint: str, usual: str | None = None) -> Markup:
+    """A labelled select of a form; a link need not say what is as usual."""
     listed = joined(
         html('<option value="{}"{}>{}</option>', value, html(" selected") if value == chosen else NOTHING, shown)
         for value, shown in options.items()
     )
-    return html('<label>{} <select name="{}">{}</select></label>', hint, name, listed)
+    known = html(' data-usual="{}"', usual) if usual is not None else NOTHING
+    return html('<label>{} <select name="{}"{}>{}</select></label>', hint, name, known, listed)
 
 
 def hidden(**values: object) -> Markup:

@@ -33,6 +33,10 @@
 
   // a frame asks for a theme once; pages that are reached from there keep to it
   addEventListener("submit", (event) => {
+    // what is as usual need not stand in a link; the form goes on after this, with what is not disabled
+    const usual = [...event.target.querySelectorAll("[data-usual]")].filter((each) => each.value === each.dataset.usual);
+    for (const each of usual) each.disabled = true;
+    setTimeout(() => usual.forEach((each) => (each.disabled = false)));
     if (theme) event.target.append(Object.assign(document.createElement("input"), { type: "hidden", name: "__theme", value: theme }));
   });
 
@@ -81,6 +85,52 @@
     show();
     document.querySelector(".atlas").append(box);
     box.showModal();
+  }
+
+  // what a tile shows, large, and what excites the unit most, beside it while it is pointed at
+  const told = Object.assign(document.createElement("div"), { className: "glance", hidden: true });
+  told.setAttribute("aria-hidden", "true"); // the unit's page says all of it
+  let at, soon;
+
+  for (const [begins, ends] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
+    addEventListener(begins, (event) => {
+      const link = event.target.closest?.("[data-glance] a");
+      if (!link || link === at || event.pointerType === "touch" || (begins === "focusin" && !link.matches(":focus-visible"))) return;
+      leave();
+      at = link;
+      soon = setTimeout(look, 120, link);
+    });
+    addEventListener(ends, (event) => at && !at.contains(event.relatedTarget) && leave());
+  }
+  addEventListener("scroll", leave, { passive: true });
+  addEventListener("keydown", (event) => event.key === "Escape" && leave());
+
+  function leave() {
+    clearTimeout(soon);
+    told.hidden = true;
+    if (at?.dataset.title) at.title = at.dataset.title;
+    at = null;
+  }
+
+  async function look(link) {
+    const { glance, asked } = link.closest("[data-glance]").dataset;
+    const unit = new URL(link.href).searchParams.get("unit") ?? link.pathname.split("/").pop();
+    const shown = await fetch(`${glance}/${unit}${asked}`).then((answer) => (answer.ok ? answer.text() : ""), () => "");
+    if (link !== at || !shown) return;
+    link.dataset.title ||= link.title;
+    link.removeAttribute("title"); // which would be shown twice
+    told.innerHTML = shown;
+    told.append(Object.assign(document.createElement("p"), { textContent: link.dataset.title }));
+    beside(link);
+  }
+
+  function beside(link) {
+    document.querySelector(".atlas").append(told);
+    told.hidden = false;
+    const tile = link.getBoundingClientRect(), { offsetWidth: width, offsetHeight: height } = told;
+    const left = tile.right + 10 + width <= innerWidth ? tile.right + 10 : tile.left - 10 - width;
+    told.style.left = `${Math.max(4, left)}px`;
+    told.style.top = `${Math.max(4, Math.min(tile.top, innerHeight - height - 4))}px`;
   }
 
   function outline(box, name) {

@@ -18,6 +18,7 @@ METHODS = {
     "maco": "MaCo",
     "transparent": "transparent",
 }
+MADE = "made pictures"
 SHEETS = {  # that are no feature visualizations, by the method that they state
     "top": "best natural pictures",
     "gratings": "preferred gratings",
