@@ -112,6 +112,8 @@ def test_every_page_is_shown_and_accessible(visit: Visit, name: str) -> None:
     visit.go(f"?{urlencode(PAGES[name])}")
     assert "Atlas revision: not published" in visit.page.inner_text("footer")
     assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "scrolls sideways"
+    if name == "unit":  # what is made does not push what is natural out of reach
+        assert visit.page.evaluate("document.querySelector('#samples').getBoundingClientRect().top") < 4000
     assert problems(visit.page) == []
 
 
@@ -308,6 +310,10 @@ def test_pointing_at_a_tile_shows_it_large(desktop: Visit) -> None:
     assert problems(desktop.page) == []
     desktop.page.keyboard.press("Escape")
     assert not shown.is_visible()
+    desktop.go(UNIT)
+    desktop.page.hover("#nearest ~ .tiles a >> nth=0")
+    shown.locator("img").nth(1).wait_for()
+    desktop.go(LAYER)
     desktop.page.select_option("select[name=direction]", "-1")
     desktop.page.wait_for_url(f"{desktop.address}/{MODEL}/blocks_4?direction=-1")  # what is as usual is not said
 

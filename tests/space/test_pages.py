@@ -19,7 +19,7 @@ from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.cuts import NOW, OF_0_1
 from microscope_space import routes
 from microscope_space.html import links, text
-from microscope_space.pages import layer
+from microscope_space.pages import layer, unit
 from microscope_space.pages.choice import Choice, chosen
 from microscope_space.pages.frame import Page
 from microscope_space.search.given import exists
@@ -171,6 +171,22 @@ def test_unit_page_has_every_lens(known: Atlas) -> None:
     assert "Geirhos et al. 2024" in shown
     assert "@misc{microscope_atlas" in shown
     assert "not in this atlas" in shown  # its neighbours in the network are not
+
+
+def test_weights_are_drawn_over_the_pictures_of_the_units_that_they_weigh(
+    known: Atlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = known.rows("connections", *LAYER, 2)
+    assert {row["other_layer"] for row in rows}.isdisjoint(known.layers(MODEL))  # folded: their units are not there
+    assert routes.show(known, UNIT).count("not in this atlas</small></h3></summary>") == 2
+    there = [{**row, "other_layer": "blocks_6", "other_unit": at % 3} for at, row in enumerate(rows)]
+    read = known.rows
+    monkeypatch.setattr(known, "rows", lambda table, *key: there if table == "connections" else read(table, *key))
+    shown = unit.unit(known, *LAYER, 2).body
+    assert "not in this atlas" not in shown
+    tiles = re.findall(r'<a class="tile"[^>]*><span class="both">(.*?)<svg class="kernel"', shown)
+    assert len(tiles) == len(rows)
+    assert [("<img" in tile, "nothing" in tile) for tile in tiles[:3]] == [(True, False), (True, False), (False, True)]
 
 
 def test_lens_without_rows_is_said_to_have_none(tmp_path: Path) -> None:

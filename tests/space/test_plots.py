@@ -52,8 +52,12 @@ def test_kernel_is_red_where_it_excites_and_blue_where_it_inhibits() -> None:
     weights = [[0.0] * 5 for _ in range(5)]
     weights[0][4], weights[3][1], weights[2][2] = 2.0, -2.0, 0.5
     drawn = plots.kernel({"kernel": weights, "weight": 0.5, "norm": 3.0, "extent": 7}, 2.0)
-    cells = {(x, y): fill for x, y, fill in re.findall(r'<rect x="(\d)" y="(\d)".*?fill="(#\w+)"', drawn)}
-    assert cells == {("4", "0"): "#b2182b", ("1", "3"): "#2166ac", ("2", "2"): "#d88c95"}
+    found = re.findall(r'<rect x="(\d)" y="(\d)".*?fill="(#\w+)" fill-opacity="([\d.]+)"', drawn)
+    assert {(x, y): (fill, alpha) for x, y, fill, alpha in found} == {
+        ("4", "0"): ("#b2182b", "1.00"),
+        ("1", "3"): ("#2166ac", "1.00"),
+        ("2", "2"): ("#b2182b", "0.50"),
+    }
     assert "middle 5 of 7" in drawn
 
 

@@ -93,9 +93,9 @@ def map(key: Key, zoom: str) -> str:
     return f"{root()}map/{quote(str(key), safe='/:')}{_query({'zoom': zoom, 'v': version() or None})}"
 
 
-def glance(key: Key) -> str:
-    """Where a page finds what it shows of a layer's unit at a glance: behind it come a slash and the unit."""
-    return f"{root()}glance/{quote(str(key), safe='/:')}"
+def glance() -> str:
+    """Where a page finds what it shows of a unit at a glance: behind it comes the unit's key."""
+    return f"{root()}glance/"
 
 
 def asked(**more: str) -> str:

@@ -133,12 +133,26 @@ def linked(url: str | None, words: Markup | str) -> Markup:
     return html('<a href="{}">{}</a>', to, words) if to else html("{}", words)
 
 
-def thumbnail(model: str, layer: str, unit: int, name: str | None, there: bool = True) -> Markup:
-    """A unit as a small link to its page; `name` is its image's in `units`, if it has one. Its number, if not there."""
+def thumbnail(
+    model: str, layer: str, unit: int, name: str | None, there: bool = True, kernel: Markup = NOTHING
+) -> Markup:
+    """A unit as a small link to its page; `name` is its image's in `units`, if it has one. Its number, if not there.
+
+    The kernel that wires it to another is drawn over its picture, or below it where nobody can point at it.
+    """
     if not there:
-        return html('<span class="tile" title="{}/{}/{}, not in this atlas">{}</span>', model, layer, unit, unit)
+        return html(
+            '<span class="tile" title="{}/{}/{}, not in this atlas">{}</span>{}', model, layer, unit, unit, kernel
+        )
     src = links.image("units", model, name, "thumbnail") if name else ""
     shown = picture(src, "", 64) if src else html('<span class="nothing"></span>')
+    if kernel:
+        shown = html('<span class="both">{}{}</span>', shown, kernel)
     inner = html("{}<span>{}</span>", shown, unit)
     href = links.href(model, layer, unit)
     return html('<a class="tile" href="{}" title="{}/{}/{}">{}</a>', href, model, layer, unit, inner)
+
+
+def tiles(listed: Markup) -> Markup:
+    """Thumbnails side by side, each shown large where one points at it."""
+    return html('<ul class="tiles" data-glance="{}" data-asked="{}">{}</ul>', links.glance(), links.asked(), listed)

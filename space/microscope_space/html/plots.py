@@ -123,9 +123,8 @@ def curve(row: Mapping[str, Any]) -> Markup:
 def kernel(row: Mapping[str, Any], largest: float) -> Markup:
     """A row of connections: its signed weights, red excitatory and blue inhibitory, full at `largest`."""
     lines = row["kernel"]
-    # a root, so that weak weights beside a strong one are seen
     cells = joined(
-        html('<rect x="{}" y="{}" width="1.02" height="1.02" fill="{}"/>', x, y, _signed(weight / largest))
+        html('<rect x="{}" y="{}" width="1" height="1" {}/>', x, y, _signed(weight / largest))
         for y, line in enumerate(lines)
         for x, weight in enumerate(line)
         if weight and _finite(weight)
@@ -134,11 +133,9 @@ def kernel(row: Mapping[str, Any], largest: float) -> Markup:
     told = f"weights {markup.number(row['weight'])} in sum, norm {markup.number(row['norm'])}"
     told += f", middle {side} of {row['extent']}" if row["extent"] > side else ""
     return html(
-        '<svg class="kernel" viewBox="0 0 {} {}" width="48" height="48" role="img" aria-label="{}">'
-        "<title>{}</title>{}</svg>",
+        '<svg class="kernel" viewBox="0 0 {} {}" width="48" height="48" role="img" aria-label="{}">{}</svg>',
         side,
         side,
-        told,
         told,
         cells,
     )
@@ -224,11 +221,10 @@ def _colour(share: float) -> str:
     return "#" + "".join(f"{value:02x}" for value in mixed)
 
 
-def _signed(share: float) -> str:
-    """Of a share from -1 to 1: white at 0, red above, blue below."""
-    strength = min(1.0, abs(share)) ** 0.5
-    end = (178, 24, 43) if share > 0 else (33, 102, 172)
-    return "#" + "".join(f"{round(255 + (value - 255) * strength):02x}" for value in end)
+def _signed(share: float) -> Markup:
+    """The colour of a share from -1 to 1: red above 0, blue below, clear at 0."""
+    strength = min(1.0, abs(share)) ** 0.5  # a root, so that weak weights beside a strong one are seen
+    return html('fill="{}" fill-opacity="{}"', "#b2182b" if share > 0 else "#2166ac", f"{strength:.2f}")
 
 
 def _place(value: float, values: Sequence[float]) -> float:

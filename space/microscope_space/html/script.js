@@ -114,14 +114,27 @@
 
   async function look(link) {
     const { glance, asked } = link.closest("[data-glance]").dataset;
-    const unit = new URL(link.href).searchParams.get("unit") ?? link.pathname.split("/").pop();
-    const shown = await fetch(`${glance}/${unit}${asked}`).then((answer) => (answer.ok ? answer.text() : ""), () => "");
+    const shown = await fetch(`${glance}${key(link, glance)}${asked}`).then((answer) => (answer.ok ? answer.text() : ""), () => "");
     if (link !== at || !shown) return;
     link.dataset.title ||= link.title;
     link.removeAttribute("title"); // which would be shown twice
     told.innerHTML = shown;
-    told.append(Object.assign(document.createElement("p"), { textContent: link.dataset.title }));
+    const kernel = link.querySelector(".kernel");
+    if (kernel) {
+      const pair = Object.assign(document.createElement("div"), { className: "two" });
+      pair.append(told.firstElementChild, kernel.cloneNode(true));
+      told.prepend(pair);
+    }
+    const words = [link.dataset.title, kernel?.getAttribute("aria-label")].filter(Boolean).join(": ");
+    told.append(Object.assign(document.createElement("p"), { textContent: words }));
     beside(link);
+  }
+
+  // of the unit that a link leads to
+  function key(link, glance) {
+    const to = new URL(link.href), asked = ["model", "layer", "unit"].map((name) => to.searchParams.get(name));
+    const root = new URL(glance, location).pathname.slice(0, -"glance/".length);
+    return asked[2] ? asked.map(encodeURIComponent).join("/") : to.pathname.slice(root.length);
   }
 
   function beside(link) {

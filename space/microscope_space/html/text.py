@@ -63,7 +63,7 @@ TUNING = (
 TUNING_WARNING = "A simple stimulus is not what most units of late layers are for: a faint answer here means little."
 CONNECTIONS = html(
     'The units it is wired to, by expanded weights: <b class="plus">red</b> excites, <b class="minus">blue</b> '
-    "inhibits, place by place. Strongest first. Each leads to its unit."
+    "inhibits, place by place; over each unit's picture are its weights. Strongest first. Each leads to its unit."
 )
 CONNECTIONS_WARNING = (
     "Weights are what can happen, not what does: they leave out how often a unit is active, and rectifiers between "

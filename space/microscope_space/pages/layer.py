@@ -93,7 +93,7 @@ def _grid(model: str, layer: str, rows: Sequence[Row], sheet: Row | None, choice
         kind,
         style,
         layer,
-        links.glance(Key(model, layer)),
+        links.glance(),
         links.asked(method=choice.method, objective=choice.objective, direction=choice.direction),
         listed,
     )

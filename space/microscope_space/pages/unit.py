@@ -296,16 +296,13 @@ def _connections(atlas: Atlas, key: Key, rows: Rows) -> Markup:
             (-1, "inhibits" if towards == "output" else "inhibited by"),
         ):
             tiles = joined(
-                html(
-                    "<li>{}{}</li>",
-                    markup.thumbnail(key.model, other, row["other_unit"], names.get(row["other_unit"]), there),
-                    plots.kernel(row, largest),
-                )
+                html("<li>{}</li>", markup.thumbnail(key.model, other, *known, there, plots.kernel(row, largest)))
                 for row in own
+                for known in [(row["other_unit"], names.get(row["other_unit"]))]
                 if row["sign"] == sign
             )
             if tiles:
-                wired += html('<div class="wires"><h4>{}</h4><ul class="tiles">{}</ul></div>', words, tiles)
+                wired += html('<div class="wires"><h4>{}</h4>{}</div>', words, markup.tiles(tiles))
         if there:
             parts += html('<h3>{}: <a href="{}">{}</a></h3>{}', where, links.href(key.model, other), other, wired)
         else:  # kernels without a picture beside them say little
@@ -345,7 +342,7 @@ def _nearest(atlas: Atlas, about: Row | None) -> Markup:
             for near in (about[column] if about else [])
         )
         if tiles:
-            parts += html('<h3>{}</h3><ul class="tiles">{}</ul>', words, tiles)
+            parts += html("<h3>{}</h3>{}", words, markup.tiles(tiles))
     if not parts:
         parts = markup.absent("This atlas knows no units that respond alike.")
     return markup.section("nearest", "Nearest units", parts, text.NEAREST)
