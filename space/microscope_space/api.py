@@ -1,6 +1,7 @@
 """The atlas for programs: endpoints of the Space, and its pictures and cards as plain routes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -13,30 +14,28 @@ from starlette.routing import Route
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.schema import TABLES
 from microscope_atlas.errors import AtlasDamaged, AtlasError, InvalidKey, UnknownName
-from microscope_atlas.keys import Key, parse_key
+from microscope_atlas.keys import parse_key
 from microscope_atlas.pictures.sources import SOURCES
-from microscope_space import documents, masked, routes, whole
-from microscope_space.answers import AGAIN, FOREVER, answer
+from microscope_space import documents, masked, openapi, records, routes, whole
+from microscope_space.answers import AGAIN, FOREVER, UNKNOWN, answer, kind
 from microscope_space.html import links, text
 from microscope_space.html.escaped import html
 from microscope_space.pages import card
 from microscope_space.pages.choice import Choice
 from microscope_space.pages.glance import glance
-from microscope_space.pages.unit import per_unit
-from microscope_space.search.find import find as found_by
 from microscope_space.search.given import exists
 from microscope_space.thumbnail import STRIPES, thumbnail
 
 SHEET = ("method", "objective", "direction")  # of which a tile is a part
-UNKNOWN = "application/octet-stream"
+OPEN = {"Access-Control-Allow-Origin": "*"}  # what is told is for every web page's script
 LOCKED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a card loads nothing and runs nothing
 
 
 def endpoints(atlas: Atlas) -> None:
     """Register the endpoints of the Space that stands around."""
 
-    def unit(model: str, layer: str, unit: int) -> dict[str, Any]:
-        """Everything the atlas knows of a unit of a vision network, but for the images, which are named.
+    def unit(model: str, layer: str, unit: int, request: gr.Request) -> dict[str, Any]:  # noqa: D417 - the request is Gradio's
+        """Everything the atlas knows of a unit of a vision network, with links to its pictures.
 
         Args:
             model: the network, for example inceptionv1_caffe
@@ -44,10 +43,10 @@ def endpoints(atlas: Atlas) -> None:
             unit: the channel or neuron, from 0
 
         """
-        with saying():
-            return of_unit(atlas.latest(), str(model), str(layer), unit)  # Gradio lets any type through
+        with asked_by(atlas, request) as now:
+            return records.of_unit(now, str(model), str(layer), unit)  # Gradio lets any type through
 
-    def layer(model: str, layer: str) -> dict[str, Any]:
+    def layer(model: str, layer: str, request: gr.Request) -> dict[str, Any]:  # noqa: D417 - the request is Gradio's
         """The units of a layer of a vision network with their statistics, and its deepdreams and caricatures.
 
         Args:
@@ -55,62 +54,34 @@ def endpoints(atlas: Atlas) -> None:
             layer: a layer of it, for example inception_4c
 
         """
-        with saying():
-            return of_layer(atlas.latest(), str(model), str(layer))
+        with asked_by(atlas, request) as now:
+            return records.of_layer(now, str(model), str(layer))
 
-    def find(words: str) -> list[dict[str, str]]:
+    def find(words: str, request: gr.Request) -> list[dict[str, str]]:  # noqa: D417
         """Up to 48 networks, layers and units that some words may mean, the likeliest first.
 
         Args:
             words: a key, names in any order, a class, or a link, for example inceptionv1 4c:447, or golden retriever
 
         """
-        with saying():
-            return [{"key": str(each.key), "what": each.what} for each in found_by(atlas.latest(), str(words)).found]
+        with asked_by(atlas, request) as now:
+            found: list[dict[str, str]] = records.of_words(now, str(words))["found"]
+            return found
 
     api(unit, api_name="unit")
     api(layer, api_name="layer")
     api(find, api_name="search")
 
 
-class saying:  # noqa: N801 - it stands behind `with`
-    """Tell a program what is wrong with what it asked, instead of that something is."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, AtlasError):
-            raise gr.Error(routes.public(error), print_exception=False) from error
-
-
-def of_unit(atlas: Atlas, model: str, layer: str, unit: int) -> dict[str, Any]:
-    """Rows of every table about a unit, the revision, and the link to its page; UnknownName where it does not exist."""
-    key = parse_key(f"{model}/{layer}/{unit}")
-    if not exists(atlas, key):
-        near = ", ".join(
-            str(each) for each in routes.nearest(atlas, {"model": model, "layer": layer, "unit": str(unit)})
-        )
-        raise UnknownName(f"{key} is not in this atlas; nearest: {near}")
-    rows = {table: atlas.rows(table, model, layer, key.unit) for table in per_unit(atlas)}
-    return {**_about(atlas, key), **rows}
-
-
-def of_layer(atlas: Atlas, model: str, layer: str) -> dict[str, Any]:
-    """Rows of `units`, `deepdream` and `caricature` of a layer; UnknownName where it does not exist."""
-    key = parse_key(f"{model}/{layer}")
-    total = atlas.num_units(model, layer)
-    dropped = {"nearest", "nearest_elsewhere", "recipe", "weights_sha256", "software", "device"}
-    units = [
-        {name: value for name, value in row.items() if name not in dropped} for row in atlas.rows("units", model, layer)
-    ]
-    outside = [name for name, table in atlas.outside.items() if table.level == "layer"]
-    whole = {table: atlas.rows(table, model, layer) for table in ("deepdream", "caricature", *outside)}
-    return {**_about(atlas, key), "num_units": total, "units": units, **whole}
-
-
-def _about(atlas: Atlas, key: Key) -> dict[str, Any]:
-    page = links.query(key.model, key.layer, key.unit, revision=atlas.pin)
-    return {"key": str(key), "revision": atlas.revision, "page": page}
+@contextmanager
+def asked_by(atlas: Atlas, request: gr.Request) -> Iterator[Atlas]:
+    """The atlas as it is, links to it as the program reaches it, and errors in words."""
+    now, http = atlas.latest(), request.request
+    try:
+        with links.based(documents.address(http) if http else "./", now.version):
+            yield now
+    except AtlasError as error:
+        raise gr.Error(routes.public(error), print_exception=False) from error
 
 
 def plain(atlas: Atlas) -> list[Route]:
@@ -171,6 +142,17 @@ def plain(atlas: Atlas) -> list[Route]:
         kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
         return answer(request, content.encode(), "text/html", kept=kept)
 
+    def told(request: Request) -> Response:
+        now = atlas.latest()
+        with links.based(documents.address(request), now.version):
+            content, status = records.record(now, dict(request.query_params), request.path_params.get("path", ""))
+        return answer(request, records.encoded(content), "application/json", status, more=OPEN)
+
+    def described(request: Request) -> Response:
+        now = atlas.latest()
+        content = openapi.description(now, documents.address(request))
+        return answer(request, records.encoded(content), "application/json", more=OPEN)
+
     def embed(request: Request) -> Response:
         now = atlas.latest()
         with links.based(documents.root(request), now.version):
@@ -182,6 +164,9 @@ def plain(atlas: Atlas) -> list[Route]:
         Route("/picture", picture),
         Route("/photo/{name}", photo),
         Route("/thumbnail/{key:path}", small),
+        Route("/json", told),
+        Route("/json/{path:path}", told),
+        Route("/openapi.json", described),
         Route("/glance/{model}/{layer}/{unit}", at_a_glance),
         Route("/embed/{model}/{layer}/{unit}", embed),
     ]
@@ -198,9 +183,3 @@ def shown(atlas: Atlas, asked: Mapping[str, str]) -> tuple[Markup, int]:
         return card.document(text.WRONG, html("<h1>{}</h1><p>{}</p>", text.WRONG, routes.public(error))), 404
     except AtlasError as error:
         return card.document(text.UNREADABLE, html("<p>{}</p>", routes.public(error))), 503
-
-
-def kind(content: bytes) -> str:
-    """The media type of an encoded image."""
-    kinds = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png", b"RI": "image/webp", b"GI": "image/gif"}
-    return kinds.get(content[:2], UNKNOWN)

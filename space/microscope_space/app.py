@@ -51,7 +51,7 @@ def build_app(atlas: str | Storage) -> gr.Blocks:
 
 
 def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
-    """Serve it with its style, script and plain routes, and as MCP tools where that extra is installed.
+    """Serve it with its style, script and plain routes, and as MCP's tools where that extra is installed.
 
     `settings` are those of Gradio's launch. Returns the server's application and address.
     """
@@ -59,6 +59,13 @@ def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
     if live.zero_gpu():
         live.zero_gpu_render()
     Thread(target=ready, args=(known,), daemon=True).start()
+    more: dict[str, Any] = {}
+    own = [*api.plain(known), *documents.documents(known)]
+    if importlib.util.find_spec("mcp"):
+        from microscope_space import tools
+
+        route, more["lifespan"] = tools.served(known)
+        own.insert(0, route)
     application, address, _ = _blocks(known).launch(
         theme=THEME,
         css_paths=[HERE / "style.css", HERE / "live.css"],
@@ -67,8 +74,7 @@ def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
         state_session_capacity=SESSIONS,
         ssr_mode=False,
         max_file_size=uploads.MAX_BYTES,
-        mcp_server=importlib.util.find_spec("mcp") is not None,
-        app_kwargs={"routes": [*api.plain(known), *documents.documents(known)]},  # these come before Gradio's own
+        app_kwargs={"routes": own, **more},  # these come before Gradio's own
         **settings,
     )
     return application, address

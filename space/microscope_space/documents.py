@@ -38,7 +38,7 @@ def documents(atlas: Atlas) -> list[Route]:
 
     def page(request: Request) -> Response:
         now = atlas.latest()
-        with links.based(root(request), now.version):
+        with links.based(root(request), now.version, origin(request)):
             shown, notice = _answer(now, request)
             content = document(now, shown, notice, origin(request), request.query_params.get("__theme", ""))
         return answer(request, content.encode(), "text/html", shown.status)
@@ -111,8 +111,8 @@ def _answer(atlas: Atlas, request: Request) -> tuple[Page, Markup]:
 
 def document(atlas: Atlas, page: Page, notice: Markup = NOTHING, origin: str = "", theme: str = "") -> Markup:
     """A page as a document of its own, for the Space at `origin`, `https://name.hf.space`, and links' base."""
-    address = f"{origin}{links.root()}"
-    picture = f"{address}{preview.path(page.key)}?v={atlas.version}"
+    where = f"{origin}{links.root()}"
+    picture = f"{where}{preview.path(page.key)}?v={atlas.version}"
     return html(
         '<!doctype html><html lang="en" class="{}" data-query="{}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>{}</title>'
@@ -128,13 +128,18 @@ def document(atlas: Atlas, page: Page, notice: Markup = NOTHING, origin: str = "
         page.query.removeprefix("?"),
         page.shown,
         page.about,
-        html('<link rel="canonical" href="{}">', address + page.path)
+        html(
+            '<link rel="canonical" href="{}"><link rel="alternate" type="application/json" href="{}json/{}">',
+            where + page.path,
+            where,
+            page.path,
+        )
         if page.status == 200
         else html('<meta name="robots" content="noindex">'),
         text.TITLE,
         page.title or text.TITLE,
         page.about,
-        address + page.path,
+        where + page.path,
         picture,
         preview.WIDTH,
         preview.HEIGHT,
@@ -173,6 +178,11 @@ def origin(request: Request) -> str:
     host = _first(request, "x-forwarded-host") or request.headers.get("host", "")
     scheme = _first(request, "x-forwarded-proto") or request.url.scheme
     return f"{scheme}://{host}" if HOST.fullmatch(host) and scheme in ("http", "https") else ""
+
+
+def address(request: Request) -> str:
+    """The whole link to the Space, with the slash behind; its path alone where the request does not say it soundly."""
+    return f"{origin(request)}{root(request)}"
 
 
 def _first(request: Request, header: str) -> str:

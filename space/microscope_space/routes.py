@@ -60,6 +60,31 @@ def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
 
     Of a wrong one, a page that says what is wrong and what is near; of one whose rows cannot be read, one that says so.
     """
+    try:
+        asked = given(atlas, asked, path)
+        return _page(atlas, asked), _noted(atlas, asked)
+    except Misled as error:
+        return _wrong(atlas, error.asked, error.error), NOTHING
+    except (InvalidKey, UnknownName) as error:
+        return _wrong(atlas, asked, error), NOTHING
+    except AtlasError as error:  # damaged, or the Hub does not answer
+        log.warning("%s: %s", asked, error)
+        return unreadable(503), NOTHING
+
+
+class Misled(Exception):
+    """A link that asks nothing sound, and as much of it as may be used to say what is near."""
+
+    def __init__(self, asked: Query, error: AtlasError):
+        super().__init__(str(error))
+        self.asked, self.error = asked, error
+
+
+def given(atlas: Atlas, asked: Query, path: str) -> dict[str, str]:
+    """What a link asks: what is empty or too long is left out, and what leads straight to a page is followed.
+
+    Misled where it has a parameter that is too long, or a path that is none.
+    """
     too_long = next((name for name, value in asked.items() if len(value) > _most(name)), None)
     asked = {name: value.strip() for name, value in asked.items() if value.strip() and len(value) <= _most(name)}
     try:
@@ -67,13 +92,10 @@ def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
             raise InvalidKey(f"a parameter of this link is longer than {_most(too_long)} characters")
         asked = {**asked, **asked_by(path)}
         if "q" in asked:  # a key or a link is not searched for, but opened
-            asked = straight(atlas, asked["q"]) or asked
-        return _page(atlas, asked), _noted(atlas, asked)
+            return straight(atlas, asked["q"]) or asked
     except (InvalidKey, UnknownName) as error:
-        return _wrong(atlas, asked, error), NOTHING
-    except AtlasError as error:  # damaged, or the Hub does not answer
-        log.warning("%s: %s", asked, error)
-        return unreadable(503), NOTHING
+        raise Misled(asked, error) from error
+    return asked
 
 
 def unreadable(status: int) -> Page:
@@ -167,10 +189,10 @@ def _wrong(atlas: Atlas, asked: Query, error: AtlasError) -> Page:
         html('<p>Nearest in this atlas:</p><ul class="found">{}</ul>', listed) if listed else NOTHING,
         links.root(),
     )
-    return Page(text.WRONG, body, sentence(str(error)), view="wrong", status=_status(atlas, asked, error))
+    return Page(text.WRONG, body, sentence(str(error)), view="wrong", status=status(atlas, asked, error))
 
 
-def _status(atlas: Atlas, asked: Query, error: AtlasError) -> int:
+def status(atlas: Atlas, asked: Query, error: AtlasError) -> int:
     """404 where what the link is about is not there, 400 where it is, and the question about it makes no sense."""
     if isinstance(error, InvalidKey):
         return 400

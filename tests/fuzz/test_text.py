@@ -18,7 +18,7 @@ from microscope_atlas.lenses.recipe import restored, settings
 from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.sets import picture_set
-from microscope_space import api, routes
+from microscope_space import api, records, routes
 from microscope_space.pages.choice import Choice
 from microscope_space.search.find import find
 from tests.atlases import MODEL
@@ -136,8 +136,8 @@ def test_what_programs_ask(known: Atlas, cases: int) -> None:
 
     def one(values: tuple[str, str, int, str]) -> None:
         model, layer_, unit, words = values
-        reads(lambda _: json.dumps(api.of_unit(known, model, layer_, unit)), None, f"unit {values!r}")
-        reads(lambda _: json.dumps(api.of_layer(known, model, layer_)), None, f"layer {values!r}")
+        reads(lambda _: json.dumps(records.of_unit(known, model, layer_, unit)), None, f"unit {values!r}")
+        reads(lambda _: json.dumps(records.of_layer(known, model, layer_)), None, f"layer {values!r}")
         reads(lambda _: find(known, words), None, f"search {values!r}")
         reads(lambda _: known.image(words, model, layer_, "image"), None, f"image {values!r}")
         reads(lambda _: api.shown(known, {"model": model, "layer": layer_, "unit": words}), None, f"card {values!r}")

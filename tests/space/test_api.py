@@ -3,18 +3,22 @@
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import jsonschema
+import openapi_spec_validator
 import pytest
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import InvalidKey, UnknownName
 from microscope_atlas.keys import Key
-from microscope_space import api, app
+from microscope_space import app, records
 from microscope_space.search.find import find
 from tests.atlases import MODEL
+from tests.space.test_pages import PAGES
 
 KEY = f"{MODEL}/blocks_4/2"
 
@@ -32,28 +36,33 @@ def call(client: httpx.Client, name: str, *data: object) -> tuple[str, Any]:
     return kind.removeprefix("event: "), json.loads(said.removeprefix("data: "))
 
 
+def named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without the links to their pictures."""
+    return [{name: value for name, value in row.items() if not name.endswith("_url")} for row in rows]
+
+
 def test_unit_is_all_rows_about_it(known: Atlas) -> None:
-    answer = json.loads(json.dumps(api.of_unit(known, MODEL, "blocks_4", 2)))
+    answer = json.loads(json.dumps(records.of_unit(known, MODEL, "blocks_4", 2)))
     assert answer["key"] == KEY
     assert answer["revision"] == known.revision
-    assert answer["page"] == f"?model={MODEL}&layer=blocks_4&unit=2&revision={known.pin}"
-    assert answer["feature_visualization"] == known.rows("feature_visualization", MODEL, "blocks_4", 2)
+    assert answer["page"] == f"./{KEY}?revision={known.pin}"
+    assert named(answer["feature_visualization"]) == known.rows("feature_visualization", MODEL, "blocks_4", 2)
     assert {row["unit"] for table in ("responses", "connections") for row in answer[table]} == {2}
 
 
 def test_layer_is_its_units(known: Atlas) -> None:
-    answer = json.loads(json.dumps(api.of_layer(known, MODEL, "blocks_4")))
+    answer = json.loads(json.dumps(records.of_layer(known, MODEL, "blocks_4")))
     assert (answer["num_units"], [row["unit"] for row in answer["units"]]) == (40, [0, 1, 2, 3])
     assert [row["source"] for row in answer["caricature"]] == ["cat"]
 
 
 def test_what_is_not_there_is_said(known: Atlas) -> None:
     with pytest.raises(UnknownName, match=f"nearest: {MODEL}/blocks_4/39"):
-        api.of_unit(known, MODEL, "blocks_4", 40)
+        records.of_unit(known, MODEL, "blocks_4", 40)
     with pytest.raises(UnknownName, match="nearest: blocks_"):
-        api.of_layer(known, MODEL, "blocks_5")
+        records.of_layer(known, MODEL, "blocks_5")
     with pytest.raises(InvalidKey):
-        api.of_unit(known, MODEL, "../x", 0)
+        records.of_unit(known, MODEL, "../x", 0)
 
 
 def test_endpoints_have_names_and_parameters(client: httpx.Client) -> None:
@@ -65,9 +74,58 @@ def test_endpoints_have_names_and_parameters(client: httpx.Client) -> None:
 
 
 def test_endpoints_answer(client: httpx.Client, known: Atlas) -> None:
-    assert call(client, "unit", MODEL, "blocks_4", 2) == ("complete", [api.of_unit(known, MODEL, "blocks_4", 2)])
-    assert call(client, "layer", MODEL, "blocks_4") == ("complete", [api.of_layer(known, MODEL, "blocks_4")])
-    assert call(client, "search", KEY) == ("complete", [[{"key": KEY, "what": "key"}]])
+    for name, *asked in (("unit", MODEL, "blocks_4", 2), ("layer", MODEL, "blocks_4")):
+        kind, (said,) = call(client, name, *asked)
+        path = "/".join(map(str, asked))
+        assert (kind, said) == ("complete", client.get(f"/json/{path}").json())
+    kind, ((found,),) = call(client, "search", KEY)
+    assert (kind, found["key"], found["what"]) == ("complete", KEY, "key")
+    assert client.get(found["picture"]).headers["content-type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_is_json_too(client: httpx.Client, name: str) -> None:
+    page = client.get("/", params=PAGES[name])
+    alternate = re.findall('<link rel="alternate" type="application/json" href="([^"]*)">', page.text)
+    answer = client.get(unescape(alternate[0]) if alternate else "/json", params=None if alternate else PAGES[name])
+    assert (answer.status_code, answer.headers["content-type"]) == (page.status_code, "application/json")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    told = answer.json()
+    assert ("error" in told) == (page.status_code != 200)
+    pictures = set(re.findall(r'"(?:picture|\w+_url)": "([^"]+)"', answer.text))
+    assert all(link.startswith(str(client.base_url)) for link in pictures)
+    for link in sorted(pictures)[:3]:
+        assert client.get(link).headers["content-type"].startswith("image/")
+
+
+def test_json_says_what_is_wrong_and_what_is_near(client: httpx.Client) -> None:
+    answer = client.get(f"/json/{MODEL}/blocks_4/40")
+    assert answer.status_code == 404
+    assert "it has 0 to 39" in answer.json()["error"] or "not in this atlas" in answer.json()["error"]
+    assert [each["key"] for each in answer.json()["nearest"]] == [f"{MODEL}/blocks_4/39", f"{MODEL}/blocks_4"]
+    assert client.get("/json/a/b/c/d").status_code == 400
+    assert client.get("/json", params={"view": "compare", "a": MODEL}).status_code in (400, 404)
+    assert client.get("/json", params={"q": "x" * 10_000}).status_code == 400
+
+
+def test_json_has_no_number_that_json_lacks() -> None:
+    assert (
+        records.encoded({"a": [1.5, float("inf"), float("nan")], "b": (None, 2)})
+        == b'{"a": [1.5, null, null], "b": [null, 2]}'
+    )
+
+
+def test_openapi_is_valid_and_describes_what_is_answered(client: httpx.Client) -> None:
+    described = client.get("/openapi.json").json()
+    openapi_spec_validator.validate(described)
+    assert described["servers"] == [{"url": str(client.base_url).rstrip("/")}]
+    for path, schema in ((f"/json/{KEY}", "Unit"), (f"/json/{MODEL}/blocks_4", "Layer"), (f"/json/{MODEL}", "Model")):
+        rules = {"$ref": f"#/components/schemas/{schema}", "components": described["components"]}
+        jsonschema.validate(client.get(path).json(), rules)
+    filled = {"model": MODEL, "layer": "blocks_4", "unit": "2"}
+    for path in described["paths"]:
+        if path != "/picture":
+            assert client.get(path.format_map(filled)).status_code == 200
 
 
 def test_endpoint_says_what_is_wrong(client: httpx.Client) -> None:
@@ -168,6 +226,8 @@ def test_card_can_be_framed_and_loads_nothing(client: httpx.Client, known: Atlas
     assert all(src.startswith("data:image/") for src in re.findall(r'src="([^"]*)"', answer.text))
     assert len(re.findall("<img", answer.text)) > 1
     assert f'href="/{KEY}?revision={known.version}"' in answer.text
+    # what is copied to frame it names the Space itself
+    assert f"&lt;iframe src=&#34;{str(client.base_url).rstrip('/')}/embed/{KEY}&#34;" in client.get(f"/{KEY}").text
 
 
 def test_a_list_has_a_path_of_its_own(client: httpx.Client) -> None:

@@ -264,16 +264,23 @@ def test_hostile_link_does_nothing(desktop: Visit, hostile: str) -> None:
         assert desktop.page.locator(".atlas script, .atlas [onerror], .atlas [onmouseover]").count() == 0
 
 
-def test_card_is_shown_in_a_frame(desktop: Visit) -> None:
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=LONG)])
+def test_card_fits_its_frame(desktop: Visit, scheme: str) -> None:
+    desktop.page.emulate_media(color_scheme=scheme)
+    desktop.go(UNIT)
+    copied = desktop.page.eval_on_selector_all("#use ~ details pre", "all => all.at(-1).textContent")
     desktop.go("")
-    desktop.page.evaluate(
-        "src => document.body.append(Object.assign(document.createElement('iframe'), { src, title: 'A unit' }))",
-        f"{desktop.address}/embed/{MODEL}/blocks_4/2",
-    )
+    desktop.page.evaluate("given => document.body.insertAdjacentHTML('beforeend', given)", copied)
     frame = desktop.page.frame_locator("iframe")
     frame.locator("h1 a").wait_for()
     assert problems(desktop.page) == []
     assert frame.locator("img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
+    for size in ((320, 440), (200, 300), (480, 240)):
+        desktop.page.eval_on_selector("iframe", "(frame, [w, h]) => (frame.width = w, frame.height = h)", size)
+        fits = "page => page.scrollWidth <= innerWidth && page.scrollHeight <= innerHeight"
+        assert frame.locator("html").evaluate(fits), size
+    paper = frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
 
 
 def test_arrow_keys_lead_to_the_units_beside(desktop: Visit) -> None:

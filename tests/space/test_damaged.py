@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from starlette.testclient import TestClient
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasDamaged
-from microscope_space import api, routes
+from microscope_space import api, records, routes
 from microscope_space.html import text
 from tests import atlases
 from tests.atlases import MODEL
@@ -109,15 +110,18 @@ def test_no_answer_names_a_folder_of_the_server(copy: Path) -> None:
     name = {"table": "feature_visualization", "model": MODEL, "name": "x", "column": "image"}
     for known in (atlas, Atlas(Folder(copy))):
         with plain(known) as client:
-            answers = [client.get(link) for link in LINKS] + [client.get("/picture", params=name)]
+            answers = [client.get(link) for link in (*LINKS, f"/json/{MODEL}/{LAYER}/2")] + [
+                client.get("/picture", params=name)
+            ]
         for answer in answers:
             # of one's own machine the code that loads rows says where they are
             said = re.sub(r"<pre.*?</pre>", "", answer.text, flags=re.DOTALL)
             assert str(copy.parent) not in said, answer.url
             assert "Traceback" not in answer.text
         assert answers[-1].status_code == 503
-        with pytest.raises(Exception, match=text.UNREADABLE) as raised, api.saying():
-            api.of_unit(known, MODEL, LAYER, 2)
+        request = SimpleNamespace(request=None)
+        with pytest.raises(Exception, match=text.UNREADABLE) as raised, api.asked_by(known, request) as now:
+            records.of_unit(now, MODEL, LAYER, 2)
         assert str(copy.parent) not in str(raised.value)
 
 
@@ -166,7 +170,7 @@ def test_rows_that_a_page_does_not_expect_are_shown_as_what_they_are(copy: Path,
     assert not Elements(shown).open
     assert seen in shown
     assert shown.count("<section") == before.count("<section")
-    json.dumps(api.of_unit(atlas, MODEL, LAYER, 2))
+    json.dumps(records.of_unit(atlas, MODEL, LAYER, 2))
 
 
 def test_a_picture_that_is_none_is_not_passed_on_as_one(copy: Path) -> None:

@@ -15,7 +15,7 @@ from microscope_atlas.keys import Key
 # first parts of paths that are not networks': ours and Gradio's. A network of such a name has links with a query alone
 TAKEN = frozenset(
     (
-        "picture", "thumbnail", "photo", "preview", "glance", "map", "files", "embed", "models",
+        "picture", "thumbnail", "photo", "preview", "glance", "map", "json", "mcp", "files", "embed", "models",
         "gradio_api", "assets", "config", "favicon.ico", "login", "logout", "manifest.json", "monitoring",
         "openapi.json", "pwa_icon", "robots.txt", "static", "svelte", "theme.css",
     )
@@ -28,15 +28,16 @@ class Base:
 
     root: str = "./"  # the Space's own path, `/`; as it is here, relative to Gradio's page, which stands there
     version: str = ""  # a hash of the atlas: a picture's link with it always leads to the same picture
+    origin: str = ""  # `https://name.hf.space`, before the root; empty where nobody knows
 
 
 _base: ContextVar[Base] = ContextVar("base", default=Base())  # noqa: B039 - it is frozen
 
 
 @contextmanager
-def based(root: str, version: str) -> Iterator[None]:
+def based(root: str, version: str, origin: str = "") -> Iterator[None]:
     """Make links for pages that stand below `root` and show this version of the atlas."""
-    token = _base.set(Base(root, version))
+    token = _base.set(Base(root, version, origin))
     try:
         yield
     finally:
@@ -46,6 +47,12 @@ def based(root: str, version: str) -> Iterator[None]:
 def root() -> str:
     """The path of the Space: of its first page."""
     return _base.get().root
+
+
+def address() -> str:
+    """The whole link to the Space, with the slash behind, for what is copied; SPACE/ where nobody knows it."""
+    base = _base.get()
+    return f"{base.origin}{base.root}" if base.origin else "SPACE/"
 
 
 def version() -> str:

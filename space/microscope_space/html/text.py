@@ -1,5 +1,7 @@
 """What the pages say: titles, explanations, warnings and their sources."""
 
+from markupsafe import Markup
+
 from microscope_atlas.atlas import schema
 from microscope_atlas.pictures.cuts import cut_of
 from microscope_atlas.pictures.sources import DEFAULT
@@ -164,15 +166,6 @@ ABOUT = (
     "lens, with a score, a recipe and the weights' hash in every row, and with the code that made them."
 )
 LICENSE = "Rendered pictures are under CC BY 4.0. Each network's weights, and natural pictures, have their own license:"
-API = html(
-    "<p>The same as an API: endpoints <code>unit</code>, <code>layer</code>, <code>search</code>, "
-    "<code>caricature</code> and <code>probe</code>.</p>"
-    '<pre tabindex="0">from gradio_client import Client\n\n'
-    'Client("SPACE").predict("inceptionv1_caffe", "inception_4c", 447, api_name="/unit")</pre>'
-    "<p>A card of a unit for other web pages: <code>/embed/MODEL/LAYER/UNIT</code>. Links to OpenAI Microscope work "
-    "here when its host is replaced by this one: <code>/models/inceptionv1/mixed4c_0/447</code>. The dataset itself "
-    "is read with <code>load_dataset</code>.</p>"
-)
 LISTS = "Units that belong together, with a sentence each: of this atlas, or your own."
 AMONG = html(
     'Expanded weights between units of the list: <b class="plus">red</b> excites, <b class="minus">blue</b> inhibits, '
@@ -189,3 +182,20 @@ LOST = "These rows cannot be read just now: they are damaged, or the Hub does no
 UNEXPECTED = "These rows hold what this page does not expect. Here they are as they are."
 UNREADABLE = "This cannot be read just now"
 UNREADABLE_WHY = "Its rows are damaged, or the Hub does not answer. Other pages may well work; this one may, later."
+
+
+def api(address: str) -> Markup:
+    """How programs ask the Space at this address."""
+    return html(
+        "<p>Every page is JSON too, with links to its pictures: with <code>json/</code> before its path, as in "
+        "<code>{}json/MODEL/LAYER/UNIT</code>. <code>{}openapi.json</code> describes it. Where the Space runs with the "
+        "extra <code>mcp</code>, <code>{}mcp</code> is a server of MCP's tools <code>search</code>, <code>unit</code>, "
+        "<code>layer</code> and <code>picture</code>.</p>"
+        "<p>Gradio's endpoints are <code>unit</code>, <code>layer</code>, <code>search</code>, <code>caricature</code> "
+        'and <code>probe</code>:</p><pre tabindex="0">from gradio_client import Client\n\n'
+        'Client("{}").predict("inceptionv1_caffe", "inception_4c", 447, api_name="/unit")</pre>'
+        "<p>A card of a unit for other web pages: <code>/embed/MODEL/LAYER/UNIT</code>. Links to OpenAI Microscope "
+        "work here when its host is replaced by this one: <code>/models/inceptionv1/mixed4c_0/447</code>. The dataset "
+        "itself is read with <code>load_dataset</code>.</p>",
+        *(address,) * 4,
+    )

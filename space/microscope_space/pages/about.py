@@ -3,7 +3,7 @@
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.publish.cite import citation, dataset_url
-from microscope_space.html import markup, text
+from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages.frame import Page
 
@@ -59,6 +59,6 @@ def about(atlas: Atlas) -> Page:
             "How to cite",
             html('<button type="button" data-copy>Copy</button><pre tabindex="0">{}</pre>', cited),
         ),
-        markup.section("api", "For programs", text.API),
+        markup.section("api", "For programs", text.api(links.address())),
     )
     return Page("About", body, text.ABOUT, view="about")

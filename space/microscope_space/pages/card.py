@@ -10,10 +10,17 @@ from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages.table import Rows
 from microscope_space.pages.unit import main_image
 
+# as large as its frame: the picture has what room the rest leaves
 STYLE = html(
-    "body{font:14px/1.4 system-ui,sans-serif;color:#222;background:#fff;margin:12px;max-width:320px}"
-    "h1{font-size:15px;margin:8px 0 2px;overflow-wrap:anywhere}p{margin:2px 0;color:#555}a{color:#1a5fb4}"
-    "img{display:block;width:100%;border-radius:4px}"
+    ":root{color-scheme:light dark;--ink:#222;--faint:#555;--paper:#fff;--link:#0b57a4}"
+    "@media(prefers-color-scheme:dark){:root{--ink:#e8eaed;--faint:#a5adb8;--paper:#14171b;--link:#82b7f2}}"
+    "*{box-sizing:border-box}html,body{height:100%;margin:0;background:var(--paper);color:var(--ink)}"
+    "body{font:14px/1.4 system-ui,sans-serif}"
+    "main{display:flex;flex-direction:column;height:100%;max-width:480px;padding:12px}"
+    "h1{font-size:15px;margin:8px 0 2px;overflow-wrap:anywhere}p{margin:2px 0 0;color:var(--faint);font-size:13px}"
+    "a{color:var(--link)}img{display:block;border-radius:4px}"
+    "main>img{flex:1 1 0;min-height:0;width:100%;object-fit:contain;object-position:left}"
+    ".best{display:flex;gap:4px;margin-top:4px}.best img{width:25%;max-width:71px;aspect-ratio:1;object-fit:cover}"
 )
 SAMPLES = 4
 
@@ -24,17 +31,13 @@ def card(atlas: Atlas, key: Key) -> Markup:
     made = main_image(rows["feature_visualization"])
     top = [row for row in rows["dataset_samples"] if row["bucket"] == "top" and row["rank"] < SAMPLES and row["image"]]
     samples = joined(
-        html(
-            '<div style="flex:1">{}</div>',
-            _image(atlas, "dataset_samples", key, row["image"], "A natural picture"),
-        )
+        _image(atlas, "dataset_samples", key, row["image"], "A natural picture")
         for row in sorted(top, key=lambda row: row["rank"])
     )
     return document(
         str(key),
         html(
-            '{}<div style="display:flex;gap:4px;margin-top:4px">{}</div>'
-            '<h1><a href="{}" target="_blank" rel="noopener">{}</a></h1><p>{}{}, {}</p>',
+            '{}<div class="best">{}</div><h1><a href="{}" target="_blank" rel="noopener">{}</a></h1><p>{}{}, {}</p>',
             _image(atlas, "feature_visualization", key, made["image"], f"What excites {key}") if made else NOTHING,
             samples,
             links.href(key.model, key.layer, key.unit, revision=atlas.pin),

@@ -82,7 +82,7 @@ def wires(rows: Mapping[Key, Sequence[Mapping[str, Any]]]) -> list[Wire]:
 
 
 def _list(atlas: Atlas, units: UnitList, name: str | None) -> Page:
-    rows = {key: Rows(atlas, key, TABLES) for entry in units.units if (key := _unit(atlas, entry)) is not None}
+    rows = {key: Rows(atlas, key, TABLES) for entry in units.units if (key := unit_of(atlas, entry)) is not None}
     among = wires({key: own["connections"] for key, own in rows.items()})
     body = html(
         '<h1 tabindex="-1">{}</h1>{}<div class="lineup">{}</div>{}{}{}',
@@ -97,7 +97,7 @@ def _list(atlas: Atlas, units: UnitList, name: str | None) -> Page:
     return Page(units.title, body, units.about or text.LISTS, view="list", asked=asked, status=200 if rows else 404)
 
 
-def _unit(atlas: Atlas, entry: Entry) -> Key | None:
+def unit_of(atlas: Atlas, entry: Entry) -> Key | None:
     """The unit of an entry; None where the atlas has no such."""
     try:
         key = entry.unit
@@ -109,7 +109,7 @@ def _unit(atlas: Atlas, entry: Entry) -> Key | None:
 def _column(atlas: Atlas, at: int, entry: Entry, rows: Mapping[Key, Rows]) -> Markup:
     """A unit: its picture, its best samples, and what is said of it."""
     note = html("<p>{}</p>", entry.note) if entry.note else NOTHING
-    key = _unit(atlas, entry)
+    key = unit_of(atlas, entry)
     if key is None:
         try:
             raise UnknownName(f"{entry.unit} is not in this atlas")
@@ -177,9 +177,9 @@ def _use(atlas: Atlas, units: UnitList, among: Sequence[Wire], name: str | None)
     def link(key: Key) -> str:
         if space:
             return space_url(space, key, atlas.pin)
-        return f"SPACE/{links.path(key.model, key.layer, key.unit, revision=atlas.pin)}"
+        return f"{links.address()}{links.path(key.model, key.layer, key.unit, revision=atlas.pin)}"
 
-    own = UnitList(units.title, tuple(each for each in units.units if _unit(atlas, each)), units.about)
+    own = UnitList(units.title, tuple(each for each in units.units if unit_of(atlas, each)), units.about)
     told = [(wire.start, wire.verb, wire.end) for wire in among]
     taken = {
         "Markdown": papers.markdown(own, told, link, atlas.revision),

@@ -416,7 +416,7 @@ def _use(atlas: Atlas, key: Key, rows: Rows) -> Markup:
     taken = {
         "Cite": citation(*about, atlas.identity, atlas.files_about(key)) if there else "",
         "Code that loads these rows": code(atlas, key) if there else "",
-        "Embed": f'<iframe src="SPACE/embed/{key}" width="320" height="420" title="{key}"></iframe>',
+        "Embed": f'<iframe src="{links.address()}embed/{key}" width="320" height="440" title="{key}"></iframe>',
     }
     blocks = joined(
         html(
