@@ -5,8 +5,8 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
-import gradio as gr
 import pytest
 from PIL import Image
 
@@ -16,6 +16,7 @@ from microscope_atlas.lenses.caricature import RECIPES
 from microscope_atlas.pictures.sources import source
 from microscope_atlas.rendering.ascend import Ascent
 from microscope_space.live import caricature, chooser
+from microscope_space.live.turns import Turns
 from tests.atlases import MODEL
 
 PHOTO = source("cat").rotate(90)
@@ -95,9 +96,47 @@ def test_an_upload_is_taken_and_deleted(tmp_path: Path) -> None:
     assert not path.parent.exists()
     (tmp_path / "bad.png").write_bytes(b"<script>")
     picture, shown, *_ = chooser.take(str(tmp_path / "bad.png"))
-    assert 'role="alert"' in shown and "<script>" not in shown and picture == gr.skip()
+    # what was chosen before is not started by mistake
+    assert 'role="alert"' in shown and "<script>" not in shown and picture is None
 
 
 def test_links_say_what_to_begin_with(known: Atlas) -> None:
     assert chooser.asked(known, {"model": MODEL, "layer": "blocks_6"}) == (MODEL, ["blocks_6"])
     assert chooser.asked(known, {"model": "<script>", "layer": "../.."}) == (MODEL, ["blocks_6"])
+    assert chooser.asked(known, {"model": MODEL, "layer": "blocks_6,x,blocks_4"}) == (MODEL, ["blocks_6", "blocks_4"])
+
+
+def test_a_result_has_a_link_where_its_picture_is_one_of_ours(known: Atlas) -> None:
+    link = f"./?model={MODEL}&amp;layer=blocks_4&amp;view=caricature&amp;picture="
+    for name in ("cat", "temple"):  # the atlas has the one, the other is rendered
+        *others, (_, figures) = caricature.shown(known, name, MODEL, ["blocks_4"], "draft")
+        assert f'href="{link}{name}"' in figures
+        assert not any("picture=" in each for _, each in others)
+    *_, (_, figures) = caricature.shown(known, PHOTO, MODEL, ["blocks_4"], "draft")
+    assert "view=caricature" not in figures
+    assert chooser.begun({"picture": "cat"})[:2] == ("cat", "cat")
+    words, figures = caricature.known(known, "cat", MODEL, ["blocks_4"])
+    assert "The atlas has this already" in words and "From the atlas" in figures
+    assert "Press Start" in caricature.known(known, "temple", MODEL, ["blocks_4"])[0]
+    assert caricature.known(known, "../x", MODEL, ["blocks_4"]) == (caricature.status(""), "")
+
+
+def test_who_waits_is_told_how_many_are_before_and_for_how_long() -> None:
+    def event(session: str, queue: str = "here") -> SimpleNamespace:
+        return SimpleNamespace(session_hash=session, concurrency_id=queue)
+
+    turns = Turns("here")
+    queue = SimpleNamespace(
+        active_jobs=[None, [event("a")], [event("x", "elsewhere")]],
+        event_queue_per_concurrency_id={"here": SimpleNamespace(queue=[event("b"), event("me")])},
+    )
+    assert turns.before(queue, "me") == 2
+    assert turns.before(queue, "new") == 3
+    assert turns.before(queue, "a") == 0
+    assert turns.words(2) == "Waiting: 2 before you."  # nobody knows yet for how long
+    turns._seconds.extend((10, 30))
+    assert turns.words(2) == "Waiting: 2 before you, about 40 s."
+    assert turns.words(0) == ""
+    with turns.taken():
+        pass
+    assert turns._seconds[-1] < 1

@@ -132,8 +132,14 @@ def test_two_visitors_are_served_in_turn(chromium: Browser, served: tuple[str, P
     for page in pages:
         page.goto(f"/?view=caricature&model={MODEL}&layer=blocks_4")
         upload(page, photo)
+    pages[0].get_by_text("Standard").click()
     for page in pages:
         page.get_by_role("button", name="Start").click()
+        expect(page.get_by_text("of 1000000" if page is pages[0] else "Waiting: 1 before you")).to_be_visible()
+    pages[0].get_by_role("button", name="Cancel").click()
+    expect(pages[1].get_by_text("Done: 64 steps")).to_be_visible()
+    pages[0].get_by_text("Draft").click()
+    pages[0].get_by_role("button", name="Start").click()
     for page in pages:
         expect(page.get_by_text("Done: 64 steps")).to_be_visible(timeout=120_000)
         page.close()
@@ -176,6 +182,14 @@ def test_what_fires_leads_to_its_unit(page: Page, served: tuple[str, Path], phot
     first.click()
     page.wait_for_url(f"**{link.removeprefix('.')}")
     assert not kept(served[1])
+
+
+@pytest.mark.long
+def test_a_link_leads_to_the_result_again(page: Page) -> None:
+    page.goto(f"/?view=caricature&model={MODEL}&layer=blocks_4&picture=cat")
+    expect(page.get_by_text("The atlas has this already.")).to_be_visible()
+    link = page.get_by_role("link", name="Link to this").get_attribute("href")
+    assert link == f"./?model={MODEL}&layer=blocks_4&view=caricature&picture=cat"
 
 
 def test_a_bad_picture_is_refused_politely(page: Page, served: tuple[str, Path], tmp_path: Path) -> None:

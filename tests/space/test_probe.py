@@ -47,8 +47,8 @@ MAXIMA = {
 def atlas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """All that is asked of an atlas, of the network made by hand."""
     monkeypatch.setitem(CATALOG, "handmade", HANDMADE)
-    networks._weights.cache_clear()
-    networks._network.cache_clear()
+    networks._weights.clear()
+    networks._network.clear()
     sha256 = weights.load(HANDMADE).sha256
     rows = [
         {"layer": layer, "unit": unit, "maximum": maximum, "class_name": None, "thumbnail": None}
@@ -64,8 +64,8 @@ def atlas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             models={"handmade": {"weights_sha256": sha256, "provenance": {"source": "here", "license": "CC0"}}}
         ),
     )
-    networks._weights.cache_clear()
-    networks._network.cache_clear()
+    networks._weights.clear()
+    networks._network.clear()
 
 
 def a_red_dot() -> Image.Image:

@@ -118,15 +118,30 @@ def test_too_many_pixels_are_refused_by_the_header(size: tuple[int, int]) -> Non
         uploads.picture(header_of(*size))
 
 
+def test_a_jpeg_of_108_million_pixels_is_read_at_a_fraction_of_its_size() -> None:
+    assert uploads.picture(encoded(Image.new("L", (12_000, 9_000), 64), "JPEG")).size == (640, 480)
+    progressive = bytearray(encoded(plain("L", 64), "JPEG", progressive=True))
+    at = progressive.index(b"\xff\xc2") + 5  # where its header says height and width
+    progressive[at : at + 4] = struct.pack(">HH", 9_000, 12_000)
+    with pytest.raises(PicturesFailed, match="too many pixels"):  # its coefficients are all held at once
+        uploads.picture(bytes(progressive))
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"hevc"])
+def test_heic_is_named_and_what_to_do(brand: bytes) -> None:
+    with pytest.raises(PicturesFailed, match=r"this picture is HEIC, .* export it as JPEG"):
+        uploads.picture(b"\0\0\0\x18ftyp" + brand + bytes(1000))
+
+
 def test_too_many_bytes_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
     file = encoded(plain("RGB", RED)) + bytes(uploads.MAX_BYTES)
-    with pytest.raises(PicturesFailed, match="too large; the limit is 15 MB"):
+    with pytest.raises(PicturesFailed, match="too large; the limit is 40 MB"):
         uploads.picture(file)
     (tmp_path / "large").write_bytes(file)
     with pytest.raises(PicturesFailed, match="too large"):
         uploads.read_and_forget(tmp_path / "large")
     with pytest.raises(PicturesFailed, match="too large"):
-        uploads.from_text("A" * 21_000_000)
+        uploads.from_text("A" * 56_000_000)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from microscope_atlas.errors import AtlasDamaged
 
@@ -22,6 +23,7 @@ BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 # what Pillow may try, whatever a file's ending: in wide use for photographs, and none starts another program
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+JPEG = b"\xff\xd8\xff"  # that such a file begins with
 STORED = ("JPEG", "PNG")  # of which an atlas' own images are
 MAX_PIXELS = 1 << 27  # of an image, 400 MB decoded; the largest sheet, of 21,843 tiles of 64 px, has 90 million
 
@@ -37,15 +39,30 @@ def picture(file: BinaryIO, max_pixels: int, enough: int | None = None) -> Image
 
     TooManyPixels by what the header says, before anything is decoded; one of DAMAGED or BOMBS where the file is no
     picture, or not all of one. A JPEG with more than twice `enough` px on both sides may be decoded at a fraction of
-    its size.
+    its size, and it is that which is counted, unless it is progressive.
     """
-    with Image.open(file, formats=readable()) as opened:
+    with _opened(file, enough) as opened:
+        whole = bool(opened.info.get("progressive"))  # whose coefficients are all held at once
+        if enough is not None and not whole:
+            opened.draft("RGB", (2 * enough, 2 * enough))
         if opened.width * opened.height > max_pixels:
             raise TooManyPixels(f"it has {opened.width} x {opened.height} pixels, at most {max_pixels:,} are read")
-        if enough is not None:
+        if enough is not None and whole:
             opened.draft("RGB", (2 * enough, 2 * enough))
         opened.load()
         return plain(opened)
+
+
+def _opened(file: BinaryIO, enough: int | None) -> Image.Image:
+    """The file, of which the header is read; of a JPEG that may be decoded in part, whatever its size."""
+    begins = file.read(len(JPEG))
+    file.seek(0)
+    if enough is not None and begins == JPEG:  # by its own class, which does not refuse by the size of the whole
+        try:
+            return JpegImageFile(file)
+        except SyntaxError:
+            file.seek(0)  # it is told by Image.open what it is not
+    return Image.open(file, formats=readable())
 
 
 @cache

@@ -14,14 +14,17 @@ from PIL.PngImagePlugin import PngInfo
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
+from microscope_atlas.pictures.sources import SOURCES
 from microscope_space import routes
 from microscope_space.html import links, markup
 from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.live import chooser, live, networks
 from microscope_space.live.chooser import Picture
 from microscope_space.live.live import Frame, Stored
+from microscope_space.live.turns import Turns
 
 RENDERING = "rendering"  # Gradio's queue: one caricature at a time; whoever came first is next
+TURNS = Turns(RENDERING)
 SHOWN = 224  # px on a side
 
 LEAD = (
@@ -38,7 +41,7 @@ def build(atlas: Atlas) -> None:
     """The view, within the Blocks that stand around, and the endpoint `caricature`."""
     first, layers_first = chooser.asked(atlas, {})
     chooser.piece(chooser.part(html('<h1>Caricature</h1><p class="lead">{}</p>', LEAD)))
-    picture = chooser.picture()
+    chosen = chooser.picture()
     chooser.piece(chooser.part(html('<p class="about">{}</p>', chooser.PRIVACY)))
     with gr.Row(equal_height=False):
         model = chooser.network(atlas)
@@ -62,9 +65,18 @@ def build(atlas: Atlas) -> None:
     notice = chooser.piece()  # in place of progress, which a frame that was under way may still write
     result = chooser.piece()
 
-    def on_load(request: gr.Request) -> tuple[Any, Any]:
+    def on_load(request: gr.Request) -> tuple[Any, ...]:
         wanted, there = chooser.ahead(atlas, request, "caricature")
-        return wanted, gr.Dropdown(list(atlas.layers(wanted)) if wanted else [], value=there)
+        there = there[: live.MAX_LAYERS]
+        query = dict(request.query_params)
+        offered = gr.Dropdown(list(atlas.layers(wanted)) if wanted else [], value=there)
+        return wanted, offered, *chooser.begun(query), *known(atlas.latest(), query.get("picture"), wanted, there)
+
+    def on_click(request: gr.Request) -> Any:
+        """Said at once, beside the queue, and only to those who have to wait."""
+        blocks = request.request.app.get_blocks() if request.request else None
+        waiting = TURNS.words(TURNS.before(blocks._queue, request.session_hash)) if blocks else ""
+        return gr.HTML(status(waiting), visible=True) if waiting else gr.skip()
 
     def on_model(name: str) -> Any:
         now = atlas.latest()
@@ -73,19 +85,21 @@ def build(atlas: Atlas) -> None:
 
     async def on_start(picture: Picture, model: str, layers: list[str], quality: str) -> AsyncIterator[tuple[Any, ...]]:
         yield gr.HTML(status(""), visible=True), "", ""
-        async with aclosing(live.awaited(shown(atlas.latest(), picture, model, layers, quality))) as frames:
-            async for words, figures in frames:
-                yield words, figures, gr.skip()
+        with TURNS.taken():
+            async with aclosing(live.awaited(shown(atlas.latest(), picture, model, layers, quality))) as frames:
+                async for words, figures in frames:
+                    yield words, figures, gr.skip()
 
     def on_cancel() -> tuple[Any, str]:
         return gr.HTML(visible=False), status("Cancelled.")
 
     hidden: Any = {"show_progress": "hidden", "api_visibility": "private"}
-    gr.on(None, on_load, None, [model, layers], **hidden, queue=False)
+    gr.on(None, on_load, None, [model, layers, *chosen, progress, result], **hidden, queue=False)
     model.input(on_model, model, layers, **hidden, queue=False)
+    start.click(on_click, None, progress, **hidden, queue=False)
     rendering = start.click(
         on_start,
-        [picture, model, layers, quality],
+        [chosen.picture, model, layers, quality],
         [progress, result, notice],
         show_progress="minimal",
         show_progress_on=progress,
@@ -162,7 +176,9 @@ def shown(
     try:
         seen = html("<figure>{}<figcaption>The picture</figcaption></figure>", chooser.seen(picture))
         for made, frame in caricatures(atlas, picture, model, layers, quality):
-            yield status(_words(made, frame, model)), _figures(seen, made, model)
+            done = all(made.values()) and (frame is None or bool(frame.made))
+            link = chooser.permalink("caricature", picture, model, layers) if done else NOTHING
+            yield status(_words(made, frame, model)), _figures(seen, made, model, link)
     except AtlasError as error:
         yield chooser.refused(error), ""
 
@@ -186,9 +202,21 @@ def _words(made: Caricatures, frame: Frame | None, model: str) -> str:
     )
 
 
-def _figures(seen: Markup, made: Caricatures, model: str) -> str:
+def _figures(seen: Markup, made: Caricatures, model: str, link: Markup) -> str:
     figures = joined(_figure(model, *each) for each in made.items())
-    return chooser.part(html('<div class="figures">{}{}</div>', seen, figures))
+    return chooser.part(html('<div class="figures">{}{}</div>{}', seen, figures, link))
+
+
+def known(atlas: Atlas, picture: str | None, model: str | None, layers: Sequence[str]) -> tuple[str, str]:
+    """What a link to one of the package's pictures shows at once: what the atlas has, else what to do."""
+    if picture not in SOURCES or model is None or not layers:
+        return status(""), ""
+    try:
+        if all(live.stored(atlas, picture, model, layer) for layer in layers):
+            return next(shown(atlas, picture, model, layers, "draft"))
+    except AtlasError as error:
+        return chooser.refused(error), ""
+    return status("Press Start: it is rendered as it was, from the same seed."), ""
 
 
 def _figure(model: str, layer: str, each: Stored | tuple[Frame, int] | None) -> Markup:

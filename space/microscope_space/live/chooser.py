@@ -1,8 +1,8 @@
 """What the live views ask first: a picture, a visitor's own or one of the package's, and a network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -15,8 +15,8 @@ from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.sources import SOURCES, source
 from microscope_space import routes
-from microscope_space.html import markup
-from microscope_space.html.escaped import html
+from microscope_space.html import links, markup
+from microscope_space.html.escaped import NOTHING, html
 from microscope_space.live import networks, uploads
 
 Picture = Image.Image | str  # a visitor's own, or the name of one of the package's
@@ -24,15 +24,23 @@ Picture = Image.Image | str  # a visitor's own, or the name of one of the packag
 FIRST = "cat"  # what stands there until another is chosen
 SHOWN = 224  # px on a side
 SECONDS = 1800  # that a picture is remembered for
-FORGOTTEN = "your picture is forgotten by now; choose it again"
+FORGOTTEN = "there is no picture: choose one; yours is forgotten after half an hour"
 PRIVACY = (
     "Your picture is deleted from the disk as soon as it is read, and forgotten after half an hour. At most "
     f"{uploads.MAX_BYTES >> 20} MB; the largest square in its middle is what the network sees."
 )
 
 
-def picture() -> gr.State:
-    """Components to choose a picture with; its state holds a Picture."""
+class Chosen(NamedTuple):
+    """Components that hold a picture: its state has a Picture."""
+
+    picture: gr.State
+    named: gr.Dropdown
+    shown: gr.HTML
+
+
+def picture() -> Chosen:
+    """Components to choose a picture with."""
     chosen = gr.State(FIRST, time_to_live=SECONDS)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
@@ -43,7 +51,7 @@ def picture() -> gr.State:
     quick: Any = {"show_progress": "hidden", "api_visibility": "private"}
     own.upload(take, own, [chosen, shown, own, named], **quick, concurrency_limit=2)
     named.input(lambda name: (name, preview(name)), named, [chosen, shown], **quick, queue=False)
-    return chosen
+    return Chosen(chosen, named, shown)
 
 
 def network(atlas: Atlas) -> gr.Dropdown:
@@ -60,12 +68,29 @@ def title(model: str) -> str:
 
 
 def asked(atlas: Atlas, query: Mapping[str, str]) -> tuple[str | None, list[str]]:
-    """The network and layers that a link asks for, or those to begin with: its first, and a layer in its middle."""
+    """The network and layers that a link asks for, or those to begin with: its first, and a layer in its middle.
+
+    Several layers have commas between them.
+    """
     models = networks.choices(atlas)
     model = query["model"] if query.get("model") in models else next(iter(models), None)
     layers = list(atlas.layers(model)) if model else []
-    layer = query["layer"] if query.get("layer") in layers else layers[len(layers) // 2] if layers else None
-    return model, [layer] if layer else []
+    named = [each for each in dict.fromkeys(query.get("layer", "").split(",")) if each in layers]
+    return model, named or layers[len(layers) // 2 :][:1]
+
+
+def begun(query: Mapping[str, str]) -> tuple[Any, Any, Any]:
+    """What `Chosen` begins with where a link names one of the package's pictures."""
+    name = query.get("picture")
+    return (name, name, preview(name)) if name in SOURCES else (gr.skip(), gr.skip(), gr.skip())
+
+
+def permalink(view: str, picture: Picture | None, model: str, layers: Sequence[str] = ()) -> Markup:
+    """A link that leads here again; nothing of a visitor's own picture, which is kept nowhere."""
+    if not isinstance(picture, str):
+        return NOTHING
+    link = links.query(model, ",".join(layers) or None, view=view, picture=picture)
+    return html('<p><a href="./{}">Link to this</a></p>', link)
 
 
 def ahead(atlas: Atlas, request: gr.Request, view: str) -> tuple[str | None, list[str]]:
@@ -82,7 +107,7 @@ def take(path: str) -> tuple[Any, ...]:
     try:
         read = uploads.read_and_forget(Path(path))
     except AtlasError as error:
-        return gr.skip(), refused(error), None, gr.skip()
+        return None, refused(error), None, None  # nor is what was chosen before started by mistake
     return read, preview(read), None, None
 
 

@@ -2,9 +2,9 @@
 
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import suppress
-from functools import lru_cache
-from threading import Lock, Thread
+from threading import Thread
 
 import torch
 
@@ -13,14 +13,13 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import WeightsError, unknown
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import CATALOG
-from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
+from microscope_space.live.kept import Kept
 
-KEPT = 2  # networks in memory, and as many times their weights; 20 to 600 MB each
+KEPT = 800 << 20  # bytes of networks in memory, and as many of their weights; one has 20 to 600 MB
 
 log = logging.getLogger(__name__)
-_loading = Lock()
 
 
 def choices(atlas: Atlas) -> list[str]:
@@ -43,8 +42,7 @@ def weights_kind(atlas: Atlas, model: str) -> weights.WeightsKind:
     stated = atlas.manifest.models[runnable(atlas, model).name]
     kind: weights.WeightsKind = "random" if is_untrained(stated["provenance"]) else "pretrained"
     try:
-        with _loading:  # or two visitors would load them twice
-            found = _weights(model, kind)
+        found = _weights(model, kind)
     except WeightsError as error:
         log.warning("weights of %s: %s", model, error)  # which may name this machine's paths
         raise WeightsError(
@@ -59,9 +57,8 @@ def weights_kind(atlas: Atlas, model: str) -> weights.WeightsKind:
 
 
 def network(model: str, kind: weights.WeightsKind, device: torch.device) -> Network:
-    """The network of a model on a device; the last few are kept."""
-    with _loading:
-        return _network(model, kind, device)
+    """The network of a model on a device; as many are kept as `KEPT` bytes hold."""
+    return _network(model, kind, device)
 
 
 def ahead(atlas: Atlas, model: str) -> Thread:
@@ -82,17 +79,21 @@ def forked() -> None:
     """Let forks of this process load networks, whatever was being loaded when they were made."""
 
     def unlock() -> None:
-        global _loading
-        _loading = Lock()  # which another thread may have held, that is not there
+        for each in (_weights, _network):  # locks of theirs another thread may have held, that is not there
+            each.unlock()
 
     os.register_at_fork(after_in_child=unlock)
 
 
-@lru_cache(KEPT)
-def _weights(model: str, kind: weights.WeightsKind) -> Weights:
-    return weights.load(CATALOG[model], kind)
+def _size(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(each.nbytes for each in tensors)
 
 
-@lru_cache(KEPT)
-def _network(model: str, kind: weights.WeightsKind, device: torch.device) -> Network:
-    return weights.network(CATALOG[model], _weights(model, kind), device)
+_weights = Kept(
+    lambda model, kind: weights.load(CATALOG[model], kind), lambda found: _size(found.tensors.values()), KEPT
+)
+_network = Kept(
+    lambda model, kind, device: weights.network(CATALOG[model], _weights(model, kind), device),
+    lambda found: _size((*found.parameters(), *found.buffers())),
+    KEPT,
+)

@@ -38,21 +38,21 @@ NOTE = (
 def build(atlas: Atlas) -> None:
     """The view, within the Blocks that stand around, and the endpoint `probe`."""
     chooser.piece(chooser.part(html('<h1>What fires here?</h1><p class="lead">{}</p>', LEAD)))
-    picture = chooser.picture()
+    chosen = chooser.picture()
     chooser.piece(chooser.part(html('<p class="about">{}</p>', chooser.PRIVACY)))
     model = chooser.network(atlas)
     start = gr.Button("Look", variant="primary")
     result = chooser.piece()
 
-    def on_load(request: gr.Request) -> str | None:
-        return chooser.ahead(atlas, request, "probe")[0]
+    def on_load(request: gr.Request) -> tuple[Any, ...]:
+        return chooser.ahead(atlas, request, "probe")[0], *chooser.begun(dict(request.query_params))
 
     def on_start(picture: Picture, model: str) -> str:
         return shown(atlas, picture, model)
 
-    gr.on(None, on_load, None, model, show_progress="hidden", api_visibility="private", queue=False)
+    gr.on(None, on_load, None, [model, *chosen], show_progress="hidden", api_visibility="private", queue=False)
     start.click(
-        on_start, [picture, model], result, api_visibility="private", concurrency_id=PROBING, concurrency_limit=1
+        on_start, [chosen.picture, model], result, api_visibility="private", concurrency_id=PROBING, concurrency_limit=1
     )
     _endpoint(atlas)
 
@@ -94,7 +94,8 @@ def shown(atlas: Atlas, picture: Picture, model: str) -> str:
         return chooser.refused(error)
     with links.based("./", now.version):
         sections = joined(_layer(model, layer, units, seen) for layer, units in reversed(seen.layers.items()))
-    return chooser.part(html('<p class="about" role="status">{}</p>{}', NOTE, sections))
+    link = chooser.permalink("probe", picture, model)
+    return chooser.part(html('<p class="about" role="status">{}</p>{}{}', NOTE, link, sections))
 
 
 def _layer(model: str, layer: str, units: list[Excited], seen: Seen) -> Markup:

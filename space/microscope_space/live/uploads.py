@@ -14,11 +14,13 @@ from PIL import Image, UnidentifiedImageError
 from microscope_atlas.errors import PicturesFailed
 from microscope_atlas.pictures import decoder
 
-MAX_BYTES = 15 << 20  # of a file; a phone's photo has 2 to 12 MB
-MAX_PIXELS = 50_000_000  # the largest that phones make; decoded, 150 MB
+MAX_BYTES = 40 << 20  # of a file; a phone's photo has 2 to 12 MB, one of 108 million pixels up to 35
+MAX_PIXELS = 50_000_000  # decoded, 150 MB; of a JPEG, which is decoded at a fraction of its size, of that
 KEPT = 640  # px on the longer side of what is passed on; as the package's own pictures
 
 KNOWN = "JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"  # to people; see decoder.FORMATS
+
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # what files of phones call themselves
 
 DATA_URI = re.compile(r"data:[\w.+/-]{0,100};base64,", re.ASCII)
 
@@ -61,6 +63,8 @@ def picture(file: bytes) -> Image.Image:
             f"this picture has too many pixels; the limit is {MAX_PIXELS // 1_000_000} million"
         ) from error
     except UnidentifiedImageError as error:
+        if file[4:8] == b"ftyp" and file[8:12] in HEIC:
+            raise PicturesFailed("this picture is HEIC, which cannot be read here; export it as JPEG") from error
         raise PicturesFailed(f"this is no picture that can be read here; expected {KNOWN}") from error
     except Exception as error:  # decoders raise whatever a damaged file leads them to
         raise PicturesFailed(f"this picture is damaged, or unusual, and cannot be read; expected {KNOWN}") from error
