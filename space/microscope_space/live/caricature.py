@@ -209,7 +209,7 @@ def _figures(seen: Markup, made: Caricatures, model: str, link: Markup) -> str:
 
 def known(atlas: Atlas, picture: str | None, model: str | None, layers: Sequence[str]) -> tuple[str, str]:
     """What a link to one of the package's pictures shows at once: what the atlas has, else what to do."""
-    if picture not in SOURCES or model is None or not layers:
+    if picture is None or picture not in SOURCES or model is None or not layers:
         return status(""), ""
     try:
         if all(live.stored(atlas, picture, model, layer) for layer in layers):

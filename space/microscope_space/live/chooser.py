@@ -82,7 +82,7 @@ def asked(atlas: Atlas, query: Mapping[str, str]) -> tuple[str | None, list[str]
 def begun(query: Mapping[str, str]) -> tuple[Any, Any, Any]:
     """What `Chosen` begins with where a link names one of the package's pictures."""
     name = query.get("picture")
-    return (name, name, preview(name)) if name in SOURCES else (gr.skip(), gr.skip(), gr.skip())
+    return (name, name, preview(name)) if name is not None and name in SOURCES else (gr.skip(), gr.skip(), gr.skip())
 
 
 def permalink(view: str, picture: Picture | None, model: str, layers: Sequence[str] = ()) -> Markup:
