@@ -195,6 +195,7 @@ def test_lens_without_rows_is_said_to_have_none(tmp_path: Path) -> None:
     shown = routes.show(atlas, {"model": MODEL, "layer": "stem", "unit": "1"})
     for lens in ("dataset samples", "synthetic tuning", "connections", "responses"):
         assert f"This atlas has no {lens} of {MODEL}/stem/1." in shown
+    assert shown.count('class="warning"') == 1  # of the one lens that there is: what is not there needs none
     assert f"This atlas has no deepdream of {MODEL}/stem." in routes.show(atlas, {"model": MODEL, "layer": "stem"})
     assert routes.show(atlas, {})
 

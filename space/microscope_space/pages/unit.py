@@ -201,8 +201,13 @@ def _visualizations(key: Key, rows: Rows, about: Row | None, kind: str | None) -
         "Feature visualization",
         parts or rows.none("feature_visualization", str(key)),
         text.FEATURE_VISUALIZATION,
-        text.FEATURE_VISUALIZATION_WARNING,
+        _warned(rows, "feature_visualization", text.FEATURE_VISUALIZATION_WARNING),
     )
+
+
+def _warned(rows: Rows, table: str, warning: Markup | str) -> Markup | str:
+    """What to beware of, where there is anything to be read so."""
+    return warning if rows[table] else ""
 
 
 def _which(row: Row) -> tuple[str, str, int, int]:
@@ -226,7 +231,9 @@ def _samples(atlas: Atlas, key: Key, rows: Rows) -> Markup:
         content = markup.flagged(samples[0]["flag"]) + html('<div class="buckets">{}</div>', parts)
     sets = ", ".join(sorted({text.picture_set(row["set"], row["revision"]) for row in samples}))
     about = text.SAMPLES + (f" Set: {sets}." if sets else "")
-    return markup.section("samples", "Dataset samples", content, about, text.SAMPLES_WARNING)
+    return markup.section(
+        "samples", "Dataset samples", content, about, _warned(rows, "dataset_samples", text.SAMPLES_WARNING)
+    )
 
 
 def sample(key: Key, row: Row, size: int | None) -> Markup:
@@ -279,7 +286,9 @@ def _tuning(key: Key, rows: Rows) -> Markup:
             markup.flagged(row["flag"]),
         )
     content = html('<div class="families">{}</div>', parts) if parts else rows.none("synthetic_tuning", str(key))
-    return markup.section("tuning", "Synthetic tuning", content, text.TUNING, text.TUNING_WARNING)
+    return markup.section(
+        "tuning", "Synthetic tuning", content, text.TUNING, _warned(rows, "synthetic_tuning", text.TUNING_WARNING)
+    )
 
 
 def _connections(atlas: Atlas, key: Key, rows: Rows) -> Markup:
@@ -311,7 +320,9 @@ def _connections(atlas: Atlas, key: Key, rows: Rows) -> Markup:
     if not wires:
         beside = bool(key.layer and atlas.dictionary(key.model, key.layer))
         parts = markup.absent(text.BESIDE_THE_WAY) if beside else rows.none("connections", str(key))
-    return markup.section("connections", "Connections", parts, text.CONNECTIONS, text.CONNECTIONS_WARNING)
+    return markup.section(
+        "connections", "Connections", parts, text.CONNECTIONS, _warned(rows, "connections", text.CONNECTIONS_WARNING)
+    )
 
 
 def _texts(rows: Sequence[Row]) -> Markup:
