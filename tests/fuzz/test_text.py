@@ -110,7 +110,7 @@ def test_names_of_atlases_and_pictures(tmp_path: Path, monkeypatch: pytest.Monke
 
 PARAMETERS = (
     "model", "layer", "unit", "lens", "source", "revision", "url", "q", "view", "a", "b", "sort", "branch", "flag",
-    "method", "objective", "direction", "shown", "other",
+    "method", "objective", "direction", "tiles", "shown", "other",
 )  # fmt: skip
 VALUE = st.sampled_from((MODEL, "blocks_4", "blocks_6", "2", "39", "compare", "caricature", f"{MODEL}/blocks_4/2"))
 QUERY = st.dictionaries(st.sampled_from(PARAMETERS) | TEXT, VALUE | TEXT, max_size=6)

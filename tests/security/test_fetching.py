@@ -13,6 +13,7 @@ from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.formats.state_dict import read_state_dict
 from microscope_atlas.models.organism import Source
 from microscope_space import offline
+from microscope_space.live.uploads import MAX_BYTES
 from tests.security.conftest import Space
 from tests.serving import Quiet, serving
 
@@ -209,7 +210,9 @@ def test_an_upload_is_still_taken(space: Space, tmp_path: Path) -> None:
 
 
 def test_an_oversized_upload_is_refused(space: Space) -> None:
-    sent = space.client.post("/gradio_api/upload", files={"files": ("cat.png", bytes(16 << 20), "image/png")})
+    sent = space.client.post(
+        "/gradio_api/upload", files={"files": ("cat.png", bytes(MAX_BYTES + (1 << 20)), "image/png")}
+    )
     assert sent.status_code == 413, sent.text
 
 
