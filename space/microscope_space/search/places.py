@@ -73,8 +73,8 @@ def places(atlas: Atlas) -> Iterator[Place]:
         for op, part in (known.legacy_parts if known else {}).items():
             if part.layer in atlas.layers(model):
                 key, units = Key(model, part.layer), there.get((model, part.layer), ())
-                names = (op.removesuffix("_0"), op, part.layer)  # which all end so, and nobody types
-                yield Place(key, names, called[model], part.start, part.stop, units, op)
+                spellings = (op.removesuffix("_0"), op, part.layer)  # ops all end so, and nobody types it
+                yield Place(key, spellings, called[model], part.start, part.stop, units, op)
 
 
 def _called(atlas: Atlas, model: str) -> tuple[str, ...]:
