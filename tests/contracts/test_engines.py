@@ -38,10 +38,10 @@ ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
 }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=[pytest.mark.ray, pytest.mark.long] * (name == "ray")) for name in ENGINES],
-)
+RAY = pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.long])
+
+
+@pytest.fixture(scope="module", params=["local", "local-workers", RAY])
 def engine(request: pytest.FixtureRequest, cache: Path) -> Iterator[Engine]:
     with ExitStack() as stack:
         yield stack.enter_context(ENGINES[request.param]())
@@ -94,6 +94,9 @@ def test_error_fails_its_job_alone_and_says_which_and_why(engine: Engine, tmp_pa
     assert sum(isinstance(event, ShardFinished) for event in events) == len(others)
 
 
+@pytest.mark.parametrize(
+    "engine", ["local", pytest.param("local-workers", marks=pytest.mark.long), RAY], indirect=True, scope="module"
+)
 def test_nobody_writes_once_the_run_has_let_go(engine: Engine, tmp_path: Path) -> None:
     first, *others = jobs()
     endless = [replace(job, recipe=ENDLESS) for job in others]

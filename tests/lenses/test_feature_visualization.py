@@ -90,6 +90,7 @@ def test_batch_size_does_not_change_a_row_on_a_cpu() -> None:
         assert torch.equal(row["image"], large[key]["image"])
 
 
+@pytest.mark.long
 def test_as_many_pictures_are_made_at_once_as_the_pixels_of_a_batch_hold() -> None:
     recipe = RECIPES["standard"]
     assert [at_once(recipe, px) for px in (48, 112, 224, 299)] == [64, 64, 16, 8]

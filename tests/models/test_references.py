@@ -7,12 +7,12 @@ from microscope_atlas.models.catalog import CATALOG
 from tests.references import sampled
 
 REFERENCES = sorted(path.stem for path in sampled.HERE.glob("*.npz"))
-TWINS = {"alexnet_caffe_places365", "inceptionv1_caffe_places365"}  # the same networks but for their classes
+SLOW = {"alexnet_caffe_places365", "inceptionv1_caffe_places365", "vgg19_caffe"}  # two networks again, and a large one
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.long] * (name in TWINS)) for name in REFERENCES],
+    [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in REFERENCES],
 )
 def test_every_layer_agrees_with_an_independent_implementation(name: str) -> None:
     organism = CATALOG[name]

@@ -68,7 +68,7 @@ def test_forecast_says_span_tail_cost_and_what_it_rests_on() -> None:
         "tail: 6.0 min in all with workers that have nothing left to do",
         "cost: 0.41 worker-hours, 25.0% of them idle; at 2 an hour 0.81",
         "by a rate of the file, which may be wrong by a factor of 1.2: feature_visualization 18.0 min",
-        "by a constant, which may be wrong by a factor of 3: units 0.2 s",
+        "by a constant, which may be wrong by a factor of 3: units 0.6 s",
     ]
 
 
