@@ -147,11 +147,8 @@ class Asked:
                 raise WrongLevel(f"{name} looks at a layer; --units {self.units} are units")
         names = self.lens_names or list(UNASKED)
         here = self._precision_here()
-        precision: dict[PrecisionName | None, Precision | None]
-        precision = {None: None, PrecisionName.auto: here, PrecisionName.float32: "float32"}
-        short = _spelled_out(
-            names, precision.get(self.precision, "bfloat16"), self.method, self.batch_pixels, self.pointers
-        )
+        precision = here if self.precision is PrecisionName.auto else self.precision and self.precision.value
+        short = _spelled_out(names, precision, self.method, self.batch_pixels, self.pointers)
         changes = [*short, *(self.changes or [])]
         there = begun(self.storage, self.there)
         quality: Quality | None = self.quality.value if self.quality else None
@@ -234,7 +231,7 @@ def _default(value: Any) -> Any:
 
 def _spelled_out(
     lenses: Sequence[str],
-    precision: "Precision | None",
+    precision: str | None,
     methods: Sequence[MethodName] | None,
     batch_pixels: int | None,
     pointers: bool,

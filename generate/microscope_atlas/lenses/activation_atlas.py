@@ -225,8 +225,7 @@ def _batch(
 
 def _cosines(subject: Subject, pictures: Tensor, cells: Sequence[Cell], recipe: Recipe) -> list[float]:
     """Between the layer's mean activations of each picture and its cell's mean."""
-    count = max(len(pictures), subject.least(recipe.batch))
-    joined = pictures[torch.arange(count, device=pictures.device) % len(pictures)]
+    joined = subject.joined(pictures, recipe.batch)
     with torch.no_grad():
         acts = subject.activations(subject.layer.name)(joined.contiguous(memory_format=torch.channels_last))
     means = acts[: len(cells)].flatten(2).double().mean(2).cpu()

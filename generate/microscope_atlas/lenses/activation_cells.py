@@ -15,6 +15,7 @@ from torch import Tensor
 
 from microscope_atlas.lenses.activation_sample import Sample
 from microscope_atlas.lenses.layout import Map
+from microscope_atlas.lenses.response_statistics import numbered
 
 NUM_CLASSES, NUM_SAMPLES = 5, 9  # of a cell
 
@@ -53,7 +54,7 @@ def cells_of(
     moments = falls.moments / sample.vectors.length
     lifted = moments + ridge * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
     whitening = torch.linalg.inv(lifted)
-    owners = sample.pictures if photos is None else _numbered(photos)[sample.pictures]
+    owners = sample.pictures if photos is None else numbered(photos)[sample.pictures]
     found = []
     for zoom, (grid, at_grid) in enumerate(zip(grids, falls.grids, strict=True)):
         best = _most_alike(sample, at_grid, owners)
@@ -128,12 +129,6 @@ def _most_alike(sample: Sample, grid: _Grid, owners: Integers) -> dict[int, list
             picked.append(number)
             shown.add((cell, owner))
     return found
-
-
-def _numbered(photos: Sequence[str]) -> Integers:
-    """Of each picture the number of the photo that it is a crop of."""
-    order = {name: at for at, name in enumerate(dict.fromkeys(photos))}
-    return np.array([order[name] for name in photos], np.int32)
 
 
 def _leaning(logits: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:

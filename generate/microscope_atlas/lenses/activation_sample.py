@@ -17,7 +17,6 @@ from torch import Tensor
 
 from microscope_atlas.errors import LensFailed
 from microscope_atlas.lenses.lens import Subject, seed
-from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.picture_set import PictureSet
 
 AT_ONCE = 2048  # vectors that are read together
@@ -108,7 +107,7 @@ def sampled(subject: Subject, pictures: PictureSet, most: int, batch: int) -> Sa
     Places at the edge of the map are left out, as in the article: padding tells on them. LensFailed where the layer
     has no places.
     """
-    logits = logits_layer(subject.organism)
+    logits = subject.organism.logits
     sample = Sample(logits=Spilled() if logits else None)
     try:
         _fill(sample, subject, pictures, most, batch, logits)
@@ -121,11 +120,10 @@ def sampled(subject: Subject, pictures: PictureSet, most: int, batch: int) -> Sa
 def _fill(sample: Sample, subject: Subject, pictures: PictureSet, most: int, batch: int, logits: str | None) -> None:
     """Take in the vectors of all pictures."""
     targets = list(dict.fromkeys([subject.layer.name, *([logits] if logits else [])]))
-    least, number, count = subject.least(batch), 0, len(pictures)
+    number, count = 0, len(pictures)
     for some in pictures.batches(subject.organism.input_size, batch, subject.device):
-        given = some[[at % len(some) for at in range(max(len(some), least))]] if len(some) < least else some
         with torch.no_grad():
-            found = dict(zip(targets, subject.graph(given, targets), strict=True))
+            found = dict(zip(targets, subject.graph(subject.joined(some, batch), targets), strict=True))
         acts = found[subject.layer.name][: len(some)].float().cpu()
         if acts.dim() != 4:
             raise LensFailed(f"{subject.key()} has no places, only neurons; name a layer whose units are on a map")
@@ -146,10 +144,3 @@ def within(height: int, width: int) -> Tensor:
     """The places of a map that are not at its edge, numbered row by row; along an axis of one or two, all."""
     rows, columns = (torch.arange(length)[1:-1] if length > 2 else torch.arange(length) for length in (height, width))
     return (rows[:, None] * width + columns).flatten()
-
-
-def logits_layer(organism: Organism) -> str | None:
-    """The last layer that has a unit for each class; None where their names are not known."""
-    classes = organism.classes
-    found = [name for name, layer in organism.layers.items() if classes and layer.units == len(classes)]
-    return found[-1] if found else None

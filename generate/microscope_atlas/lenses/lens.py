@@ -77,6 +77,11 @@ class Subject:
         """
         return 2 if self.device.type == "cpu" else batch
 
+    def joined(self, pictures: Tensor, batch: int) -> Tensor:
+        """The pictures, (pictures, ...), and behind them copies where they are fewer than `least`."""
+        count = self.least(batch)
+        return pictures if len(pictures) >= count else pictures[torch.arange(count) % len(pictures)]
+
     def key(self, unit: int | None = None) -> str:
         """Of the layer, or of a unit."""
         return str(Key(self.organism.name, self.layer.name, unit))

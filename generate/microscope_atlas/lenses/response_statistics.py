@@ -146,6 +146,12 @@ def _best_first(found: Ranked, most: int) -> Ranked:
     return tuple(np.take_along_axis(each, order, 0) for each in (values, numbers, places))  # type: ignore[return-value]
 
 
+def numbered(photos: Sequence[str]) -> Integers:
+    """Of each picture the number of the photo that it is a crop of."""
+    order = {name: at for at, name in enumerate(dict.fromkeys(photos))}
+    return np.array([order[name] for name in photos], np.int32)
+
+
 @dataclass
 class ResponseStatistics:
     """What a pass has gathered so far about all units of a layer, so that none depends on which are asked for."""

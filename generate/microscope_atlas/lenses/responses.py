@@ -22,7 +22,7 @@ from microscope_atlas.errors import PicturesFailed
 from microscope_atlas.lenses.class_selectivity import BYTES, ClassResponses
 from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
-from microscope_atlas.lenses.response_statistics import PER_PHOTO, SCORES, ResponseStatistics, TopK, gather
+from microscope_atlas.lenses.response_statistics import PER_PHOTO, SCORES, ResponseStatistics, TopK, gather, numbered
 from microscope_atlas.pictures.cuts import default_revision
 from microscope_atlas.pictures.labels import Labels
 from microscope_atlas.pictures.picture_set import PictureSet
@@ -114,10 +114,7 @@ def _passed(
     subject: Subject, layers: Sequence[str], pictures: PictureSet, recipe: Recipe
 ) -> dict[str, ResponseStatistics]:
     """Statistics of some layers of the subject's network, from one pass of the set."""
-    photos = None
-    if pictures.photos is not None:
-        order = {name: at for at, name in enumerate(dict.fromkeys(pictures.photos))}
-        photos = np.array([order[name] for name in pictures.photos], np.int32)
+    photos = None if pictures.photos is None else numbered(pictures.photos)
     labels = _labels(pictures, recipe)
     kept = spaced(len(pictures), recipe.max_responses)
     seen = {

@@ -171,11 +171,10 @@ def _embedded_pictures(subject: Subject, recipe: Recipe, numbers: Sequence[int])
         photos=None,
     )
     assert subject.organism.texts is not None
-    embed, least, done = subject.activations(subject.organism.texts.layer), subject.least(recipe.batch), 0
+    embed, done = subject.activations(subject.organism.texts.layer), 0
     for batch in some.batches(subject.organism.input_size, recipe.batch, subject.device):
-        given = batch[[at % len(batch) for at in range(max(len(batch), least))]] if len(batch) < least else batch
         with torch.no_grad():
-            vectors = F.normalize(embed(given)[: len(batch)].double().cpu(), dim=1)
+            vectors = F.normalize(embed(subject.joined(batch, recipe.batch))[: len(batch)].double().cpu(), dim=1)
         there.update(zip(left[done : done + len(batch)], vectors, strict=True))
         done += len(batch)
     return there

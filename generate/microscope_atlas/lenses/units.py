@@ -94,9 +94,7 @@ def branch(layer: Layer, unit: int) -> str | None:
 
 def class_name(organism: Organism, layer: Layer, unit: int) -> str | None:
     """The class that a unit stands for: in the last layer that has a unit for each, where their names are known."""
-    classes = organism.classes or ()
-    logits = [name for name, other in organism.layers.items() if other.units == len(classes)]
-    return classes[unit] if logits and logits[-1] == layer.name else None
+    return organism.classes[unit] if organism.classes and organism.logits == layer.name else None
 
 
 def ratio(score: float | None, natural: float | None) -> float | None:

@@ -132,6 +132,13 @@ class Organism:
         """The names of its classes, in the order of its logits; None where they are not known."""
         return self.name_classes() if self.name_classes else None
 
+    @property
+    def logits(self) -> str | None:
+        """The last layer that has a unit for each class; None where their names are not known."""
+        classes = self.classes
+        found = [name for name, layer in self.layers.items() if classes and layer.units == len(classes)]
+        return found[-1] if found else None
+
     def _read(self) -> Structure:
         """From a network without values; from one with values where its code asks for some."""
         try:
