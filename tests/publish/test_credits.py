@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from microscope_atlas.atlas.folder import Folder
-from microscope_atlas.atlas.manifest import Manifest, read_manifest
+from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
 from microscope_atlas.errors import PublishFailed
 from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.lenses.registry import lens
@@ -20,7 +20,7 @@ from microscope_atlas.publish import publish
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.cite import cite
-from microscope_atlas.publish.credits import photos, shown_set
+from microscope_atlas.publish.credits import photos, shown_sets
 from microscope_atlas.run import run
 from tests import atlases
 from tests.hub_double import Hub
@@ -59,7 +59,7 @@ def test_crops_of_a_set_whose_license_nobody_stated_are_not_published(hub: Hub, 
     assert "Ada | <b>Lovelace</b>, license CC BY 4.0" in cite(atlas)
     assert r"Ada \| \<b\>Lovelace\</b\>" in render_card(read_manifest(atlas))
     made(atlas.root, folder)  # what was stated stays
-    assert shown_set(read_manifest(atlas)) is not None
+    assert len(shown_sets(read_manifest(atlas))) == 1
     publish.plan(atlas, "someone/atlas", "2026.11.0")
 
 
@@ -88,7 +88,7 @@ def test_photos_are_those_of_the_rows_sets() -> None:
     assert photos(Manifest(lenses={"dataset_samples": now})) == SOURCES
     assert not photos(Manifest(lenses={"dataset_samples": {**now, "crops": False}, "responses": now}))
     assert set(photos(Manifest(lenses={"caricature": {"sources": ["cat", "panda"]}}))) == {"cat", "panda"}
-    assert shown_set(Manifest(lenses={"dataset_samples": now})) is None
+    assert not shown_sets(Manifest(lenses={"dataset_samples": now}))
 
 
 def test_photos_of_an_activation_atlas_are_credited_as_samples_are() -> None:
@@ -96,9 +96,22 @@ def test_photos_of_an_activation_atlas_are_credited_as_samples_are() -> None:
     assert photos(Manifest(lenses={"activation_atlas": own})) == SOURCES
     assert not photos(Manifest(lenses={"activation_atlas": {**own, "crops": False}}))
     other = Manifest(lenses={"activation_atlas": {**own, "pictures": "folder", "revision": "abc"}})
-    assert shown_set(other) is not None
+    assert len(shown_sets(other)) == 1
     pointing = {**own, "pictures": "folder", "revision": "abc", "crops": False}
-    assert shown_set(Manifest(lenses={"activation_atlas": pointing})) is None
+    assert not shown_sets(Manifest(lenses={"activation_atlas": pointing}))
+
+
+def test_each_set_needs_a_license_and_is_credited(hub: Hub, tmp_path: Path, folder: Path) -> None:
+    first = made(tmp_path / "first", folder, terms=Terms("CC0 1.0", "Ada"))
+    manifest = read_manifest(first)
+    own = settings(lens("activation_atlas").recipe("draft"))
+    manifest.lenses["activation_atlas"] = {**own, "pictures": "other", "revision": "abc"}
+    assert [each.terms for each in shown_sets(manifest)] == [Terms("CC0 1.0", "Ada"), None]
+    write_manifest(first, manifest)
+    assert "CC0 1.0" in cite(first) and "other, revision abc: nobody has stated" in cite(first)
+    assert "| `other` | `abc` | not stated |" in render_card(manifest)
+    manifest.lenses["activation_atlas"] = {**manifest.lenses["dataset_samples"]}
+    assert len(shown_sets(manifest)) == 1
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "LICENSE.txt", "LICENSE.md"])

@@ -71,6 +71,7 @@ class Visit:
         self.page.wait_for_function(
             "words => document.querySelector('.atlas h1')?.innerText.includes(words)", arg=heading
         )
+        self.page.wait_for_load_state()  # keys and pointers are heard from here on
 
 
 @pytest.fixture(scope="module")
@@ -316,6 +317,13 @@ def test_pointing_at_a_tile_shows_it_large(desktop: Visit) -> None:
     shown = desktop.page.locator(".glance")
     shown.locator("img").nth(1).wait_for()
     assert "maximum" in shown.inner_text()
+    desktop.page.evaluate("scrollBy(0, 1)")  # the pointer rests on the tile
+    shown.wait_for(state="hidden")
+    shown.wait_for()
+    desktop.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    shown.wait_for(state="hidden")
+    desktop.page.hover(".sheet a >> nth=1")
+    shown.wait_for()
     assert problems(desktop.page) == []
     desktop.page.keyboard.press("Escape")
     assert not shown.is_visible()

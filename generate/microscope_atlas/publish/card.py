@@ -25,7 +25,7 @@ from microscope_atlas.atlas.tables import described, feature
 from microscope_atlas.keys import Key
 from microscope_atlas.pictures.sources import LICENSES
 from microscope_atlas.publish.cite import bibtex, dataset_url
-from microscope_atlas.publish.credits import photos, shown_set
+from microscope_atlas.publish.credits import photos, shown_sets
 
 EDITED = "README.edited.md"  # a card that somebody has changed where it is written anew
 LINE = re.compile(r"^<!-- What stands below this line is yours.*-->\n?", re.MULTILINE)
@@ -222,10 +222,11 @@ def _pictures(manifest: Manifest) -> str:
         lines.append(f"| `{name}` | [{picture.title}]({picture.url}) | {picture.author} | {license} |")
     if len(lines) == 2:
         lines = ["None is shown here."]
-    if others := shown_set(manifest):
-        lines += ["", "Crops of another set:", "", "| set | revision | license | owed to |", "|---|---|---|---|"]
-        license, credit = (others.terms.license, others.terms.credit) if others.terms else ("not stated", None)
-        lines.append(f"| `{_cell(others.name)}` | `{others.revision}` | {_cell(license)} | {_cell(credit or '')} |")
+    if others := shown_sets(manifest):
+        lines += ["", "Crops of other sets:", "", "| set | revision | license | owed to |", "|---|---|---|---|"]
+    for each in others:
+        license, credit = (each.terms.license, each.terms.credit) if each.terms else ("not stated", None)
+        lines.append(f"| `{_cell(each.name)}` | `{each.revision}` | {_cell(license)} | {_cell(credit or '')} |")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from microscope_atlas.atlas.releases import Release, current, identity
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.hub.repo import SITE
 from microscope_atlas.keys import Key
-from microscope_atlas.publish.credits import photos, shown_set
+from microscope_atlas.publish.credits import photos, shown_sets
 
 AUTHOR = "The Microscope Atlas contributors"
 TITLE = "Microscope Atlas: every unit of the vision networks that interpretability research studies"
@@ -89,12 +89,13 @@ def citation(
         if key is None or (key.model == each and key.layer in (None, layer))
     ]
     lines += ["", "Dictionaries, under their own licenses:", *made_by] if made_by else []
-    shown, others = photos(manifest), shown_set(manifest)
+    shown, others = photos(manifest), shown_sets(manifest)
     if shown or others:
         lines += ["", "Natural pictures:"]
         lines += [f"  {each}: {s.title}, {s.author}, license {s.license}, {s.url}" for each, s in shown.items()]
-    if others:
-        lines.append(f"  {others.name}, revision {others.revision}: {others.terms or 'nobody has stated a license'}")
+    lines += [
+        f"  {each.name}, revision {each.revision}: {each.terms or 'nobody has stated a license'}" for each in others
+    ]
     return "\n".join(lines)
 
 

@@ -35,16 +35,18 @@ def photos(manifest: Manifest) -> dict[str, Picture]:
     return {name: picture for name, picture in SOURCES.items() if name in named}
 
 
-def shown_set(manifest: Manifest) -> ShownSet | None:
-    """The set that rows hold crops of, where that is not the package's own."""
+def shown_sets(manifest: Manifest) -> list[ShownSet]:
+    """The sets that rows hold crops of, those that are not the package's own."""
+    found: dict[tuple[str, str], ShownSet] = {}
     for lens in CROPPING:
         recipe = manifest.lenses.get(lens, {})
-        name, revision = recipe.get("pictures"), recipe.get("revision")
+        name, revision = recipe.get("pictures"), str(recipe.get("revision"))
         if name not in (None, DEFAULT) and recipe.get("crops"):
-            known = manifest.pictures.get(str(revision), {})
+            known = manifest.pictures.get(revision, {})
             license = known.get("license")
-            return ShownSet(str(name), str(revision), Terms(license, known.get("credit")) if license else None)
-    return None
+            terms = Terms(license, known.get("credit")) if license else None
+            found[str(name), revision] = ShownSet(str(name), revision, terms)
+    return list(found.values())
 
 
 def _texts(value: Any) -> Iterator[str]:

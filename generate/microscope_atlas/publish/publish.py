@@ -21,7 +21,7 @@ from microscope_atlas.hub.changes import KEPT, Changes, File, changes
 from microscope_atlas.hub.repo import Listen, Repo
 from microscope_atlas.publish.card import is_edited, own_text, render_card, written
 from microscope_atlas.publish.check import check
-from microscope_atlas.publish.credits import shown_set
+from microscope_atlas.publish.credits import shown_sets
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ def _refuse_unfit(atlas: Folder) -> None:
     untrained = [name for name, model in manifest.models.items() if is_untrained(model["provenance"])]
     if untrained:
         raise PublishFailed(f"{', '.join(untrained)} in {atlas} has random weights, which are for tests and benchmarks")
-    others = shown_set(manifest)
-    if others and others.terms is None:
+    unstated = [f"{each.name} at revision {each.revision}" for each in shown_sets(manifest) if each.terms is None]
+    if unstated:
         raise PublishFailed(
-            f"rows in {atlas} hold crops of {others.name} at revision {others.revision}, and nobody has stated the "
-            "license of its pictures: render again with --pictures-license TEXT, or put a file LICENSE beside them and "
-            "render again; rows that only point at pictures need none, render --pointers into another folder"
+            f"rows in {atlas} hold crops of {' and of '.join(unstated)}, and nobody has stated the license of these "
+            "pictures: render again with --pictures-license TEXT, or put a file LICENSE beside them and render again; "
+            "rows that only point at pictures need none, render --pointers into another folder"
         )
 
 

@@ -97,13 +97,22 @@
       const link = event.target.closest?.("[data-glance] a");
       if (!link || link === at || event.pointerType === "touch" || (begins === "focusin" && !link.matches(":focus-visible"))) return;
       leave();
-      at = link;
-      soon = setTimeout(look, 120, link);
+      point(link);
     });
     addEventListener(ends, (event) => at && !at.contains(event.relatedTarget) && leave());
   }
-  addEventListener("scroll", leave, { passive: true });
+  // the last scroll can come after the tile was pointed at, and what was shown beside it stands elsewhere
+  addEventListener("scroll", () => {
+    const link = at;
+    leave();
+    if (link?.matches(":hover, :focus-visible")) point(link);
+  }, { passive: true });
   addEventListener("keydown", (event) => event.key === "Escape" && leave());
+
+  function point(link) {
+    at = link;
+    soon = setTimeout(look, 120, link);
+  }
 
   function leave() {
     clearTimeout(soon);
