@@ -284,7 +284,6 @@ def test_card_fits_its_frame(desktop: Visit, scheme: str) -> None:
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
 
 
-@pytest.mark.long
 def test_arrow_keys_lead_to_the_units_beside(desktop: Visit) -> None:
     desktop.go(UNIT)
     desktop.page.keyboard.press("ArrowRight")
@@ -310,7 +309,6 @@ def test_pictures_open_large_and_close_again(desktop: Visit) -> None:
     assert desktop.page.url.endswith(UNIT)
 
 
-@pytest.mark.long
 def test_pointing_at_a_tile_shows_it_large(desktop: Visit) -> None:
     desktop.go(LAYER)
     desktop.page.hover(".sheet a >> nth=1")
