@@ -16,11 +16,12 @@ from starlette.types import Scope
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName
 from microscope_atlas.keys import parse_key
-from microscope_space import mapped_atlas, preview, routes
+from microscope_space import figure, mapped_atlas, preview, routes
 from microscope_space.answers import AGAIN, FOREVER, answer
 from microscope_space.html import links, text
 from microscope_space.html.escaped import NOTHING, html
 from microscope_space.pages import frame as framing
+from microscope_space.pages import lists
 from microscope_space.pages.frame import LIVE, Page
 from microscope_space.search.given import exists
 
@@ -76,10 +77,27 @@ def documents(atlas: Atlas) -> list[Route]:
         kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
         return answer(request, content, "image/jpeg", kept=kept)
 
+    def drawn(request: Request) -> Response:
+        now = atlas.latest()
+        try:
+            asked = routes.given(now, dict(request.query_params), "")
+            units = lists.asked_for(now, asked)
+            if units is None:
+                return answer(request, b"This link names no list, and no units.", "text/plain", 400)
+            content = figure.figure(now, units)
+        except routes.Misled as misled:
+            return answer(request, routes.public(misled.error).encode(), "text/plain", 400)
+        except AtlasError as error:
+            status = 400 if isinstance(error, InvalidKey) else 404 if isinstance(error, UnknownName) else 503
+            return answer(request, routes.public(error).encode(), "text/plain", status)
+        kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
+        return answer(request, content, "image/jpeg", kept=kept)
+
     return [
         Route("/files/{name}.{digest}.{kind}", file),
         Route("/preview/{key:path}", seen),
         Route("/map/{key:path}", mapped),
+        Route("/figure", drawn),
         Document("/{path:path}", page),
     ]
 

@@ -7,20 +7,21 @@ from itertools import islice
 from threading import Lock
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import Key
 from microscope_space.html import links, text
+from microscope_space.letters import fitting, legible, letters
 from microscope_space.pages import home, unit
 
 WIDTH, HEIGHT = 1200, 630  # px, as Open Graph's readers show a picture large
 KEPT = 128  # of some 80 KB each
 MARGIN, GAP = 36, 12
 SMALL = 4  # pictures beside the large one
+LARGE = 64  # px of letters
 INK, FAINT, PAPER = "#1f2328", "#5a626c", "#ffffff"
-LARGEST, SMALLEST = 64, 20  # px of letters
 
 
 class Previews:
@@ -59,15 +60,16 @@ def preview(atlas: Atlas, key: Key | None) -> bytes:
     left = HEIGHT + MARGIN if large else MARGIN
     room, top = WIDTH - left - MARGIN, MARGIN
     draw = ImageDraw.Draw(card)
-    for words, size, colour in _words(atlas, key):
-        font = _fitting(words, size, room)
+    for said, size, colour in _words(atlas, key):
+        words = legible(said)
+        font = fitting(words, size, room)
         draw.text((left, top), words, colour, font)
         top += round(font.size * 1.3)
     side = (room - (SMALL - 1) * GAP) // SMALL
     for at, small in enumerate(islice(shown, SMALL)):
         place = (left + at * (side + GAP), HEIGHT - MARGIN - 40 - side)
         card.paste(small.resize((side, side), Image.Resampling.BICUBIC), place)
-    draw.text((left, HEIGHT - MARGIN - 24), text.TITLE, FAINT, ImageFont.load_default(24))
+    draw.text((left, HEIGHT - MARGIN - 24), text.TITLE, FAINT, letters(24))
     file = io.BytesIO()
     card.save(file, "JPEG", quality=85)
     return file.getvalue()
@@ -78,16 +80,16 @@ def _words(atlas: Atlas, key: Key | None) -> list[tuple[str, int, str]]:
     if key is None:
         units = sum(sum(atlas.layers(model).values()) for model in atlas.models)
         networks = home.count(len(atlas.models), "network")
-        return [(text.TITLE, LARGEST, INK), (f"{networks}, {home.count(units, 'unit')}", 32, FAINT)]
+        return [(text.TITLE, LARGE, INK), (f"{networks}, {home.count(units, 'unit')}", 32, FAINT)]
     known = atlas.organism(key.model)
     if key.layer is None:
         layers = atlas.layers(key.model)
         about = f"{home.count(len(layers), 'layer')}, {home.count(sum(layers.values()), 'unit')}"
-        return [(known.title if known else key.model, LARGEST, INK), (key.model, 32, FAINT), (about, 32, FAINT)]
+        return [(known.title if known else key.model, LARGE, INK), (key.model, 32, FAINT), (about, 32, FAINT)]
     if key.unit is None:
         about = home.count(atlas.num_units(key.model, key.layer), "unit")
-        return [(key.model, 32, FAINT), (key.layer, LARGEST, INK), (about, 32, FAINT)]
-    words = [(key.model, 32, FAINT), (key.layer, 40, FAINT), (str(key.unit), LARGEST, INK)]
+        return [(key.model, 32, FAINT), (key.layer, LARGE, INK), (about, 32, FAINT)]
+    words = [(key.model, 32, FAINT), (key.layer, 40, FAINT), (str(key.unit), LARGE, INK)]
     named = [row["class_name"] for row in _rows(atlas, "units", key) if row["class_name"]]
     return [*words, *((name, 32, INK) for name in named)]
 
@@ -143,15 +145,3 @@ def _square(picture: Image.Image) -> Image.Image:
     side = min(picture.size)
     left, top = ((length - side) // 2 for length in picture.size)
     return picture.crop((left, top, left + side, top + side))
-
-
-def _fitting(words: str, size: int, room: int) -> ImageFont.FreeTypeFont:
-    """Letters of at most `size` px, smaller where the words would not fit in `room` px."""
-    font = _letters(size)
-    return font if font.getlength(words) <= room or size <= SMALLEST else _fitting(words, size - 4, room)
-
-
-def _letters(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's own, of every wheel
-    return font

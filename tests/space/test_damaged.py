@@ -26,7 +26,7 @@ LAYER, LONG = "blocks_4", pytest.mark.long
 LINKS = (
     "/", f"/{MODEL}", f"/{MODEL}?lens=caricature", f"/{MODEL}/{LAYER}", f"/{MODEL}/{LAYER}/2",
     f"/?view=compare&a={MODEL}/{LAYER}/1&b={MODEL}/{LAYER}/2", "/?view=about", "/?q=blocks",
-    f"/embed/{MODEL}/{LAYER}/2", f"/preview/{MODEL}/{LAYER}/2", "/preview/",
+    f"/embed/{MODEL}/{LAYER}/2", f"/figure?units={MODEL}/{LAYER}/2", f"/preview/{MODEL}/{LAYER}/2", "/preview/",
 )  # fmt: skip
 
 

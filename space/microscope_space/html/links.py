@@ -15,7 +15,8 @@ from microscope_atlas.keys import Key
 # first parts of paths that are not networks': ours and Gradio's. A network of such a name has links with a query alone
 TAKEN = frozenset(
     (
-        "picture", "thumbnail", "photo", "preview", "glance", "map", "json", "mcp", "files", "embed", "models",
+        "picture", "thumbnail", "photo", "preview", "glance", "map", "figure", "json", "mcp", "files", "embed",
+        "models",
         "gradio_api", "assets", "config", "favicon.ico", "login", "logout", "manifest.json", "monitoring",
         "openapi.json", "pwa_icon", "robots.txt", "static", "svelte", "theme.css",
     )
@@ -103,6 +104,11 @@ def map(key: Key, zoom: str) -> str:
 def glance() -> str:
     """Where a page finds what it shows of a unit at a glance: behind it comes the unit's key."""
     return f"{root()}glance/"
+
+
+def figure(**asked: str | None) -> str:
+    """Where a page finds a list of units as one picture; `asked` is what the list's page is asked."""
+    return f"{root()}figure{_query({**asked, 'v': version() or None})}"
 
 
 def asked(**more: str) -> str:

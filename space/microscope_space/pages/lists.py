@@ -43,10 +43,8 @@ def lists(atlas: Atlas, asked: Query) -> Page:
     UnknownName where it has none of this name, AtlasDamaged where that cannot be read; InvalidKey for a link with too
     many units. A unit that is not in the atlas is said to be none where it would stand.
     """
-    if "list" in asked:
-        return _list(atlas, kept.read(atlas.storage, asked["list"]), asked["list"])
-    if "units" in asked:
-        return _list(atlas, given(atlas, asked), None)
+    if units := asked_for(atlas, asked):
+        return _list(atlas, units, asked.get("list"))
     there = joined(_listed(atlas, name) for name in kept.names(atlas.storage))
     body = html(
         '<h1 tabindex="-1">Lists</h1><p class="about">{}</p>{}{}',
@@ -55,6 +53,13 @@ def lists(atlas: Atlas, asked: Query) -> Page:
         _form(UnitList(TITLE, ())),
     )
     return Page("Lists", body, text.LISTS, view="list")
+
+
+def asked_for(atlas: Atlas, asked: Query) -> UnitList | None:
+    """The list that a link names or holds; None where it does neither. Raises as `lists` does."""
+    if "list" in asked:
+        return kept.read(atlas.storage, asked["list"])
+    return given(atlas, asked) if "units" in asked else None
 
 
 def given(atlas: Atlas, asked: Query) -> UnitList:
@@ -198,7 +203,14 @@ def _use(atlas: Atlas, units: UnitList, among: Sequence[Wire], name: str | None)
     )
     asked: dict[str, Any] = {"list": name} if name else _asked(units)
     here = links.href(view="list", **asked, revision=atlas.pin)
-    copied = html('<p class="buttons"><a class="button" data-link href="{}">Copy link</a></p>{}', here, blocks)
+    copied = html(
+        '<p class="buttons"><a class="button" data-link href="{}">Copy link</a>'
+        '<a class="button" href="{}" download="{}.jpg">Save as an image</a></p>{}',
+        here,
+        links.figure(**asked),
+        name or "list",
+        blocks,
+    )
     return markup.section("use", "Share, cite", copied)
 
 
