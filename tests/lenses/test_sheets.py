@@ -58,9 +58,9 @@ def pixels(sheet: Row) -> np.ndarray:
 
 
 def tiles(sheet: Row) -> list[np.ndarray]:
-    """Unit by unit, as the card says where they are."""
+    """Place by place, as the card says where they are: unit by unit, or those of `units`."""
     px, wide = sheet["tile"], sheet["columns"]
-    places = [(unit // wide * px, unit % wide * px) for unit in range(sheet["num_units"])]
+    places = [(at // wide * px, at % wide * px) for at in range(sheet["num_units"])]
     return [pixels(sheet)[y : y + px, x : x + px] for y, x in places]
 
 
@@ -73,14 +73,29 @@ def test_each_unit_is_in_its_place() -> None:
     assert (pixels(sheet)[1 - 64 :, 4 * 64 + 1 :] == 255).all()  # behind the last
 
 
-def test_unit_without_a_picture_is_striped() -> None:
-    (sheet,) = rows([row(0), row(1, image=None), row(7)], Recipe(quality=95))
+def test_units_without_a_picture_have_no_tile() -> None:
+    (sheet,) = rows([row(7), row(0), row(1, image=None), row(12)])
+    assert (sheet["units"], sheet["num_units"], sheet["num_pictures"], sheet["columns"]) == ([0, 7, 12], 3, 3, 2)
+    assert pixels(sheet).shape == (2 * 64, 2 * 64, 3)
+    for unit, found in zip(sheet["units"], tiles(sheet), strict=True):
+        assert np.abs(found - colour(unit))[1:-1, 1:-1].max() <= 6
+    assert rows([row(unit) for unit in range(UNITS)])[0]["units"] is None
+
+
+def test_unit_without_a_picture_is_striped_as_in_version_0_1() -> None:
+    (sheet,) = rows([row(0), row(1, image=None), row(7)], Recipe(quality=95, only_made=False))
     assert (sheet["num_units"], sheet["num_pictures"]) == (UNITS, 2)
+    assert "units" not in sheet
     striped = np.asarray(blank(64)).astype(int)
     assert 0 < striped.std() < 12  # quiet, and not plain
     for unit, found in enumerate(tiles(sheet)):
         expected = np.full((64, 64, 3), colour(unit)) if unit in (0, 7) else striped
         assert np.abs(found - expected).mean() < 3
+
+
+def test_where_no_unit_has_a_picture_all_are_striped() -> None:
+    (sheet,) = rows([row(0, image=None)])
+    assert (sheet["units"], sheet["num_units"], sheet["num_pictures"]) == (None, UNITS, 0)
 
 
 def test_every_view_has_a_sheet_of_its_own_without_variants() -> None:
@@ -121,7 +136,7 @@ def test_each_family_of_stimuli_has_a_sheet() -> None:
         ("synthetic_tuning", "gratings", 2),
         ("synthetic_tuning", "curves", 2),
     ]
-    assert np.abs(tiles(found[1])[2] - colour(3))[1:-1, 1:-1].max() <= 6
+    assert np.abs(tiles(found[1])[found[1]["units"].index(2)] - colour(3))[1:-1, 1:-1].max() <= 6
 
 
 def test_layer_without_pictures_says_what_to_render() -> None:

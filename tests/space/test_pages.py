@@ -205,8 +205,9 @@ def test_layer_page_is_one_image_with_a_link_for_every_unit(known: Atlas) -> Non
     (grid,) = [attrs for attrs in page.of("ul") if attrs.get("class") == "sheet medium"]
     assert (grid["style"] or "").count("picture?table=sheets") == 1
     places = [attrs["style"] for attrs in page.of("a") if (attrs.get("style") or "").startswith("--at")]
-    columns = known.rows("sheets", MODEL, "blocks_4")[0]["columns"]
-    assert places == [f"--at:{unit / (columns - 1) * 100:.3f}% 0.000%" for unit in range(4)]
+    sheet = known.rows("sheets", MODEL, "blocks_4")[0]
+    assert (sheet["units"], sheet["columns"]) == ([0, 1, 2, 3], 2)  # of 40
+    assert places == [f"--at:{x}.000% {y}.000%" for x, y in ((0, 0), (100, 0), (0, 100), (100, 100))]
 
 
 def options(page: str) -> dict[str, dict[str, str]]:
@@ -257,12 +258,14 @@ def test_a_sheet_shows_units_with_such_a_picture_alone(known: Atlas, monkeypatch
     rows = known.rows("units", *LAYER)
     for row in rows[:3]:
         row["visualizations"] = [each for each in row["visualizations"] if each["objective"] != "neuron"]
-    sheets = [{**row, "num_pictures": 1} for row in known.rows("sheets", *LAYER)]
-    told = {"units": rows, "sheets": sheets}
-    monkeypatch.setattr(known, "rows", lambda table, *_: told.get(table, []))
-    shown = layer.layer(known, *LAYER, Choice(objective="neuron")).body
-    assert f"4 of {known.num_units(*LAYER)} units are rendered; 1 of them have such a picture." in shown
-    assert shown.count('style="--at') == 1
+    for units in (None, [3]):  # as of version 0.1, and as now
+        sheets = [{**row, "num_pictures": 1, "units": units} for row in known.rows("sheets", *LAYER)]
+        told = {"units": rows, "sheets": sheets}
+        with monkeypatch.context() as patched:
+            patched.setattr(known, "rows", lambda table, *_, told=told: told.get(table, []))
+            shown = layer.layer(known, *LAYER, Choice(objective="neuron")).body
+        assert f"4 of {known.num_units(*LAYER)} units are rendered; 1 of them have such a picture." in shown
+        assert shown.count('style="--at') == 1
 
 
 ROWS = [

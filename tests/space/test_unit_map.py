@@ -15,7 +15,7 @@ from tests import atlases
 
 LAYER = "blocks_2"  # which nothing rectifies: all its units vary
 COUNT = 24
-PLACES = re.compile(r'<li style="left:([\d.]+)%;top:([\d.]+)%;--at:[^"]*"><a href="[^"]*/blocks_2/(\d+)"')
+PLACES = re.compile(r'<li style="left:([\d.]+)%;top:([\d.]+)%;(?:--at:[^"]*)?"><a href="[^"]*/blocks_2/(\d+)"')
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,7 @@ def test_units_stand_where_their_row_says(atlas: Atlas) -> None:
     assert sorted(found, key=lambda unit: -found[unit][1]) == sorted(there, key=lambda unit: there[unit]["y"])
     assert all(0 <= side <= 100 for place in found.values() for side in place)
     assert shown.count("--sheet:url(") == 1  # one image for all of them
+    assert shown.count(";--at:") == 2  # of which two units have a tile
     assert "<script" not in shown.partition('class="map')[2].partition("</ul>")[0]
 
 

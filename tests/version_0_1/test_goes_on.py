@@ -114,6 +114,7 @@ def test_its_recipes_are_still_understood(manifest: Manifest) -> None:
         "caricature": {"robust_views": 0, "ascent": steady},
         "responses": {"classes": 0, "labels": None},
         "units": {"classes": False, "perplexity": 0},
+        "sheets": {"only_made": False},
     }
     for name, plain in manifest.lenses.items():
         expected = json.loads(json.dumps(plain))

@@ -353,14 +353,21 @@ SHEETS = Table(
         Column(
             "image",
             IMAGE,
-            "JPEG, quality 55; unit u is the tile in row u // `columns`, column u % `columns`; striped where it has no "
-            "picture",
+            "JPEG, quality 55; the tile at place p of `units` is in row p // `columns`, column p % `columns`; where "
+            "`units` is null, unit u is at place u, striped if it has no picture",
             optional=True,
         ),
         Column("tile", pa.int16(), "px on a side of a tile"),
         Column("columns", pa.int16(), "tiles side by side"),
-        Column("num_units", pa.int32(), "tiles: the units of the layer"),
+        Column("num_units", pa.int32(), "tiles: one for each of `units`, or where that is null for each of the layer"),
         Column("num_pictures", pa.int32(), "units with a picture"),
+        Column(
+            "units",
+            list_of(pa.int32()),
+            "units that have a tile, in their order, where not all of the layer have a picture; null where all have",
+            optional=True,
+            setting="only_made",
+        ),
         *PROVENANCE,
     ),
     level="layer",

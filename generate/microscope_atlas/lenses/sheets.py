@@ -20,7 +20,7 @@ from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import Quality
 from microscope_atlas.lenses.tile import jpeg, tile
-from microscope_atlas.structure import between
+from microscope_atlas.structure import Absent, between
 
 PAGE, PAPER, LINES = "#ffffff", "#f4f4f4", "#e2e2e2"  # behind all; of a tile without a picture
 STRIPES = 4  # of a tile without a picture
@@ -34,6 +34,9 @@ class Recipe(recipes.Recipe):
     # px on a side; a multiple of JPEG's blocks of 16 px, so that neighbours share none
     quality: Annotated[int, between(1, 95)] = 55
     # of the JPEG: 0.94 KB a tile of inception_4c, 1.9 MB a layer of 2048 units; at 85 twice that
+    only_made: Annotated[bool, Absent(False)] = (
+        True  # whether units without a picture have no tile, rather than stripes
+    )
 
 
 class View(NamedTuple):
@@ -80,7 +83,7 @@ class Sheets(Lens[Recipe]):
             for part in subject.read(table, ("unit", *shown.only, *shown.columns, "image")):
                 for row in _only(part, shown.only).to_pylist():
                     view = shown.view(row)
-                    sheet = sheets.get(view) or sheets.setdefault(view, _Sheet(subject.layer.units, recipe.tile))
+                    sheet = sheets.get(view) or sheets.setdefault(view, _Sheet(subject.layer.units, recipe))
                     if row["image"] is not None:
                         sheet.put(row["unit"], row["image"]["bytes"])
         if not sheets:
@@ -88,7 +91,7 @@ class Sheets(Lens[Recipe]):
                 f"{subject.key()} has no pictures of units; render some first: --lens feature_visualization"
             )
         for view, sheet in sheets.items():
-            yield [{**view._asdict(), **sheet.row(recipe)}]
+            yield [{**view._asdict(), **sheet.row()}]
 
 
 def _only(part: pa.Table, values: Mapping[str, Any]) -> pa.Table:
@@ -105,29 +108,29 @@ def columns(units: int) -> int:
 
 
 class _Sheet:
-    """A picture with room for a tile of each unit, in order, row by row."""
+    """Tiles of a layer's units, and the picture that holds them, in order, row by row."""
 
-    def __init__(self, units: int, px: int):
-        self.units, self.px, self.columns, self.pictures = units, px, columns(units), 0
-        self.image = Image.new("RGB", (self.columns * px, -(-units // self.columns) * px), PAGE)
-        for unit in range(units):
-            self.image.paste(blank(px), self.place(unit))
-
-    def place(self, unit: int) -> tuple[int, int]:
-        """Px from the left and from the top."""
-        return unit % self.columns * self.px, unit // self.columns * self.px
+    def __init__(self, units: int, recipe: Recipe):
+        self.units, self.recipe = units, recipe
+        self.tiles: dict[int, Image.Image] = {}
 
     def put(self, unit: int, file: bytes) -> None:
-        self.image.paste(tile(file, self.px), self.place(unit))
-        self.pictures += 1
+        self.tiles[unit] = tile(file, self.recipe.tile)
 
-    def row(self, recipe: Recipe) -> Row:
+    def row(self) -> Row:
+        px, some = self.recipe.tile, self.recipe.only_made and 0 < len(self.tiles) < self.units
+        units = sorted(self.tiles) if some else range(self.units)
+        wide = columns(len(units))
+        image = Image.new("RGB", (wide * px, -(-len(units) // wide) * px), PAGE)
+        for at, unit in enumerate(units):
+            image.paste(self.tiles.get(unit) or blank(px), (at % wide * px, at // wide * px))
         return {
-            "image": jpeg(self.image, recipe.quality),
-            "tile": self.px,
-            "columns": self.columns,
-            "num_units": self.units,
-            "num_pictures": self.pictures,
+            "image": jpeg(image, self.recipe.quality),
+            "tile": px,
+            "columns": wide,
+            "num_units": len(units),
+            "num_pictures": len(self.tiles),
+            **({"units": list(units) if some else None} if self.recipe.only_made else {}),
         }
 
 

@@ -16,6 +16,7 @@ from microscope_space.pages.choice import Choice, chosen, form
 from microscope_space.pages.frame import Page
 from microscope_space.pages.home import count
 from microscope_space.pages.table import Rows, sections, shown
+from microscope_space.pages.tiles import tiles
 
 Row = Mapping[str, Any]
 VISUALIZATION = "feature_visualization"
@@ -56,42 +57,33 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
 
 
 def _pictured(rows: Sequence[Row], sheet: Row | None, choice: Choice) -> Sequence[Row]:
-    """The units with a picture in a sheet, as far as `units` says: of made pictures."""
-    if sheet is None or sheet["lens"] != VISUALIZATION or sheet["num_pictures"] >= len(rows):
+    """The units with a picture in a sheet; where that does not say which, as `units` says of made pictures."""
+    if sheet is None or sheet["num_pictures"] >= len(rows):
         return rows
-    return [row for row in rows if choice.visualization(row)]
+    if (there := sheet.get("units")) is not None:
+        return [row for row in rows if row["unit"] in set(there)]
+    return [row for row in rows if choice.visualization(row)] if sheet["lens"] == VISUALIZATION else rows
 
 
 def _grid(model: str, layer: str, rows: Sequence[Row], sheet: Row | None, choice: Choice) -> Markup:
     """The units as links, each with its tile of the sheet behind it: one image for all of them."""
     if not rows:
         return markup.absent("No unit is like that.")
-    style, kind, columns, x, y = "", "sheet plain", 1, 0.0, 0.0
-    if sheet and sheet["image"] and sheet["columns"] > 0:
-        columns = sheet["columns"]
-        lines = max(1, -(-sheet["num_units"] // columns))
-        src = links.image("sheets", model, sheet["image"])
-        style, kind = f"--sheet:url('{src}');--size:{columns * 100}% {lines * 100}%", f"sheet {choice.tiles}"
-        x, y = (100 / max(1, tiles - 1) for tiles in (columns, lines))
-
-    def place(unit: int) -> Markup:
-        at = f"{unit % columns * x:.3f}% {unit // columns * y:.3f}%"
-        return html(' style="--at:{}"', at) if style else NOTHING
-
+    shown = tiles(model, sheet)
     listed = joined(
         html(
             '<li><a href="{}" title="{}"{}><i></i><span>{}</span></a></li>',
             links.href(model, layer, row["unit"]),
             _told(row, choice),
-            place(row["unit"]),
+            html(' style="{}"', shown.at(row["unit"])) if shown else NOTHING,
             row["unit"],
         )
         for row in rows
     )
     return html(
         '<ul class="{}" style="{}" aria-label="Units of {}" data-glance="{}" data-asked="{}">{}</ul>',
-        kind,
-        style,
+        f"sheet {choice.tiles if shown else 'plain'}",
+        shown.style if shown else "",
         layer,
         links.glance(),
         links.asked(method=choice.method, objective=choice.objective, direction=choice.direction),

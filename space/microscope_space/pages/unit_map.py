@@ -14,6 +14,7 @@ from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages.frame import Page
 from microscope_space.pages.home import count
 from microscope_space.pages.table import Rows
+from microscope_space.pages.tiles import tiles
 
 VIEW = "map"
 FILLED = 0.7  # share of the map's side that tiles would fill, were they laid out as a square: more would hide others
@@ -79,29 +80,24 @@ def _trusted(placed: Sequence[Row], total: int) -> str:
 def _map(key: Key, placed: Sequence[Row], sheet: Row | None) -> Markup:
     """Links at their places, each with its tile of the sheet: one image for all of them."""
     assert key.layer is not None
-    style, columns, lines = "", 1, 1
-    if sheet and sheet["image"] and sheet["columns"] > 0:
-        columns = sheet["columns"]
-        lines = max(1, -(-sheet["num_units"] // columns))
-        style = f"--sheet:url('{links.image('sheets', key.model, sheet['image'])}');"
-        style += f"--size:{columns * 100}% {lines * 100}%;"
+    shown = tiles(key.model, sheet)
     side = min(8.0, 100 * FILLED / sqrt(len(placed)))
     x, y = (_spread([row["layer_map"][name] for row in placed], side) for name in ("x", "y"))
-    tiles = joined(
+    items = joined(
         html(
-            '<li style="left:{}%;top:{}%;--at:{}"><a href="{}" title="{}"><i></i><span>{}</span></a></li>',
+            '<li style="left:{}%;top:{}%;{}"><a href="{}" title="{}"><i></i><span>{}</span></a></li>',
             f"{left:.2f}",
             f"{100 - side - top:.2f}",  # upwards, as in a plot
-            _at(row["unit"], columns, lines),
+            shown.at(row["unit"]) if shown else "",
             links.href(key.model, key.layer, row["unit"]),
             f"unit {row['unit']}" + (f", {row['class_name']}" if row["class_name"] else ""),
             row["unit"],
         )
         for row, left, top in zip(placed, x, y, strict=True)
     )
-    kind = "map" if style else "map plain"
-    style += f"--tile:{side:.2f}%"
-    return html('<ul class="{}" style="{}" aria-label="Map of {}">{}</ul>', kind, style, key.layer, tiles)
+    style = html("{}{}--tile:{}%", shown.style if shown else "", ";" if shown else "", f"{side:.2f}")
+    kind = "map" if shown else "map plain"
+    return html('<ul class="{}" style="{}" aria-label="Map of {}">{}</ul>', kind, style, key.layer, items)
 
 
 def _spread(values: Sequence[float], side: float) -> list[float]:
@@ -109,8 +105,3 @@ def _spread(values: Sequence[float], side: float) -> list[float]:
     low, high = min(values), max(values)
     room = 100 - 2 * MARGIN - side
     return [MARGIN + room * ((value - low) / (high - low) if high > low else 0.5) for value in values]
-
-
-def _at(unit: int, columns: int, lines: int) -> str:
-    """Where in the sheet a unit's tile is."""
-    return f"{unit % columns * 100 / max(1, columns - 1):.3f}% {unit // columns * 100 / max(1, lines - 1):.3f}%"
