@@ -69,6 +69,32 @@ def test_outside_the_context_nothing_is_redirected() -> None:
     assert values.grad.tolist() == [[0.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rectify", "ceiling"), [(F.relu, float("inf")), (F.relu6, 6.0)])
+def test_bounds_are_the_rectifiers_own_to_the_last_bit(
+    rectify: Callable[[Tensor], Tensor], ceiling: float, dtype: torch.dtype
+) -> None:
+    here = torch.tensor([0.0, 6.0, 3.0], dtype=dtype)
+    edges = torch.cat([here, *(torch.nextafter(here, here + side) for side in (1, -1))])
+    edges = edges[(edges == 0) | (edges.abs() > 1e-30)]  # between, a processor may take them for 0
+    x = torch.cat([edges, torch.tensor([-1e-30, -1.0, float("nan")], dtype=dtype)])[None].requires_grad_()
+    with RedirectedReLU():
+        rectify(x).sum().backward()
+    values = x.detach().float()
+    passes = ~((values < 0) | (values > ceiling))
+    assert x.grad is not None
+    assert x.grad.tolist() == passes.float().tolist()
+
+
+@pytest.mark.parametrize("live", [[], [0], [1, 5], [2]])
+def test_a_sample_is_dead_only_where_nothing_at_all_passes(live: list[int]) -> None:
+    x = torch.full((2, 6), -1.0)
+    x[0, live] = 1.0
+    found = gradient(x.tolist(), [[-1.0] * 6, [-1.0] * 6], F.relu)
+    assert found[0] == ([-1.0 if at in live else 0.0 for at in range(6)] if live else [-1.0] * 6)
+    assert found[1] == [-1.0] * 6
+
+
 def test_gradient_does_not_depend_on_companions() -> None:
     stream = torch.Generator().manual_seed(0)
     x, up = torch.randn(8, 6, 5, 5, generator=stream), torch.randn(8, 6, 5, 5, generator=stream)

@@ -3,7 +3,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microscope_atlas.models.networks.ops import LocalResponseNorm, Preprocess, SameConv2d, SameMaxPool2d, same_padding
+from microscope_atlas.models.networks.ops import (
+    LocalResponseNorm,
+    Preprocess,
+    SameConv2d,
+    SameMaxPool2d,
+    _Padded,
+    same_padding,
+)
 
 
 def test_preprocessing_turns_the_range_and_the_channels() -> None:
@@ -86,6 +93,31 @@ def test_same_convolution_is_a_valid_one_on_the_padded_input(size: int, stride: 
     expected = F.conv2d(F.pad(x, (left, right, top, bottom)), conv.weight, conv.bias, stride)
     assert expected.shape[-1] == -(-size // stride)
     torch.testing.assert_close(conv(x), expected)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("edges", [(0, 1, 0, 1), (1, 2, 0, 0), (0, 0, 3, 1), (2, 1, 1, 2)])
+def test_padding_is_pytorchs_with_its_gradient(edges: tuple[int, ...], memory_format: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 5, 4).to(memory_format=memory_format).requires_grad_()
+    ours, expected = _Padded.apply(x, edges), F.pad(x, edges)
+    assert torch.equal(ours, expected)
+    assert ours.is_contiguous(memory_format=memory_format)
+    weights = torch.randn_like(expected)
+    (found,), (right,) = (torch.autograd.grad((each * weights).sum(), x) for each in (ours, expected))
+    assert torch.equal(found, right)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (2, 2), (3, 1)])
+@pytest.mark.parametrize("size", [7, 8, 9, 12])
+def test_same_max_pool_is_a_valid_one_on_the_padded_input(size: int, kernel: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, size, size).requires_grad_()
+    (top, bottom), (left, right) = same_padding((size, size), kernel, (2, 2))
+    expected = F.max_pool2d(F.pad(x, (left, right, top, bottom), value=-torch.inf), kernel, 2)
+    found = SameMaxPool2d(kernel, 2)(x)
+    assert torch.equal(found, expected)
+    weights = torch.randn_like(expected)
+    (ours,), (theirs,) = (torch.autograd.grad((each * weights).sum(), x) for each in (found, expected))
+    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("size", [8, 9])
