@@ -1,6 +1,11 @@
 """Drawings, read back."""
 
+import base64
+import io
 import re
+
+import numpy as np
+from PIL import Image
 
 from microscope_space.html import plots
 
@@ -16,12 +21,19 @@ ROW = {
 }
 
 
+def cells(drawn: str) -> np.ndarray:
+    """The colours of a heat map, (lines, columns, 4)."""
+    (content,) = re.findall(r'<image href="data:image/png;base64,([^"]*)" width="240" height="120"', drawn)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+
+
 def test_heat_map_goes_from_dark_to_bright_and_rings_the_peak() -> None:
     drawn = plots.heat(ROW)
-    fills = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)".*?fill="(#\w+)"', drawn)
-    assert len(fills) == 8
-    assert fills[0] == ("0.00", "0.00", "#440154")
-    assert fills[-1] == ("180.00", "60.00", "#fde725")
+    found = cells(drawn)
+    assert found.shape == (2, 4, 4)
+    assert found[0, 0].tolist() == [0x44, 0x01, 0x54, 255]
+    assert found[1, 3].tolist() == [0xFD, 0xE7, 0x25, 255]
+    assert found[1, 0].tolist() == [33, 145, 140, 255]  # halfway
     assert set(re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)) == {("210.0", "90.0")}
     assert "hue, degrees" in drawn
 
@@ -39,13 +51,13 @@ def test_peak_without_a_side_is_told_and_not_ringed() -> None:
 def test_responses_that_are_not_finite_are_left_out() -> None:
     lines = [[float("nan"), 1.0, 2.0, 3.0], [4.0, 5.0, float("inf"), 8.0]]
     drawn = plots.heat({**ROW, "responses": lines, "preferred_x": None})
-    assert drawn.count("<rect") == 6
+    assert (cells(drawn)[..., 3] > 0).tolist() == [[False, True, True, True], [True, True, False, True]]
     assert "<circle" not in drawn
     assert "No response is finite" in plots.heat({**ROW, "responses": [[float("nan")]]})
 
 
 def test_flat_responses_are_drawn() -> None:
-    assert plots.heat({**ROW, "responses": [[1.0] * 4] * 2}).count("#440154") == 8
+    assert (cells(plots.heat({**ROW, "responses": [[1.0] * 4] * 2})) == [0x44, 0x01, 0x54, 255]).all()
 
 
 def test_kernel_is_red_where_it_excites_and_blue_where_it_inhibits() -> None:

@@ -7,6 +7,7 @@ could be one coffee cup; its rows name that set by its revision, so it is kept a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 from microscope_atlas.pictures.revisions import revision_of
@@ -22,7 +23,7 @@ class Cut:
     step: float  # between neighbouring squares at most, of their side
     spread: bool = True  # whether a unit's samples are spread over the photos
 
-    @property
+    @cached_property
     def revision(self) -> str:
         """Of the photos' content and how they are cut."""
         return revision_of([[SOURCES[name].sha256 for name in self.photos], self.shares, self.step])

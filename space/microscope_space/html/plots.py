@@ -1,17 +1,21 @@
 """Small drawings as SVG: heat maps, kernels, histograms, and where in a picture a crop is."""
 
+import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from math import isfinite
 from typing import Any
 
 from markupsafe import Markup
+from PIL import Image
 
 from microscope_space.html import markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
 
 WIDTH, HEIGHT = 240, 120  # px of a heat map's cells
 BINS = 32
+CLEAR = (0, 0, 0, 0)  # of a cell without a value
 NEARLY_WHOLE = 0.8  # of a picture's area: a frame within it would say nothing
 # viridis at five places: dark to bright, in gray, too; van der Walt and Smith 2015
 COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
@@ -25,18 +29,16 @@ def heat(row: Mapping[str, Any]) -> Markup:
     low, high = min(values), max(values)
     xs, ys = row["x_values"], row["y_values"]
     wide, tall = WIDTH / len(xs), HEIGHT / len(ys)
-    size = html('width="{}" height="{}"', f"{wide + 0.3:.2f}", f"{tall + 0.3:.2f}")
-    cells = joined(
-        html(
-            '<rect x="{}" y="{}" {} fill="{}"/>',
-            f"{x * wide:.2f}",
-            f"{y * tall:.2f}",
-            size,
-            _colour((value - low) / (high - low or 1)),
-        )
-        for y, line in enumerate(row["responses"])
-        for x, value in enumerate(line)
-        if _finite(value)
+    cells = html(
+        '<image href="{}" width="{}" height="{}" preserveAspectRatio="none"/>',
+        _pixels(
+            [
+                [_colour((value - low) / (high - low or 1)) if _finite(value) else CLEAR for value in line]
+                for line in row["responses"]
+            ]
+        ),
+        WIDTH,
+        HEIGHT,
     )
     ring = NOTHING
     if _finite(row["preferred_x"]) and _finite(row["preferred_y"]):
@@ -213,18 +215,31 @@ def _finite(value: float | None) -> bool:
     return value is not None and isfinite(value)
 
 
-def _colour(share: float) -> str:
-    """Of a share from 0 to 1."""
+def _colour(share: float) -> tuple[int, int, int, int]:
+    """Of a share from 0 to 1, RGB and opacity."""
     at = min(max(share, 0.0), 1.0) * (len(COLOURS) - 1)
     low = min(int(at), len(COLOURS) - 2)
-    mixed = (round(a + (b - a) * (at - low)) for a, b in zip(COLOURS[low], COLOURS[low + 1], strict=True))
-    return "#" + "".join(f"{value:02x}" for value in mixed)
+    red, green, blue = (round(a + (b - a) * (at - low)) for a, b in zip(COLOURS[low], COLOURS[low + 1], strict=True))
+    return red, green, blue, 255
+
+
+def _pixels(lines: Sequence[Sequence[tuple[int, int, int, int]]]) -> str:
+    """A picture with a pixel for each cell: one element, where a page would have hundreds."""
+    image = Image.new("RGBA", (max(map(len, lines)), len(lines)), CLEAR)
+    image.putdata([cell for line in lines for cell in (*line, *[CLEAR] * (image.width - len(line)))])
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return markup.data_uri(file.getvalue(), "image/png")
 
 
 def _signed(share: float) -> Markup:
     """The colour of a share from -1 to 1: red above 0, blue below, clear at 0."""
-    strength = min(1.0, abs(share)) ** 0.5  # a root, so that weak weights beside a strong one are seen
-    return html('fill="{}" fill-opacity="{}"', "#b2182b" if share > 0 else "#2166ac", f"{strength:.2f}")
+    return _fill(share > 0, round(100 * min(1.0, abs(share)) ** 0.5))  # a root, so that weak ones are seen, too
+
+
+@cache
+def _fill(excites: bool, percent: int) -> Markup:
+    return html('fill="{}" fill-opacity="{}"', "#b2182b" if excites else "#2166ac", f"{percent / 100:.2f}")
 
 
 def _place(value: float, values: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from microscope_space.html import links
-from microscope_space.html.escaped import html
+from microscope_space.html.escaped import NOTHING, html
 
 Row = Mapping[str, Any]
 
@@ -33,7 +33,7 @@ class Tiles:
         """The place of a unit's tile; nothing where it has none."""
         place = unit if self._places is None else self._places.get(unit)
         if place is None:
-            return Markup("")
+            return NOTHING
         across, down = place % self.columns, place // self.columns
         return html("--at:{}% {}%", _share(across, self.columns), _share(down, self.lines))
 
