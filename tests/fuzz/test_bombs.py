@@ -20,11 +20,13 @@ from microscope_atlas.atlas.shards import OWN_METADATA, read_shard, unnoted
 from microscope_atlas.atlas.units import MOST_UNITS, UnitRange, missing, union
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.models import converted
-from microscope_atlas.models.formats import checkpoint, graphdef
+from microscope_atlas.models.formats import archive as unpacking
+from microscope_atlas.models.formats import graphdef
 from microscope_atlas.models.formats.caffemodel import read_caffemodel
-from microscope_atlas.models.formats.checkpoint import FOOTER_BYTES, MAGIC, read_checkpoint
+from microscope_atlas.models.formats.checkpoint import read_checkpoint
 from microscope_atlas.models.formats.graphdef import read_graphdef
 from microscope_atlas.models.formats.state_dict import read_safetensors, read_state_dict
+from microscope_atlas.models.formats.table import FOOTER_BYTES, MAGIC
 from tests.atlases import LENS
 from tests.fuzz.limits import limited
 from tests.fuzz.test_weights import filled, kept, state_dict, zipped
@@ -43,7 +45,7 @@ def refused(read: Callable[[Path], object], path: Path, content: bytes, match: s
 
 
 def test_gzip_that_grows_a_thousandfold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "MAX_BYTES", 16 << 20)
+    monkeypatch.setattr(unpacking, "MAX_BYTES", 16 << 20)
     bomb = gzip.compress(bytes(GROWN), 1)
     assert len(bomb) < 1 << 20
     refused(read_checkpoint, tmp_path / "net.tar.gz", bomb, "holds more than 16777216 bytes")

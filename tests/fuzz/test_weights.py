@@ -19,9 +19,10 @@ from safetensors.torch import save
 from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.models import converted
 from microscope_atlas.models.formats.caffemodel import read_caffemodel
-from microscope_atlas.models.formats.checkpoint import MAGIC, read_checkpoint
+from microscope_atlas.models.formats.checkpoint import read_checkpoint
 from microscope_atlas.models.formats.graphdef import read_graphdef
 from microscope_atlas.models.formats.state_dict import read_safetensors, read_state_dict
+from microscope_atlas.models.formats.table import MAGIC
 from microscope_atlas.models.formats.torchscript import read_torchscript
 from tests.fuzz import cases as generated
 from tests.fuzz.limits import reads

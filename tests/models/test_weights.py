@@ -8,6 +8,8 @@ import torch
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models import weights
 from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE
+from microscope_atlas.models.download import file_hash
+from microscope_atlas.models.organism import UNSTATED
 from tests.references.caffemodel import caffemodel
 
 GOOGLENET = weights.random(INCEPTIONV1_CAFFE).tensors
@@ -62,6 +64,43 @@ def test_axes_of_one_that_old_files_have_are_dropped(cache: Path, file: Path) ->
 def test_what_the_network_has_no_use_for_is_named(cache: Path, file: Path) -> None:
     file.write_bytes(caffemodel({**blobs(GOOGLENET), "loss1/classifier": [np.ones((2, 2), np.float32)]}))
     assert weights.take(INCEPTIONV1_CAFFE, file).provenance.ignored == ("loss1/classifier.weight",)
+
+
+@pytest.mark.parametrize("name", ["net", "net.pb", "net.tar.gz"])
+def test_what_a_file_is_called_says_nothing(cache: Path, file: Path, name: str) -> None:
+    taken = weights.take(INCEPTIONV1_CAFFE, file.rename(file.with_name(name)))
+    assert taken.sha256 == weights.random(INCEPTIONV1_CAFFE).sha256
+
+
+def test_license_is_stated_of_the_published_file_alone(cache: Path, file: Path) -> None:
+    assert weights.take(INCEPTIONV1_CAFFE, file).provenance.license == UNSTATED
+    published = replace(INCEPTIONV1_CAFFE.sources[0], sha1=file_hash(file, "sha1"))
+    provenance = weights.take(replace(INCEPTIONV1_CAFFE, sources=(published,)), file).provenance
+    assert (provenance.license, provenance.official) == ("unrestricted use", True)
+
+
+def test_a_scope_around_all_names_is_taken_off(cache: Path, file: Path) -> None:
+    file.write_bytes(caffemodel(blobs({f"import/{name}": value for name, value in GOOGLENET.items()})))
+    assert weights.take(INCEPTIONV1_CAFFE, file).sha256 == weights.random(INCEPTIONV1_CAFFE).sha256
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"<html>404</html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"", "an empty file"),
+    ],
+)
+def test_refusal_says_what_the_file_is_and_what_is_taken_and_where_that_is(
+    cache: Path, file: Path, content: bytes, found: str
+) -> None:
+    file.write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=f"is {found}.*, or incomplete; inceptionv1_caffe takes a caffemodel, a frozen.* such as\n  http"
+    ):
+        weights.take(INCEPTIONV1_CAFFE, file)
 
 
 def test_missing_tensor_is_refused_by_name_and_the_cache_stays(cache: Path, file: Path) -> None:

@@ -6,6 +6,7 @@ of a file, so the same weights have one identity in whatever container they came
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def fit(organism: Organism, given: dict[str, Tensor], origin: str) -> dict[str, 
     Raises WeightsError, naming `origin`, where one is missing, of another shape or not finite.
     """
     wants = expected(organism.blank())
+    given = unscoped(given, wants)
     fitted = {}
     for name, wanted in wants.items():
         if name not in given:
@@ -65,6 +67,15 @@ def fit(organism: Organism, given: dict[str, Tensor], origin: str) -> dict[str, 
             raise WeightsError(f"{origin}: {name} holds values that are not finite")
         fitted[name] = value.detach().reshape(wanted.shape).to(torch.float32).contiguous()
     return fitted
+
+
+def unscoped(given: dict[str, Tensor], wants: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is given under the network's own names, where all of these stand in one scope: `import/` before each."""
+    first = next(iter(wants))
+    scopes = [name.removesuffix(first) for name in given if name.endswith(f"/{first}")]
+    if first in given or len(scopes) != 1:
+        return given
+    return {name.removeprefix(scopes[0]): value for name, value in given.items()}
 
 
 def identity(tensors: dict[str, Tensor]) -> str:

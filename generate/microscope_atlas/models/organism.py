@@ -12,6 +12,7 @@ from torch import Tensor
 from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.atlas.organisms import Field, Layer, Part
 from microscope_atlas.errors import NetworkFailed, unknown
+from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.networks.flops import flops
 from microscope_atlas.models.networks.graph import edges
 from microscope_atlas.models.networks.network import Network
@@ -29,6 +30,7 @@ class Source:
     license: str
     sha1: str | None = None  # of the file, where its publisher states one
     sha256: str | None = None  # likewise
+    forms: tuple[Form, ...] = (Form.STATE_DICT,)  # that `read` takes, the published file's first
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Trained weights: fetched or taken, verified, converted, cached; and the network ready to run."""
 
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,7 +15,9 @@ from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.dictionaries.attached import load as dictionary
 from microscope_atlas.models.dictionaries.behind import Behind
 from microscope_atlas.models.download import Listen, file_hash, obtained, unheard
-from microscope_atlas.models.formats.state_dict import read_state_dict
+from microscope_atlas.models.formats.checkpoint import located, parts
+from microscope_atlas.models.formats.form import Form, form
+from microscope_atlas.models.formats.state_dict import read_tensors
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.networks.ops import steady_rounding
@@ -113,16 +116,18 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
 
     Raises WeightsError where the file cannot be read, is damaged, or is of another network; the cache stays as it was.
     """
-    if not path.is_file():
-        raise WeightsError(f"there is no file {path}")
+    file = located(path)
+    if not file.is_file():
+        raise WeightsError(f"there is no file {file}")
     given = source or _source_of(organism, path)
     read = given.read(path)
     tensors = converted.fit(organism, read, str(path))
+    official = source is not None or _stated(given, file)
     provenance = Provenance(
         source=source.where if source else path.name,
-        file_sha256=file_hash(path, "sha256"),
-        license=given.license,
-        official=source is not None or _stated(given, path),
+        file_sha256=_sha256(file),
+        license=given.license if official else UNSTATED,  # another file may hold anything, by anybody
+        official=official,
         ignored=tuple(sorted(name for name in read if name not in tensors and not converted.uncounted(name))),
     )
     weights = Weights(tensors, converted.identity(tensors), provenance)
@@ -165,6 +170,14 @@ def _borrow(organism: Organism, library: Library) -> Weights:
     return weights
 
 
+def _sha256(file: Path) -> str:
+    """Of a file; of a checkpoint that has several, of the hashes of each, in hexadecimal, one behind another."""
+    files = parts(file)
+    if len(files) == 1:
+        return file_hash(file, "sha256")
+    return hashlib.sha256("".join(file_hash(each, "sha256") for each in files).encode()).hexdigest()
+
+
 def _stated(source: Source, path: Path) -> bool:
     """Whether a file is the one that its publisher states a hash of."""
     stated = {"sha1": source.sha1, "sha256": source.sha256}
@@ -172,7 +185,14 @@ def _stated(source: Source, path: Path) -> bool:
 
 
 def _source_of(organism: Organism, path: Path) -> Source:
-    """The source whose files look like this one by their ending; the first where none does."""
+    """The source whose files are of the form that this one is, by its content; WeightsError where there is none."""
     sources = [source for source in organism.sources if isinstance(source, Source)]
-    alike = [source for source in sources if Path(source.where).suffix == path.suffix]
-    return [*alike, *sources, Source(path.name, read_state_dict, license=UNSTATED)][0]
+    own = Source(path.name, read_tensors, UNSTATED, forms=(Form.STATE_DICT, Form.SAFETENSORS))
+    found = form(path)
+    if known := next((source for source in sources or [own] if found in source.forms), None):
+        return known
+    taken = dict.fromkeys(each for source in sources or [own] for each in source.forms)
+    where = "".join(f"\n  {source.where}" for source in sources)
+    raise WeightsError(
+        f"{path} is {found}, or incomplete; {organism.name} takes {', '.join(taken)}{where and f', such as{where}'}"
+    )

@@ -29,7 +29,7 @@ from microscope_atlas.models.architectures.clip_resnet import (
 from microscope_atlas.models.networks.expanded import composable, compose
 from microscope_atlas.models.networks.graph import Graph, fold_batch_norm
 from microscope_atlas.models.networks.linearised import differentiate
-from microscope_atlas.models.organism import Organism
+from microscope_atlas.models.organism import UNSTATED, Organism
 from microscope_atlas.models.texts import kept
 from microscope_atlas.rendering.ascend import Precision
 from tests.models.tiny_clip import CONFIG, random_texts, tiny_clip
@@ -198,7 +198,7 @@ def test_taken_from_a_file_weights_are_float32(
     monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path))
     taken = weights.take(TINY, published)
     assert {value.dtype for value in taken.tensors.values()} == {torch.float32}
-    assert taken.provenance.license == "MIT"
+    assert taken.provenance.license == UNSTATED  # it is not OpenAI's file
     assert not taken.provenance.official
     assert taken.provenance.ignored == ()
 

@@ -1,5 +1,6 @@
 """TensorFlow's checkpoints: one that TensorFlow wrote is read as it is, damaged ones are refused."""
 
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models.architectures import slim
 from microscope_atlas.models.formats.checkpoint import read_checkpoint
+from microscope_atlas.models.formats.form import Form, form
 from tests.references.slim.shared_weights import FOLDER
 
 ARCHIVE = FOLDER / "checkpoint.tar.gz"  # written by TensorFlow, see make_checkpoint.py
@@ -40,6 +42,63 @@ def test_bare_checkpoint_reads_as_the_archived_one(bare: Path) -> None:
     found = read_checkpoint(bare)
     assert list(found) == list(archived)
     assert all(torch.equal(found[name], archived[name]) for name in found)
+
+
+BUNDLE = FOLDER / "bundle.tar.gz"  # of the second version, by the same script
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """The folder of an unpacked one."""
+    folder = tmp_path / "bundle"
+    with tarfile.open(BUNDLE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def test_second_version_holds_the_same_and_half_and_double_numbers(bare: Path) -> None:
+    found = read_checkpoint(BUNDLE)
+    assert found.pop("Net/half").tolist() == [0.5, -3]
+    assert found.pop("Net/double").tolist() == [0.25, 1e3]
+    first = read_checkpoint(bare)
+    assert found.keys() == first.keys()
+    assert all(torch.equal(found[name], first[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-7.index", "model.ckpt-7", "model.ckpt-7.data-00000-of-00001"])
+def test_second_version_is_found_by_any_of_its_names(bundle: Path, name: str) -> None:
+    assert form(bundle / name) is Form.CHECKPOINT
+    assert len(read_checkpoint(bundle / name)) == 6
+
+
+def test_saved_model_is_read_by_its_folder(bundle: Path, tmp_path: Path) -> None:
+    variables = tmp_path / "saved" / "variables"
+    variables.mkdir(parents=True)
+    for file in bundle.iterdir():
+        shutil.copy(file, variables / file.name.replace("model.ckpt-7", "variables"))
+    assert form(tmp_path / "saved") is Form.CHECKPOINT
+    assert len(read_checkpoint(tmp_path / "saved")) == 6
+
+
+def test_index_without_its_data_says_which_file_is_missing(bundle: Path) -> None:
+    (bundle / "model.ckpt-7.data-00000-of-00001").unlink()
+    with pytest.raises(WeightsError, match=r"lie in model\.ckpt-7\.data-00000-of-00001, which is not beside it"):
+        read_checkpoint(bundle / "model.ckpt-7.index")
+
+
+def test_cut_data_is_refused(bundle: Path) -> None:
+    data = bundle / "model.ckpt-7.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-1000])
+    with pytest.raises(WeightsError, match="is said to lie at byte"):
+        read_checkpoint(bundle / "model.ckpt-7")
+
+
+@pytest.mark.parametrize("name", ["net.tgz", "net", "net.tar"])
+def test_archives_are_read_whatever_they_are_called(tmp_path: Path, bare: Path, name: str) -> None:
+    with tarfile.open(tmp_path / name, "w" if name.endswith("tar") else "w:gz") as archive:
+        archive.add(bare, "folder/net.ckpt")
+    assert form(tmp_path / name) is Form.CHECKPOINT
+    assert len(read_checkpoint(tmp_path / name)) == 4
 
 
 def test_published_checkpoint_comes_under_the_graphs_names() -> None:
@@ -83,6 +142,10 @@ def test_damaged_checkpoint_is_refused_or_read_but_never_crashes(bare: Path) -> 
 def test_archive_without_a_checkpoint_is_refused(tmp_path: Path, bare: Path) -> None:
     other = tmp_path / "other.tar.gz"
     with tarfile.open(other, "w:gz") as archive:
-        archive.add(bare, "net.ckpt.data-00000-of-00001")
+        archive.add(bare, "readme")
     with pytest.raises(WeightsError, match=r"has no \.ckpt in it"):
+        read_checkpoint(other)
+    with tarfile.open(other, "w:gz") as archive:
+        archive.add(bare, "net.ckpt.data-00000-of-00001")
+    with pytest.raises(WeightsError, match=r"no \.index beside it"):
         read_checkpoint(other)

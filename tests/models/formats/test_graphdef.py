@@ -17,6 +17,7 @@ from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CA
 from microscope_atlas.models.architectures.inceptionv1 import HEAD_MAP, INCEPTIONV1
 from microscope_atlas.models.architectures.vgg19 import VGG19_CAFFE
 from microscope_atlas.models.formats import graphdef
+from microscope_atlas.models.formats.numbers import BFLOAT16
 from microscope_atlas.models.formats.protobuf import CHUNK, packed, varints
 from microscope_atlas.models.organism import Organism
 from tests.references.caffemodel import field, varint
@@ -71,8 +72,8 @@ def test_half_and_bfloat16_constants_are_read_as_float32_of_the_same_value(tmp_p
     listed = field(HALF_VAL, b"".join(map(varint, upper.tolist())))
     (tmp_path / "net.pb").write_bytes(
         graphdef_of({"half": values})
-        + const("brain", proto(graphdef.BFLOAT16, [4], content=upper.tobytes()))
-        + const("listed", proto(graphdef.BFLOAT16, [6], values=listed))
+        + const("brain", proto(BFLOAT16, [4], content=upper.tobytes()))
+        + const("listed", proto(BFLOAT16, [6], values=listed))
     )
     read = graphdef.read_graphdef(tmp_path / "net.pb")
     assert {value.dtype for value in read.values()} == {torch.float32}

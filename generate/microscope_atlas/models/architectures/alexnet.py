@@ -22,6 +22,7 @@ from microscope_atlas.models.architectures.caffe import (
     read_caffe,
     read_caffe_tensorflow,
 )
+from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.formats.graphdef import dense, kernel, read_graphdef
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import LocalResponseNorm, Preprocess
@@ -110,12 +111,14 @@ ALEXNET = Organism(
         Source(
             where="http://dl.caffe.berkeleyvision.org/bvlc_alexnet.caffemodel",
             read=read_caffemodel,
+            forms=(Form.CAFFEMODEL,),
             license="unrestricted use",
             sha1="9116a64c0fbe4459d18f4bb6b56d647b63920377",
         ),
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/other_models/AlexNet.pb",
             read=read_alexnet_graphdef,
+            forms=(Form.GRAPH,),
             license="unrestricted use",
         ),
     ),
@@ -149,11 +152,13 @@ ALEXNET_CAFFE_PLACES365 = Organism(
         Source(
             where="http://places2.csail.mit.edu/models_places365/alexnet_places365.caffemodel",
             read=read_caffemodel,
+            forms=(Form.CAFFEMODEL,),
             license="CC BY",
         ),
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/caffe_models/AlexNet_places365.pb",
             read=read_places365_graphdef,
+            forms=(Form.GRAPH,),
             license="CC BY",
         ),
     ),

@@ -21,6 +21,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from microscope_atlas.errors import WeightsError
+from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.formats.state_dict import read_safetensors
 from microscope_atlas.models.formats.torchscript import read_torchscript
 from microscope_atlas.models.networks.attention_pool import Attend, MeanToken, OnGrid, Tokens
@@ -210,8 +211,19 @@ def _organism(name: str, title: str, config: Config, file: str, sha256: str, tim
         named_only=_named_only(config),
         texts=Texts("embedding", read_texts, f"OpenAI's {file}, or open_clip's copy as safetensors"),
         sources=(
-            Source(where=f"{PUBLISHED}/{sha256}/{file}", read=read_openai, license="MIT", sha256=sha256),
-            Source(where=f"hub:timm/{timm}.openai/model.safetensors", read=read_copy, license="MIT"),
+            Source(
+                where=f"{PUBLISHED}/{sha256}/{file}",
+                read=read_openai,
+                forms=(Form.TORCHSCRIPT, Form.STATE_DICT),
+                license="MIT",
+                sha256=sha256,
+            ),
+            Source(
+                where=f"hub:timm/{timm}.openai/model.safetensors",
+                read=read_copy,
+                forms=(Form.SAFETENSORS,),
+                license="MIT",
+            ),
         ),
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from microscope_atlas.atlas.classes import imagenet
 from microscope_atlas.atlas.organisms import Part
 from microscope_atlas.models.architectures.caffe import PLACES365_MEAN_BGR, read_caffe, read_caffe_tensorflow
+from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import Concat, LocalResponseNorm, Preprocess
 from microscope_atlas.models.organism import Organism, Source
@@ -110,12 +111,14 @@ INCEPTIONV1_CAFFE = Organism(
         Source(
             where="http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",
             read=read_googlenet,
+            forms=(Form.CAFFEMODEL,),
             license="unrestricted use",
             sha1="405fc5acd08a3bb12de8ee5e23a96bec22f08204",
         ),
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/caffe_models/InceptionV1.pb",
             read=read_googlenet_graphdef,
+            forms=(Form.GRAPH,),
             license="unrestricted use",
         ),
     ),
@@ -136,11 +139,13 @@ INCEPTIONV1_CAFFE_PLACES365 = Organism(
         Source(
             where="http://places2.csail.mit.edu/models_places365/googlenet_places365.caffemodel",
             read=read_googlenet,
+            forms=(Form.CAFFEMODEL,),
             license="CC BY",
         ),
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/caffe_models/InceptionV1_places365.pb",
             read=read_googlenet_graphdef,
+            forms=(Form.GRAPH,),
             license="CC BY",
         ),
     ),

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from microscope_atlas.atlas.organisms import Part
+from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.formats.graphdef import dense, kernel, read_graphdef
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import Concat, LocalResponseNorm, Preprocess, SameConv2d, SameMaxPool2d
@@ -161,11 +162,13 @@ INCEPTIONV1 = Organism(
         Source(
             where="https://storage.googleapis.com/download.tensorflow.org/models/inception5h.zip",
             read=read_inception5h,
+            forms=(Form.GRAPH,),
             license="Apache-2.0",
         ),
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/other_models/InceptionV1.pb",
             read=read_inception5h,
+            forms=(Form.GRAPH,),
             license="Apache-2.0",
         ),
     ),

@@ -9,6 +9,7 @@ from torch import nn
 from microscope_atlas.atlas.classes import imagenet_behind_background
 from microscope_atlas.models.architectures import slim
 from microscope_atlas.models.architectures.slim import AvgPool, Branch, Conv, MaxPool
+from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import GlobalAveragePool, Preprocess
 from microscope_atlas.models.organism import Organism, Source
@@ -124,11 +125,13 @@ INCEPTIONV3_SLIM = Organism(
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/slim_models/InceptionV3.pb",
             read=slim.read_frozen_graph,
+            forms=(Form.GRAPH,),
             license="Apache-2.0",
         ),
         Source(
             where="http://download.tensorflow.org/models/inception_v3_2016_08_28.tar.gz",
             read=slim.read_published_checkpoint,
+            forms=(Form.CHECKPOINT,),
             license="Apache-2.0",
         ),
     ),

@@ -14,6 +14,7 @@ from torch import nn
 
 from microscope_atlas.atlas.classes import imagenet_behind_background
 from microscope_atlas.models.architectures import slim
+from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import Add, GlobalAveragePool, Preprocess, SameMaxPool2d
 from microscope_atlas.models.organism import Organism, Source
@@ -102,11 +103,13 @@ RESNETV2_50_SLIM = Organism(
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/slim_models/ResnetV2_50.pb",
             read=slim.read_frozen_graph,
+            forms=(Form.GRAPH,),
             license="Apache-2.0",
         ),
         Source(
             where="http://download.tensorflow.org/models/resnet_v2_50_2017_04_14.tar.gz",
             read=slim.read_published_checkpoint,
+            forms=(Form.CHECKPOINT,),
             license="Apache-2.0",
         ),
     ),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from microscope_atlas.atlas.classes import imagenet
 from microscope_atlas.atlas.organisms import Part
 from microscope_atlas.models.architectures.caffe import IMAGENET_MEAN_BGR, read_caffe, read_caffe_tensorflow
+from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import Preprocess
 from microscope_atlas.models.organism import Organism, Source
@@ -65,11 +66,13 @@ VGG19_CAFFE = Organism(
         Source(
             where="https://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_19_layers.caffemodel",
             read=read_caffemodel,
+            forms=(Form.CAFFEMODEL,),
             license="CC BY 4.0",
         ),
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/caffe_models/VGG19.pb",
             read=read_graphdef,
+            forms=(Form.GRAPH,),
             license="CC BY 4.0",
         ),
     ),

@@ -1,16 +1,14 @@
-"""Reading TensorFlow's checkpoints of the first version, one .ckpt file each, without TensorFlow.
+"""Reading TensorFlow's checkpoints without TensorFlow: of the first version, a .ckpt file, and of the second.
 
-TF-slim's trained networks of 2016 and 2017 were published so, in a .tar.gz. A checkpoint is a sorted table of keys and
-values, https://github.com/google/leveldb/blob/main/doc/table_format.md, whose values are protobufs `SavedTensorSlices`,
-https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/saved_tensor_slice.proto. TensorFlow never
-compressed the table. The checksums within are not verified, which would take minutes; the .tar.gz has one of the whole.
+TF-slim's trained networks of 2016 and 2017 were published as the first, in a .tar.gz. Such a checkpoint is a table of
+protobufs `SavedTensorSlices`,
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/saved_tensor_slice.proto. The checksums within
+are not verified, which would take minutes; a .tar.gz has one of the whole. For the second version see bundle.
 """
 
-import gzip
-import io
-import tarfile
-import zlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from glob import escape as glob_escape
 from pathlib import Path
 
 import numpy as np
@@ -18,108 +16,90 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.errors import WeightsError
-from microscope_atlas.models.formats.protobuf import Malformed, fields, refuse_shape, varint
+from microscope_atlas.models.formats.archive import unpacked
+from microscope_atlas.models.formats.bundle import is_bundle, read_bundle
+from microscope_atlas.models.formats.protobuf import Malformed, fields, refuse_shape
+from microscope_atlas.models.formats.table import entries
 
-MAX_BYTES = 1 << 30  # of a checkpoint; InceptionV4's, the largest, has 172 MB. An archive may claim any length
-GZIP = b"\x1f\x8b"  # begins every .gz
-MAGIC = 0xDB4775248B80FB57  # ends every table
-FOOTER_BYTES = 48
-PLAIN = 0  # the byte behind a block that is not compressed
 FLOAT32 = 1  # of TensorFlow's DataType
+DATA = re.compile(r"(.*)\.data-\d{5}-of-\d{5}")
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Variables by name, in TensorFlow's layout; what is not float32 is left out, such as the step it was saved at.
+    """Variables by name, in TensorFlow's layout; what is no float is left out, such as the step it was saved at.
 
-    `path` is a .ckpt, or a .tar.gz with one. Raises WeightsError where it is neither, damaged or of the second version.
+    `path` is a .ckpt of version 1; an .index of version 2, with its data files beside it; a .tar, .tar.gz or .tgz with
+    either; or the folder of a SavedModel. Raises WeightsError where it is none of these, or damaged.
     """
-    data = memoryview(_content(path))
+    files = _files(path)
+    try:
+        name, table = _table(files, path)
+        first = next((value for _, value in entries(table)), None)
+        if first is None or not is_bundle(first):
+            return _variables(table, path)
+        return read_bundle(table, lambda at, of: _data(files, name, at, of, path))
+    except (Malformed, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path} is not a whole TensorFlow checkpoint: {error}. Is it complete?") from error
+
+
+def located(path: Path) -> Path:
+    """The file that stands for a checkpoint: of a SavedModel's folder, of a data file, or of a name without ending."""
+    if path.is_dir():
+        return path / "variables" / "variables.index"
+    of_data = DATA.fullmatch(path.name)
+    index = path.with_name(f"{of_data[1] if of_data else path.name}.index")
+    return index if index.is_file() and (of_data or not path.is_file()) else path
+
+
+def parts(path: Path) -> list[Path]:
+    """The files that a checkpoint is made of: the one that stands for it, and the data files beside it."""
+    beside = path.parent.glob(f"{glob_escape(path.stem)}.data-*") if path.suffix == ".index" else ()
+    return [path, *sorted(beside)]
+
+
+def _files(path: Path) -> Mapping[str, memoryview]:
+    """The files of a checkpoint by name, out of the archive if it is one."""
+    path = located(path)
+    if held := unpacked(path, lambda name: name.endswith((".ckpt", ".index")) or DATA.fullmatch(name) is not None):
+        return held
+    try:
+        return {each.name: memoryview(each.read_bytes()) for each in parts(path)}
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+
+
+def _table(files: Mapping[str, memoryview], path: Path) -> tuple[str, memoryview]:
+    """The first file that is no data file, and its name."""
+    for name, content in files.items():
+        if not DATA.fullmatch(name):
+            return name, content
+    raise WeightsError(f"{path} has data of a checkpoint and no .index beside it")
+
+
+def _data(files: Mapping[str, memoryview], index: str, at: int, of: int, path: Path) -> memoryview:
+    name = f"{index.removesuffix('.index')}.data-{at:05}-of-{of:05}"
+    if name not in files:
+        raise WeightsError(f"{path} is the index of a checkpoint whose numbers lie in {name}, which is not beside it")
+    return files[name]
+
+
+def _variables(table: memoryview, path: Path) -> dict[str, Tensor]:
+    """Variables of a checkpoint of version 1: the first value says what the others hold."""
     shapes: dict[str, list[int]] = {}
     variables = {}
-    try:
-        for value in _values(data):
-            for number, message in fields(value):
-                match number, message:
-                    case 1, memoryview():
-                        shapes.update(_shapes(message))
-                    case 2, memoryview():
-                        name, numbers = _saved(message)
-                        if name in shapes:
-                            variables[name] = _tensor(name, numbers, shapes[name])
-    except (Malformed, UnicodeDecodeError) as error:
-        raise WeightsError(
-            f"{path} is not a whole TensorFlow checkpoint: {error}; expected a .ckpt of version 1. Is it complete?"
-        ) from error
+    for _, value in entries(table):
+        for number, message in fields(value):
+            match number, message:
+                case 1, memoryview():
+                    shapes.update(_shapes(message))
+                case 2, memoryview():
+                    name, values = _saved(message)
+                    if name in shapes:
+                        variables[name] = _tensor(name, values, shapes[name])
     if not variables or len(variables) < len(shapes):
         missing = ", ".join(shapes.keys() - variables) or "any variable"
         raise WeightsError(f"{path} is a TensorFlow checkpoint without values of {missing}. Is it complete?")
     return variables
-
-
-def _content(path: Path) -> bytes:
-    """The checkpoint's bytes, out of the archive if it is one."""
-    data = path.read_bytes()
-    if not data.startswith(GZIP):
-        return data
-    try:
-        with gzip.open(io.BytesIO(data)) as compressed:
-            unpacked = compressed.read(MAX_BYTES + 1)  # to the end, where the checksum is
-        if len(unpacked) > MAX_BYTES:
-            raise WeightsError(f"{path} holds more than {MAX_BYTES} bytes; expected a checkpoint of less")
-        with tarfile.open(fileobj=io.BytesIO(unpacked)) as archive:
-            for member in archive:
-                # no link, and no sparse file, which may be of any length
-                if member.name.endswith(".ckpt") and member.isreg() and not member.issparse():
-                    file = archive.extractfile(member)
-                    assert file is not None  # it is a regular one
-                    return file.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is a damaged archive: {error}. Is it complete?") from error
-    raise WeightsError(f"{path} has no .ckpt in it")
-
-
-def _values(data: memoryview) -> Iterator[memoryview]:
-    """The table's values in order of their keys; the first says what the others hold."""
-    if len(data) < FOOTER_BYTES or int.from_bytes(data[-8:], "little") != MAGIC:
-        raise Malformed("it does not end as a table does")
-    footer = data[-FOOTER_BYTES:]
-    _, at = varint(footer, 0)
-    _, at = varint(footer, at)
-    read = 0
-    for handle in _entries(_block(data, *_handle(footer[at:]))):
-        offset, size = _handle(handle)
-        if offset < read:  # or a few bytes could make us read the others any number of times
-            raise Malformed(f"the block at byte {offset} begins within the one before, which ends at {read}")
-        read = offset + size
-        yield from _entries(_block(data, offset, size))
-
-
-def _handle(handle: memoryview) -> tuple[int, int]:
-    """Offset and size of a block: two varints."""
-    offset, at = varint(handle, 0)
-    return offset, varint(handle, at)[0]
-
-
-def _block(data: memoryview, offset: int, size: int) -> memoryview:
-    if offset + size >= len(data):
-        raise Malformed(f"a block of {size} bytes is announced at byte {offset} of {len(data)}")
-    if data[offset + size] != PLAIN:
-        raise Malformed(f"the block at byte {offset} is compressed")
-    return data[offset : offset + size]
-
-
-def _entries(block: memoryview) -> Iterator[memoryview]:
-    """A block's values. Keys are not needed; places to restart from, counted at the block's end, neither."""
-    end = len(block) - 4 * (int.from_bytes(block[-4:], "little") + 1)
-    at = 0
-    while at < end:
-        _, at = varint(block, at)
-        key, at = varint(block, at)
-        size, at = varint(block, at)
-        if at + key + size > end:
-            raise Malformed(f"an entry of {key + size} bytes is announced in a block of {end}")
-        yield block[at + key : at + key + size]
-        at += key + size
 
 
 def _shapes(meta: memoryview) -> Iterator[tuple[str, list[int]]]:

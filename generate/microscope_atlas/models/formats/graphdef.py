@@ -9,35 +9,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from microscope_atlas.errors import WeightsError
+from microscope_atlas.models.formats.numbers import TYPES, Stored, numbers
 from microscope_atlas.models.formats.protobuf import MAX_DIMENSIONS, Malformed, fields, packed, signed
 
-BFLOAT16, HALF = 14, 19  # of TensorFlow's DataType; read as float32, which holds all their numbers
-
-
-class Stored(NamedTuple):
-    """How a TensorProto holds numbers of a type: their bytes in `tensor_content`, or each in a field of the type."""
-
-    dtype: str  # NumPy's
-    field: int
-    varints: bool = False  # that field holds numbers of up to 64 bits, not the bytes
-
-
-# TensorFlow's DataType -> how its numbers are stored
-TYPES = {
-    1: Stored("<f4", 5),
-    2: Stored("<f8", 6),
-    3: Stored("<i4", 7, varints=True),
-    9: Stored("<i8", 10, varints=True),
-    BFLOAT16: Stored("<u2", 13, varints=True),  # NumPy has no such type
-    HALF: Stored("<f2", 13, varints=True),
-}
 MAX_NUMBERS = 1 << 28  # along a dimension; VGG19's largest tensor has 103 million in all
 MAX_REPEATED = 1 << 22  # numbers of a whole graph that are repeats of another; weights are written one by one
 MAX_BYTES = 1 << 30  # of a GraphDef; VGG19's, the largest, has 575 MB. An archive may claim any length
@@ -152,20 +132,17 @@ def _tensor(proto: memoryview, where: str, most_repeated: int) -> tuple[Tensor, 
             f"{where} is declared {tuple(shape[:9])}; expected at most {MAX_DIMENSIONS} dimensions of at most "
             f"{MAX_NUMBERS}"
         )
-    stored, numbers = TYPES[kind], math.prod(shape)
-    size = np.dtype(stored.dtype).itemsize
-    if content and len(content) != numbers * size:
+    stored, count = TYPES[kind], math.prod(shape)
+    size = stored.size
+    if content and len(content) != count * size:
         raise WeightsError(f"{where} is declared {tuple(shape)} but holds {len(content)} bytes")
     held = content or _listed(proto, stored, size)
     if len(held) % size:
         raise WeightsError(f"{where} holds {len(held)} bytes of numbers, no multiple of {size}")
-    repeats = numbers - len(held) // size
-    if repeats < 0 or repeats > most_repeated or (numbers and not held):
+    repeats = count - len(held) // size
+    if repeats < 0 or repeats > most_repeated or (count and not held):
         raise WeightsError(f"{where} is declared {tuple(shape)} but holds {len(held) // size} numbers")
-    values = np.frombuffer(held, stored.dtype)
-    if kind == BFLOAT16:
-        values = (values.astype("<u4") << 16).view("<f4")  # the upper half of a float32
-    values = values.astype(np.float32 if kind == HALF else values.dtype.newbyteorder("="))
+    values = numbers(kind, held)
     if repeats:
         values = np.concatenate([values, np.full(repeats, values[-1])])
     return torch.from_numpy(values).reshape(shape), repeats
