@@ -7,6 +7,7 @@ medians of `--runs` runs; results/startup.json holds them with their ratios.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -32,22 +33,25 @@ class Cost(NamedTuple):
     megabytes: float  # at most, resident
 
 
+# a small process between us and what is measured: Linux counts as a process' own what its parent held when it began
+LAUNCHER = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
+
+
 def cost(module: str, paths: Sequence[Path], arguments: Sequence[str]) -> Cost:
     """Run the command line in `module`, found in `paths`, once; RuntimeError where it fails."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "COLUMNS": "100"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.stderr
-    with process.stderr as said:
-        if process.returncode:
-            raise RuntimeError(
-                f"{module} {' '.join(arguments)} ended with {process.returncode}: {said.read().decode()}"
-            )
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", module, *arguments]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    code, seconds, resident = json.loads(ended.stdout)
+    if code:
+        raise RuntimeError(f"{module} {' '.join(arguments)} ended with {code}: {ended.stderr}")
     scale = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * scale / 1e6)
+    return Cost(seconds, resident * scale / 1e6)
 
 
 def medians(costs: Sequence[Cost]) -> Cost:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ascents, atlas_cost, batch, early_stop, quality, responses, startup, throughput, vs_lucent
+from benchmarks import ascents, atlas_cost, batch, early_stop, files, quality, responses, startup, throughput, vs_lucent
 from benchmarks.ours import Case
 from benchmarks.peers import MODEL
+from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.lenses.registry import UNASKED
 from microscope_atlas.models.catalog import organism
+from microscope_atlas.publish.check import check
 from tests.atlases import PICTURES
 from tests.benchmarks import lucent
 
@@ -154,3 +156,22 @@ def test_startup_counts_a_commands_time_and_memory() -> None:
     assert found.megabytes > 10
     with pytest.raises(RuntimeError, match="ended with"):
         startup.cost("microscope_atlas.cli", [startup.HERE / "generate"], ["models", "alexnot"])
+
+
+def test_memory_is_the_commands_own_and_not_that_of_who_started_it() -> None:
+    held = bytearray(300_000_000)
+    assert startup.cost("microscope_atlas.cli", [startup.HERE / "generate"], ["--help"]).megabytes < 150
+    assert len(held)
+
+
+@pytest.mark.long
+def test_files_counts_what_many_cost(tmp_path: Path) -> None:
+    files.main(["--files", "3", "--runs", "1", "--out", str(tmp_path / "files.json")])
+    found = json.loads((tmp_path / "files.json").read_text())
+    assert found["files"]["3"].keys() == files.COMMANDS.keys()
+    assert all(each["cpu_seconds"] > 0.05 and each["megabytes"] > 10 for each in found["files"]["3"].values())
+
+
+def test_files_that_are_multiplied_are_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list(check(Folder(files.made(tmp_path, 3)))) == []

@@ -97,9 +97,8 @@ def test_refusal_says_what_the_file_is_and_what_is_taken_and_where_that_is(
     cache: Path, file: Path, content: bytes, found: str
 ) -> None:
     file.write_bytes(content)
-    with pytest.raises(
-        WeightsError, match=f"is {found}.*, or incomplete; inceptionv1_caffe takes a caffemodel, a frozen.* such as\n  http"
-    ):
+    told = f"is {found}.*, or incomplete; inceptionv1_caffe takes a caffemodel, a frozen.* such as\n  http"
+    with pytest.raises(WeightsError, match=told):
         weights.take(INCEPTIONV1_CAFFE, file)
 
 

@@ -61,31 +61,30 @@ def fingerprint(shards: Sequence[Shard]) -> str:
     return hashlib.sha256("\n".join(sorted(f"{shard.path} {shard.sha256}" for shard in shards)).encode()).hexdigest()
 
 
-def slices(path: Path, images: Sequence[str]) -> Iterator[tuple[int, str, int, int]]:
-    """Row, column, offset and length of every image in a Parquet file; AtlasDamaged where its bytes lie in no slice."""
-    with (
-        path.open("rb") as opened,
-        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        pq.ParquetFile(path) as file,
-    ):
+def slices(path: Path, content: pa.Table, images: Sequence[str]) -> Iterator[tuple[int, str, int, int]]:
+    """Row, column, offset and length of every image in a Parquet file; AtlasDamaged where its bytes lie in no slice.
+
+    `content` are the file's rows, with these columns at least.
+    """
+    about = pq.read_metadata(path)
+    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as whole:
         first = 0
-        for group in range(file.num_row_groups):
-            about = file.metadata.row_group(group)
-            chunks = {about.column(i).path_in_schema: about.column(i) for i in range(about.num_columns)}
+        for group in map(about.row_group, range(about.num_row_groups)):
+            chunks = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
             for name in images:
                 at = chunks[f"{name}.bytes"].data_page_offset
-                column = file.read_row_group(group, columns=[f"{name}.bytes"])[name].combine_chunks()
+                column = content[name].slice(first, group.num_rows).combine_chunks()
                 for row, value in enumerate(column.field("bytes")):
                     encoded = value.as_py()
                     if encoded is None:
                         continue
                     # PLAIN: its length in four bytes, then the bytes themselves
-                    found = content.find(len(encoded).to_bytes(4, "little") + encoded, at)
+                    found = whole.find(len(encoded).to_bytes(4, "little") + encoded, at)
                     if found < 0:
                         raise AtlasDamaged(f"{path}: the {name} of row {first + row} is not one slice of the file")
                     at = found + 4 + len(encoded)
                     yield first + row, name, found + 4, len(encoded)
-            first += about.num_rows
+            first += group.num_rows
 
 
 def _read_rows(storage: Storage, manifest: Manifest, shard: Shard) -> list[dict[str, Any]]:
@@ -93,20 +92,20 @@ def _read_rows(storage: Storage, manifest: Manifest, shard: Shard) -> list[dict[
         return rows(file, shard, manifest.table(shard.units.lens))
 
 
-def rows(path: Path, shard: Shard, table: Table) -> list[dict[str, Any]]:
-    """What the index says of one shard of a table, row by row."""
+def rows(path: Path, shard: Shard, table: Table, content: pa.Table | None = None) -> list[dict[str, Any]]:
+    """What the index says of one shard of a table, row by row; `content` is what is in it, if that was read already."""
     if not table.images:
         return []
+    has_units = any(column.name == "unit" for column in table.keys)
     with shards.reading(path):
-        return _rows(path, table, shard)
+        if content is None:
+            content = pq.read_table(path, columns=[*table.images, *(["unit"] if has_units else [])], partitioning=None)
+        return _rows(path, table, shard, content, has_units)
 
 
-def _rows(path: Path, table: Table, shard: Shard) -> list[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:
-        paths = file.read(columns=[f"{column}.path" for column in table.images])
-        names = {column: paths[column].combine_chunks().field("path") for column in table.images}
-        has_units = any(column.name == "unit" for column in table.keys)
-        units = file.read(columns=["unit"])["unit"].to_pylist() if has_units else [None] * shard.rows
+def _rows(path: Path, table: Table, shard: Shard, content: pa.Table, has_units: bool) -> list[dict[str, Any]]:
+    names = {column: content[column].combine_chunks().field("path") for column in table.images}
+    units = content["unit"].to_pylist() if has_units else [None] * content.num_rows
     return [
         {
             "model": shard.units.model,
@@ -121,7 +120,7 @@ def _rows(path: Path, table: Table, shard: Shard) -> list[dict[str, Any]]:
             "length": length,
             "file_sha256": shard.sha256,
         }
-        for row, column, offset, length in slices(path, table.images)
+        for row, column, offset, length in slices(path, content, table.images)
     ]
 
 

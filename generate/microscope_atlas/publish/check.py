@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import pyarrow as pa
 
 from microscope_atlas.atlas import images, lists, releases, schema, shards
 from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
@@ -88,9 +89,9 @@ def _model(
         problems = [] if shard.path in there else ["missing; running render again makes it"]
         if not problems and shard.path in chosen:
             with storage.local_copy(shard.path) as file:
-                problems = list(_shard(file, manifest, shard))
-                if not problems:
-                    entries[shard.path] = images.rows(file, shard, manifest.table(shard.units.lens))
+                content, problems = _shard(file, manifest, shard)
+                if content is not None and not problems:
+                    entries[shard.path] = images.rows(file, shard, manifest.table(shard.units.lens), content)
         whole = whole and not problems
         for problem in problems:
             yield f"{shard.path}: {problem}"
@@ -121,29 +122,29 @@ def _index(
         yield f"{path}: does not say where the images lie"
 
 
-def _shard(path: Path, manifest: Manifest, shard: Shard) -> Iterator[str]:
+def _shard(path: Path, manifest: Manifest, shard: Shard) -> tuple[pa.Table | None, list[str]]:
+    """A shard's rows, as far as they can be read and are of its table, and what is wrong with it."""
     if (path.stat().st_size, shards.file_sha256(path)) != (shard.bytes, shard.sha256):
-        yield "its length or sha256 is not the one in the manifest; delete it and run render again"
-        return
+        return None, ["its length or sha256 is not the one in the manifest; delete it and run render again"]
     if not manifest.expects(shard):
-        yield "its id is not that of the settings in the manifest"
-        return
-    units = shard.units
-    table = manifest.table(units.lens)
+        return None, ["its id is not that of the settings in the manifest"]
+    table = manifest.table(shard.units.lens)
     try:
         content = shards.read_shard(path)
     except AtlasDamaged as error:
-        yield str(error)
-        return
+        return None, [str(error)]
     if not content.schema.equals(table.arrow):
-        yield f"its columns are not those of schema {manifest.schema}: {', '.join(content.schema.names)}"
-        return
+        return None, [f"its columns are not those of schema {manifest.schema}: {', '.join(content.schema.names)}"]
+    return content, list(_content(content, table, manifest, shard))
+
+
+def _content(content: pa.Table, table: Table, manifest: Manifest, shard: Shard) -> Iterator[str]:
     if content.num_rows != shard.rows:
         yield f"it has {content.num_rows} rows, {shard.rows} in the manifest"
     rows = content.to_pylist()
     if not _sorted(rows, table):
         yield "its rows are not sorted by their keys, each once"
-    yield from _rows(rows, table, units, manifest.lenses[units.lens], manifest.models[units.model])
+    yield from _rows(rows, table, shard.units, manifest.lenses[shard.units.lens], manifest.models[shard.units.model])
 
 
 def _sorted(rows: list[dict[str, Any]], table: Table) -> bool:
