@@ -9,13 +9,17 @@ import torch
 from PIL import Image
 
 from microscope_atlas.lenses.feature_visualization import RECIPES, FeatureVisualization, Recipe
+from microscope_atlas.lenses.frames import square
 from microscope_atlas.lenses.lens import Subject
 from microscope_atlas.lenses.responses import Responses
 from microscope_atlas.models import weights
 from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE
 from microscope_atlas.models.networks.graph import Graph
+from microscope_atlas.models.networks.network import Cut
 from microscope_atlas.pictures.sets import with_pictures
+from microscope_atlas.pictures.sources import source
 from microscope_atlas.rendering.ascend import Ascent, Precision
+from microscope_atlas.rendering.attribution import Attribution, attribute
 from tests import shared
 
 pytestmark = shared.needed
@@ -84,3 +88,52 @@ def test_unit_of_a_trained_network_is_the_same_alone_and_among_others(graph: Gra
         for row in next(FeatureVisualization().rows(subject(graph), units, recipe)):
             assert torch.equal(row["image"], together[row["unit"]]["image"])
             assert row["score"] == together[row["unit"]]["score"]
+
+
+SHEPHERD = 235  # German shepherd, which the package's dog is
+
+
+@pytest.fixture(scope="module")
+def cut(graph: Graph) -> Cut:
+    """Behind inception_4c, on the photo of the dog."""
+    picture = square(source("dog"), 224)[None].contiguous(memory_format=torch.channels_last)
+    return graph.cut(picture, "inception_4c", ["loss3_classifier"])
+
+
+@pytest.fixture(scope="module")
+def shepherd(cut: Cut) -> Attribution:
+    return attribute(cut.acts[0], lambda acts: cut.onwards(acts)[0][:, SHEPHERD])
+
+
+def test_credited_units_of_a_class_matter_more_than_others(shepherd: Attribution) -> None:
+    found = shepherd.ablate(top=10, draws=16)
+    assert found.drop > 4 and found.attributed == pytest.approx(found.drop, rel=0.2)
+    assert found.drop > max(found.random_drops) + 2
+    assert abs(found.random_drop) < 1
+
+
+def test_amounts_and_what_biases_give_add_up_to_the_logit(graph: Graph, cut: Cut, shepherd: Attribution) -> None:
+    """Full gradients, Srinivas and Fleuret 2019: of a piecewise linear network each bias counts with its slope."""
+    assert shepherd.nonlinear == ()
+    biases = [value for name, value in graph.named_parameters() if name.endswith("bias")]
+    try:
+        for bias in biases:
+            bias.requires_grad_(True)
+        logit = cut.onwards(cut.acts)[0][0, SHEPHERD]
+        slopes = torch.autograd.grad(logit, biases, allow_unused=True)  # of what lies before the layer: None
+    finally:
+        graph.requires_grad_(False)
+    given = sum((bias * slope).sum().item() for bias, slope in zip(biases, slopes, strict=True) if slope is not None)
+    assert shepherd.remainder == pytest.approx(given, abs=1e-3)
+    assert abs(given) > 1
+
+
+@pytest.mark.long
+def test_units_rank_as_the_logit_falls_without_each(shepherd: Attribution) -> None:
+    assert shepherd.rank_correlation() > 0.95
+
+
+def test_through_local_response_norm_amounts_are_of_first_order(graph: Graph) -> None:
+    picture = square(source("dog"), 224)[None].contiguous(memory_format=torch.channels_last)
+    acts, onwards = graph.cut(picture, "conv1_7x7_s2", ["inception_3a"])
+    assert attribute(acts[0], lambda given: onwards(given)[0].mean((1, 2, 3))).nonlinear == ("Lrn",)

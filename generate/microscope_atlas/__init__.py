@@ -5,21 +5,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from microscope_atlas.face.atlas import Atlas, Unit, open
+    from microscope_atlas.face.attribution import attribute
     from microscope_atlas.face.networks import Net, caricature, load, visualize
     from microscope_atlas.face.objectives import Objective, channel, deepdream, direction, neuron
     from microscope_atlas.face.render import render
     from microscope_atlas.lenses.lens import Lens
     from microscope_atlas.lenses.recipe import Recipe
     from microscope_atlas.models.adapters.trained import Trained
+    from microscope_atlas.rendering.attribution import Attribution
 
 __all__ = [
     "Atlas",
+    "Attribution",
     "Lens",
     "Net",
     "Objective",
     "Recipe",
     "Trained",
     "Unit",
+    "attribute",
     "caricature",
     "channel",
     "deepdream",
@@ -36,6 +40,8 @@ _HOMES = {
     **dict.fromkeys(("Atlas", "Unit", "open"), "microscope_atlas.face.atlas"),
     **dict.fromkeys(("Net", "caricature", "load", "visualize"), "microscope_atlas.face.networks"),
     **dict.fromkeys(("Objective", "channel", "deepdream", "direction", "neuron"), "microscope_atlas.face.objectives"),
+    "attribute": "microscope_atlas.face.attribution",
+    "Attribution": "microscope_atlas.rendering.attribution",
     "render": "microscope_atlas.face.render",
     "Lens": "microscope_atlas.lenses.lens",
     "Recipe": "microscope_atlas.lenses.recipe",

@@ -186,7 +186,7 @@ class Counting(Network):
         self.runs += 1
         return self.network(*asked)
 
-    preactivation = rectified = wiring = table = sides = None  # type: ignore[assignment]
+    preactivation = rectified = cut = wiring = table = sides = None  # type: ignore[assignment]
 
 
 def test_closing_ends_the_work(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:

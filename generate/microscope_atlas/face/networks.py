@@ -223,7 +223,7 @@ def caricature(
     recipe = caricatures.RECIPES["draft"]
     recipe = replace(recipe, ascent=replace(recipe.ascent, steps=steps))
     px = size or recipe.picture_size(known, loaded.organism.input_size)
-    given = square(_opened(picture), canvas_size(recipe.ascent, px))[None].to(loaded.device)
+    given = square(opened(picture), canvas_size(recipe.ascent, px))[None].to(loaded.device)
     return _frames(loaded, layer, given, recipe, px, every, seed)
 
 
@@ -256,7 +256,7 @@ def _objectives(
 def _seed(net: Net, objective: Objective, seed: int) -> int:
     """Of a single channel what an atlas has for it, unless another is asked for."""
     ((weight, term), *more) = objective.terms
-    if not more and weight == 1 and term.kind in ("channel", "neuron") and seed == 0:
+    if not more and weight == 1 and term.kind in ("channel", "neuron") and term.place is None and seed == 0:
         return seed_of(str(Key(net.name, term.layer, term.unit)), term.kind, 1, 0)
     return seed_of(net.name, objective, seed)
 
@@ -271,7 +271,7 @@ def _pictures(frame: Frame, said: Sequence[str]) -> list[Image.Image]:
     return made
 
 
-def _opened(picture: Image.Image | str | PathLike[str]) -> Image.Image:
+def opened(picture: Image.Image | str | PathLike[str]) -> Image.Image:
     """A picture in RGB, whatever it is given as."""
     if isinstance(picture, Image.Image):
         return plain(picture)

@@ -28,10 +28,12 @@ class Term:
     layer: str
     unit: int | None = None
     vector: tuple[float, ...] = ()  # of `direction`: a number for each unit of the layer
+    place: tuple[int, int] | None = None  # of `neuron`: row and column of the map; None: the centre
 
     def __str__(self) -> str:
         what = self.unit if self.unit is not None else f"{len(self.vector)} numbers" if self.vector else ""
-        return f"{self.kind}({self.layer}{f', {what}' if what != '' else ''})"
+        where = f", {self.place}" if self.place else ""
+        return f"{self.kind}({self.layer}{f', {what}' if what != '' else ''}{where})"
 
     def score(self, acts: Tensor) -> Tensor:
         """Activations of one picture, (units, height, width) or (units,) -> its score, ()."""
@@ -39,6 +41,8 @@ class Term:
             case "channel":
                 return acts[self.unit].mean()
             case "neuron":
+                if self.place is not None:
+                    return self._at(acts, *self.place)
                 return acts[self.unit] if acts.dim() == 1 else at_centre(acts[self.unit])
             case "deepdream":
                 return acts.square().mean()
@@ -46,6 +50,13 @@ class Term:
                 vector = torch.tensor(self.vector, device=acts.device, dtype=acts.dtype)
                 along: Tensor = torch.tensordot(vector, acts, 1)
                 return along.mean()
+
+    def _at(self, acts: Tensor, row: int, column: int) -> Tensor:
+        shape = tuple(acts.shape[1:])
+        if len(shape) != 2 or row >= shape[0] or column >= shape[1]:
+            there = f"is a map of {shape[0]} rows and {shape[1]} columns here" if shape else "has no places"
+            raise InvalidSetting(f"place {self.place} of {self.layer}: the layer {there}; rows and columns begin at 0")
+        return acts[self.unit, row, column]
 
 
 @dataclass(frozen=True)
@@ -117,9 +128,18 @@ def channel(layer: str, unit: int) -> Objective:
     return Objective(((1.0, Term("channel", layer, whole("unit", unit))),))
 
 
-def neuron(layer: str, unit: int) -> Objective:
-    """A unit's activation at the centre position; of an even map the lower right of the middle four, as in Lucid."""
-    return Objective(((1.0, Term("neuron", layer, whole("unit", unit))),))
+def neuron(layer: str, unit: int, place: tuple[int, int] | None = None) -> Objective:
+    """A unit's activation at the centre position; of an even map the lower right of the middle four, as in Lucid.
+
+    Or at a `place`, a row and a column of the layer's map, from 0; how large a map is depends on the picture's size.
+    """
+    if place is not None:
+        try:
+            row, column = place
+        except (TypeError, ValueError) as error:
+            raise InvalidSetting(f"place {place!r}; expected a row and a column of the layer's map") from error
+        place = whole("row of a place", row), whole("column of a place", column)
+    return Objective(((1.0, Term("neuron", layer, whole("unit", unit), place=place)),))
 
 
 def deepdream(layer: str) -> Objective:

@@ -18,7 +18,7 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.shards import read_shard
-from microscope_atlas.errors import DictionaryFailed, UnknownName
+from microscope_atlas.errors import DictionaryFailed, NetworkFailed, UnknownName
 from microscope_atlas.keys import parse_key
 from microscope_atlas.lenses import feature_visualization
 from microscope_atlas.lenses.lens import Row, Subject
@@ -130,6 +130,19 @@ def test_units_are_those_of_the_encoder_on_what_the_layer_gives(tmp_path: Path) 
     assert (layer.units, layer.kind, layer.named_only) == (24, "conv", True)
     assert layer.sides == organism(MODEL).layer(LAYER).sides
     assert made.startswith(f"{LAYER}_sae")
+
+
+def test_what_a_dictionary_makes_of_what_lies_behind_an_earlier_layer_follows_from_that(tmp_path: Path) -> None:
+    net, (made,) = network(f"block_conv2={sparse(tmp_path / 'a.pt')}")
+    pictures = torch.rand(2, 3, 32, 32)
+    targets = [made, "logits", net.preactivation(made)]
+    with torch.no_grad():
+        acts, onwards = net.cut(pictures, LAYER, targets)
+        for own, expected in zip([acts, *onwards(acts)], net(pictures, [LAYER, *targets]), strict=True):
+            assert torch.allclose(own, expected, atol=1e-5)
+        assert not onwards(acts * 0)[0].allclose(onwards(acts)[0])
+    with pytest.raises(NetworkFailed, match=f"layer {made} is made by a dictionary, and no other reads it"):
+        net.cut(pictures, made, ["logits"])
 
 
 def run(*arguments: object, status: int = 0) -> str:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.atlas.organisms import Field, Layer
+from microscope_atlas.errors import NetworkFailed
 from microscope_atlas.models.dictionaries.dictionary import Dictionary, Encoder
-from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.networks.network import Cut, Network
 from microscope_atlas.models.networks.traced import BEFORE
 
 
@@ -45,10 +46,8 @@ class Behind(Network):
 
     def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
         """See Network."""
-        asked = [self._asked(target) for target in targets]
-        nodes = [target if one is None else one.reads for target, one in zip(targets, asked, strict=True)]
-        acts = self._read(pictures, nodes)
-        return [acts[node] if one is None else self._encoded(acts, one) for node, one in zip(nodes, asked, strict=True)]
+        nodes, asked = self._nodes(targets)
+        return self._targets(self._read(pictures, nodes), nodes, asked)
 
     def visit(self, pictures: Tensor, targets: Sequence[str], see: Callable[[str, Tensor], None]) -> None:
         """See Network. Of the layers that dictionaries make, which are large, one is there at a time."""
@@ -67,6 +66,23 @@ class Behind(Network):
             if one is not None:
                 see(target, self._encoded(acts, one))
 
+    def cut(self, pictures: Tensor, layer: str, targets: Sequence[str]) -> Cut:
+        """See Network. Behind a layer that a dictionary makes there is nothing: NetworkFailed."""
+        if (made := layer.removesuffix(BEFORE)) in self.known:
+            raise NetworkFailed(
+                f"layer {layer} is made by a dictionary, and no other reads it; take {self.known[made].behind}, which "
+                "it stands behind"
+            )
+        nodes, asked = self._nodes(targets)
+        wanted = list(dict.fromkeys(nodes))
+        own = self.network.cut(pictures, layer, wanted)
+
+        def onwards(given: Tensor) -> list[Tensor]:
+            acts = dict(zip(wanted, own.onwards(given), strict=True))
+            return self._targets(acts, nodes, asked)
+
+        return Cut(own.acts, onwards)
+
     def own_units(self, pictures: Tensor, target: str, units: Tensor) -> tuple[Tensor, Tensor]:
         """Of each picture the one unit of its own, (batch, 1, ...), and the activations that the dictionary reads.
 
@@ -76,6 +92,16 @@ class Behind(Network):
         assert one is not None
         (acts,) = self.network(pictures, [one.reads])
         return self.encoder(one.layer)(acts, units, one.before), acts
+
+    def _nodes(self, targets: Sequence[str]) -> tuple[list[str], list[_Asked | None]]:
+        """Of each target the network's own node that is read for it, and what a dictionary makes of that."""
+        asked = [self._asked(target) for target in targets]
+        return [target if one is None else one.reads for target, one in zip(targets, asked, strict=True)], asked
+
+    def _targets(
+        self, acts: Mapping[str, Tensor], nodes: Sequence[str], asked: Sequence[_Asked | None]
+    ) -> list[Tensor]:
+        return [acts[node] if one is None else self._encoded(acts, one) for node, one in zip(nodes, asked, strict=True)]
 
     def _read(self, pictures: Tensor, nodes: Sequence[str]) -> dict[str, Tensor]:
         wanted = list(dict.fromkeys(nodes))

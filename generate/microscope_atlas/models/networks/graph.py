@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from microscope_atlas.atlas.organisms import Field, Layer
 from microscope_atlas.errors import unknown
 from microscope_atlas.models.networks.attention_pool import Attend, MeanToken, Tokens
-from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.networks.network import Cut, Network
 from microscope_atlas.models.networks.ops import Concat, GlobalAveragePool, SameConv2d, SameMaxPool2d, same_padding
 
 
@@ -54,6 +54,27 @@ class Graph(Network):
             for done in (*self.reads[name], name):
                 if not readers[done]:
                     values.pop(done, None)
+
+    def cut(self, pictures: Tensor, layer: str, targets: Sequence[str]) -> Cut:
+        """See Network. What comes before the layer is computed once."""
+        order, behind = self.order((layer, *targets)), {layer}
+        for name in order:
+            if behind.intersection(self.reads[name]):
+                behind.add(name)
+        later = [name for name in order if name in behind and name != layer]
+        asked = {layer, *targets, *(read for name in later for read in self.reads[name])}
+        kept: dict[str, Tensor] = {}
+        with torch.no_grad():
+            self.visit(pictures, [name for name in order if name in asked - set(later)], kept.__setitem__)
+
+        def onwards(acts: Tensor) -> list[Tensor]:
+            values = {name: value.expand(len(acts), *value.shape[1:]) for name, value in kept.items()}
+            values[layer] = acts
+            for name in later:
+                values[name] = self.get_submodule(name)(*(values[read] for read in self.reads[name]))
+            return [values[target] for target in targets]
+
+        return Cut(kept[layer], onwards)
 
     def order(self, targets: tuple[str, ...]) -> list[str]:
         """The nodes that `targets` need, in order of computation."""

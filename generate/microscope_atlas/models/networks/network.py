@@ -2,11 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from microscope_atlas.atlas.organisms import Field, Layer
+
+
+class Cut(NamedTuple):
+    """A network cut behind a layer; see Network.cut."""
+
+    acts: Tensor  # of the layer
+    onwards: Callable[[Tensor], list[Tensor]]  # activations in place of these -> those at each of the targets
 
 
 class Network(nn.Module, ABC):
@@ -29,6 +37,14 @@ class Network(nn.Module, ABC):
         """
         for target, acts in zip(targets, self(pictures, targets), strict=True):
             see(target, acts)
+
+    @abstractmethod
+    def cut(self, pictures: Tensor, layer: str, targets: Sequence[str]) -> Cut:
+        """What lies behind a layer, as a function of its activations; on ways around it all is as in the pictures.
+
+        Of one picture the function takes activations of any batch, of several as many as there are pictures. Layers and
+        targets are nodes as in `forward`. What no way leads to from the layer is as it is.
+        """
 
     @abstractmethod
     def preactivation(self, name: str) -> str:

@@ -26,7 +26,7 @@ from microscope_atlas.models.networks import autograd
 from microscope_atlas.models.networks.blocks import structural
 from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.models.networks.measured import Sight, sights
-from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.networks.network import Cut, Network
 from microscope_atlas.models.networks.places import UNPROVEN, places
 from microscope_atlas.models.networks.plain import is_lazy, plain, plainly
 from microscope_atlas.models.networks.smooth import Smooth
@@ -42,6 +42,9 @@ SHOWN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # where no layers are chosen
 # px on a side that lenses ask for, least: of layers that see little of a picture, and of those that see more. Both are
 # odd multiples of 16, so what wants multiples of 32 cannot pass
 SMALL, MEDIUM = 48, 112
+
+
+Put = tuple[str, Callable[[Tensor], Tensor]]  # a layer, and what its values are exchanged for
 
 
 class Trace(NamedTuple):
@@ -104,6 +107,29 @@ class Traced(Network):
 
     def visit(self, pictures: Tensor, targets: Sequence[str], see: Callable[[str, Tensor], None]) -> None:
         """See Network."""
+        self._visit(pictures, targets, see)
+
+    def cut(self, pictures: Tensor, layer: str, targets: Sequence[str]) -> Cut:
+        """See Network. The module is run anew for each batch of activations."""
+        with torch.no_grad():
+            (acts,) = self(pictures, [layer])
+
+        def onwards(given: Tensor) -> list[Tensor]:
+            found: dict[str, Tensor] = {}
+            shown = pictures.expand(len(given), *pictures.shape[1:])
+            self._visit(shown, targets, found.__setitem__, (layer, given))
+            return [found[target] for target in targets]
+
+        return Cut(acts, onwards)
+
+    def _visit(
+        self,
+        pictures: Tensor,
+        targets: Sequence[str],
+        see: Callable[[str, Tensor], None],
+        given: tuple[str, Tensor] | None = None,
+    ) -> None:
+        """The same; with a layer, and activations that the module goes on with in place of its own."""
         names = [target.removesuffix(BEFORE) for target in targets]
         taps = {name: self._tap(name) for name in names}
         tokens = {name: self._where(name, *pictures.shape[2:]) for name, _ in taps.values() if self._is_tokens(name)}
@@ -111,6 +137,13 @@ class Traced(Network):
         found: dict[str, Tensor] = {}
         shown: dict[str, Tensor] = {}
         wanted = {name for name, _ in taps.values()}
+        put: Put | None = None
+        if given is not None:
+            owner, which = self._tap(given[0])
+            wanted.add(owner)
+            if self._is_tokens(owner):
+                tokens[owner] = self._where(owner, *pictures.shape[2:])
+            put = owner, partial(self._put, owner, which, given[1], tokens)
 
         def node(target: str) -> Tensor:
             name, at = taps[target.removesuffix(BEFORE)]
@@ -125,19 +158,29 @@ class Traced(Network):
                     see(target, node(target))
             found[name] = shown[name] = pictures.new_empty(0)  # that it was met is all that is still to be known of it
 
-        self._run(pictures, wanted, met if names != list(targets) else None, found, shown, tokens, noted)
+        self._run(pictures, wanted, met if names != list(targets) else None, found, shown, tokens, noted, put=put)
 
     def _shown(self, name: str, value: Tensor, tokens: Mapping[str, Places]) -> Tensor:
         """A layer's values with the units on the second axis."""
         if name in tokens:
             return tokens[name].map(value)
-        return value.permute(0, 3, 1, 2) if self.taps[name].units_last and value.dim() == 4 else value
+        return value.permute(0, 3, 1, 2) if self._has_units_last(name, value) else value
 
     def _given_on(self, name: str, shown: Tensor, value: Tensor, tokens: Mapping[str, Places]) -> Tensor:
         """A copy of a layer's values as the module's code has them, whose gradient goes through what is shown."""
         if name in tokens:
             return tokens[name].back(shown, value)
-        return shown.permute(0, 2, 3, 1).clone() if shown is not value else value.clone()
+        return shown.permute(0, 2, 3, 1).clone() if self._has_units_last(name, value) else shown.clone()
+
+    def _has_units_last(self, name: str, value: Tensor) -> bool:
+        return self.taps[name].units_last and value.dim() == 4
+
+    def _put(self, name: str, which: int | None, acts: Tensor, tokens: Mapping[str, Places], value: Tensor) -> Tensor:
+        """A layer's values as the module's code has them, with these activations for those that are shown."""
+        if which is None:
+            return self._given_on(name, acts, value, tokens)
+        at = torch.tensor([tokens[name].rest[which]], device=value.device)
+        return value.index_copy(1, at, acts[:, None])
 
     def _tap(self, name: str) -> tuple[str, int | None]:
         """The layer that a node is read at; and which it is of its tokens that are no place."""
@@ -307,12 +350,14 @@ class Traced(Network):
         tokens: Mapping[str, Places],
         noted: Callable[[str], None] = lambda name: None,
         to_the_end: bool = False,
+        put: Put | None = None,
     ) -> None:
         """Fill `found` with the layers `names` as the module's code has them, each of its first call, in order.
 
         And `shown` with the same, units on the second axis, those of `tokens` as maps; and `met`, if there is one, with
         what rectifiers read and gave. `noted` is called once a layer is there. The module is left after the last layer,
-        unless it is to run to its end. It goes on with copies: what follows may change them in place.
+        unless it is to run to its end. It goes on with copies: what follows may change them in place; behind the layer
+        of `put` with what that makes of them.
         """
 
         def note(name: str, value: Any) -> Tensor | None:
@@ -322,7 +367,10 @@ class Traced(Network):
             if len(found) == len(names) and not to_the_end:
                 noted(name)
                 raise _Done
-            passed = self._given_on(name, shown[name], value, tokens)
+            if put is not None and name == put[0]:
+                passed = put[1](value)
+            else:
+                passed = self._given_on(name, shown[name], value, tokens)
             noted(name)
             if met is not None and id(value) in met:
                 met[id(passed)] = met[id(value)]._replace(after=passed)
