@@ -12,6 +12,7 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import (
     AtlasError,
     InvalidKey,
+    InvalidSetting,
     PicturesFailed,
     UnknownName,
     WeightsError,
@@ -30,7 +31,8 @@ from microscope_space.search.given import exists, straight
 Query = Mapping[str, str]
 LONG = {"units": 4096, "notes": 4096, "about": 1024}  # characters of parameters that hold several keys, or sentences
 
-TOLD = (InvalidKey, UnknownName, WrongLevel, PicturesFailed, WeightsError)  # errors whose words are for visitors
+# errors whose words are for visitors
+TOLD = (InvalidKey, InvalidSetting, UnknownName, WrongLevel, PicturesFailed, WeightsError)
 
 log = logging.getLogger(__name__)
 

@@ -184,6 +184,46 @@ def test_what_fires_leads_to_its_unit(page: Page, served: tuple[str, Path], phot
     assert not kept(served[1])
 
 
+def test_why_here_leads_to_what_an_answer_is_credited_to(page: Page, served: tuple[str, Path], photo: Path) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"/?view=probe&model={MODEL}")
+    upload(page, photo)
+    page.get_by_role("button", name="Look").click()
+    page.locator(".classes [data-why]").first.click()
+    expect(page.locator("h3", has_text="Why ")).to_be_visible()
+    expect(page.get_by_text("Tested:")).to_be_visible()
+    expect(page.get_by_label("Credit units of the layer")).to_have_value("blocks_6")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert problems(page) == []
+    assert not kept(served[1])
+    link = page.locator(".groups a, .excited a").first.get_attribute("href")
+    assert link and link.startswith(f"./{MODEL}/blocks_6/")
+
+
+@pytest.mark.long
+def test_why_of_a_point_is_asked_by_a_click_and_by_sliders(page: Page) -> None:
+    page.goto(f"/?view=probe&model={MODEL}&picture=dog&__theme=dark")
+    page.get_by_role("button", name="Look").click()
+    page.locator("[data-why^='blocks_6/']").first.click()
+    first = page.locator("h3", has_text="Why blocks_6")
+    expect(first).to_be_visible()
+    assert problems(page) == []
+    where = page.locator("h3.why + p")
+    strongest = where.inner_text()
+    page.locator("[data-point]").click(position={"x": 112, "y": 60})
+    expect(where).not_to_have_text(strongest)
+    expect(page.get_by_label("number input for Percent from the left")).to_have_value("50")
+    clicked = where.inner_text()
+    page.get_by_label("number input for Percent from the left").fill("20")
+    page.locator("button", has_text="Why here?").first.click()
+    expect(where).not_to_have_text(clicked)
+    assert problems(page) == []
+    page.get_by_label("Why this: choose, or type LAYER/UNIT").fill("nothing")
+    page.keyboard.press("Enter")
+    page.locator("button", has_text="Why here?").first.click()
+    expect(page.get_by_role("alert").filter(has_text="nothing")).to_be_visible()
+
+
 @pytest.mark.long
 def test_a_link_leads_to_the_result_again(page: Page) -> None:
     page.goto(f"/?view=caricature&model={MODEL}&layer=blocks_4&picture=cat")
@@ -246,5 +286,9 @@ def test_programs_get_the_same(served: tuple[str, Path]) -> None:
     assert len(job.outputs()) > 3
     rows = client.predict("cat", MODEL, 1, api_name="/probe")
     assert [row["layer"] for row in rows] == ["blocks_4", "blocks_6"]
+    told = client.predict("dog", MODEL, "logits", 235, api_name="/why")
+    assert (told["class_name"], told["earlier"]) == ("German shepherd", "blocks_6")
+    with pytest.raises(Exception, match="no layer of efficientnet_lite0 is before stem"):
+        client.predict("dog", MODEL, "stem", 1, api_name="/why")
     with pytest.raises(Exception, match="expected an image file in base64"):
         client.predict("/etc/passwd", MODEL, 1, api_name="/probe")

@@ -18,6 +18,7 @@ from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.organism import Library, Organism
 from microscope_atlas.pictures.sources import source
 from microscope_space.live import chooser, excited, networks, probe
+from microscope_space.live.drawn import TILE
 from tests import atlases, toy
 
 SIZE = 8
@@ -59,7 +60,9 @@ def atlas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield SimpleNamespace(
         models=["handmade"],
         layers=lambda model: {"conv1": 3, "conv2": 2, "logits": 2},
-        units=lambda model, asked: pa.Table.from_pylist(rows, schema=pa.schema(list(columns.items()))),
+        units=lambda model, asked, layer=None: pa.Table.from_pylist(
+            [row for row in rows if layer in (None, row["layer"])], schema=pa.schema(list(columns.items()))
+        ),
         manifest=SimpleNamespace(
             models={"handmade": {"weights_sha256": sha256, "provenance": {"source": "here", "license": "CC0"}}}
         ),
@@ -135,22 +138,26 @@ def test_rows_are_json(known: Atlas) -> None:
 
 def test_each_unit_leads_to_its_page(known: Atlas) -> None:
     (first, *_) = probe.plain(known, "cat", atlases.MODEL)
-    html = probe.shown(known, "cat", atlases.MODEL)
+    html = look(known)
     assert f'href="./{first["model"]}/{first["layer"]}/{first["unit"]}"' in html
     assert f"{first['ratio']:.0%}" in html
     assert html.count("data:image/jpeg") == len(probe.plain(known, "cat", atlases.MODEL))
+
+
+def look(known: Atlas) -> str:
+    return probe.shown(known, "cat", atlases.MODEL, excited.probe(known, source("cat"), atlases.MODEL))
 
 
 def test_the_frame_is_drawn_around_the_place(known: Atlas) -> None:
     seen = excited.probe(known, source("cat"), atlases.MODEL)
     each = seen.layers["blocks_4"][0]
     assert (each.right - each.left) < len(seen.picture)
-    drawn, scale = probe.marked(each, seen), 2 * probe.TILE / len(seen.picture)
+    drawn, scale = np.asarray(probe.marked(each, seen)), 2 * TILE / len(seen.picture)
     middle = round((each.left + each.right) / 2 * scale)
     assert drawn[round(each.top * scale) + 1, middle].tolist() == [0xD9, 0x48, 0x0F]
 
 
 def test_what_goes_wrong_is_said_escaped(known: Atlas) -> None:
-    html = probe.shown(known, "cat", "<script>alert(1)</script>")
+    html, *_ = probe.looked(known, "cat", "<script>alert(1)</script>")
     assert 'role="alert"' in html and "<script>" not in html and "&lt;script&gt;" in html
-    assert chooser.FORGOTTEN[1:] in probe.shown(known, None, atlases.MODEL)  # type: ignore[arg-type]
+    assert chooser.FORGOTTEN[1:] in probe.looked(known, None, atlases.MODEL)[0]  # type: ignore[arg-type]

@@ -145,9 +145,9 @@ def refused(error: AtlasError) -> str:
     return part(markup.error(routes.sentence(routes.public(error))))
 
 
-def piece(content: str = "") -> gr.HTML:
-    """A component for a piece of a view."""
-    return gr.HTML(content, apply_default_css=False, padding=False)
+def piece(content: str = "", clicked: str | None = None) -> gr.HTML:
+    """A component for a piece of a view; with a script that says what a click in it triggers."""
+    return gr.HTML(content, apply_default_css=False, padding=False, js_on_load=clicked)
 
 
 def part(inner: Markup) -> str:

@@ -13,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.organisms import Field, Layer
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.lenses.dataset_samples import seen
 from microscope_atlas.lenses.frames import pixels, square
+from microscope_atlas.models.organism import Organism
 from microscope_space.live import networks
 
 TOP = 5  # units shown of each layer
+CLASSES = 5  # that are likeliest
 
 KNOWN = ("layer", "unit", "maximum", "class_name", "thumbnail")  # columns of `units`
 
@@ -48,12 +50,23 @@ class Excited:
 
 
 @dataclass(frozen=True)
+class Class:
+    """What a network takes a picture for."""
+
+    layer: str  # of the logits
+    unit: int
+    name: str
+    share: float  # of the softmax over all classes
+
+
+@dataclass(frozen=True)
 class Seen:
     """A picture as a network saw it."""
 
     picture: Pixels  # (size, size, 3): its middle square
     layers: dict[str, list[Excited]]  # from input to logits, the most excited unit first
     maps: dict[tuple[str, int], Map]  # where a unit of a layer is active: (height, width), 1 at its strongest
+    classes: list[Class]  # the likeliest, where the network has classes whose names are known
 
 
 def probe(atlas: Atlas, picture: Image.Image, model: str, top: int = TOP) -> Seen:
@@ -70,15 +83,26 @@ def probe(atlas: Atlas, picture: Image.Image, model: str, top: int = TOP) -> See
     torch.set_num_threads(1)  # of this thread of the server; see live
     with torch.no_grad():
         pictures = shown[None].contiguous(memory_format=torch.channels_last)
-        acts = networks.network(model, kind, CPU)(pictures, names) if names else []
+        asked = names if organism.logits is None else [*names, organism.logits]
+        acts = networks.network(model, kind, CPU)(pictures, asked) if asked else []
     layers: dict[str, list[Excited]] = {}
     maps = {}
-    for name, act in zip(names, acts, strict=True):
+    for name, act in zip(names, acts, strict=False):  # logits that the atlas lacks come last
         own = act[0].numpy() if act.dim() == 4 else act[0].numpy()[:, None, None]
         layers[name] = list(_excited(organism.layer(name), known[name], own, size, top, model))
         for excited in layers[name]:
             maps[name, excited.unit] = own[excited.unit].clip(0) / excited.activation
-    return Seen(pixels(shown).numpy(), layers, maps)
+    classes = _classes(organism, acts[-1][0]) if organism.logits is not None else []
+    return Seen(pixels(shown).numpy(), layers, maps, classes)
+
+
+def _classes(organism: Organism, logits: torch.Tensor) -> list[Class]:
+    assert organism.logits is not None and organism.classes is not None
+    shares, units = logits.softmax(0).topk(min(CLASSES, len(logits)))
+    return [
+        Class(organism.logits, unit, organism.classes[unit], share)
+        for share, unit in zip(shares.tolist(), units.tolist(), strict=True)
+    ]
 
 
 def _known(units: pa.Table) -> dict[str, list[dict[str, Any]]]:
@@ -124,14 +148,16 @@ def heat(layer: Layer, active: Map, size: int) -> Map:
 
     Each position stands in the middle of what it sees, and what lies between is interpolated.
     """
-    at = [
-        (np.arange(length) + 0.5) * size / length
-        if side.size is None
-        else side.origin + side.size / 2 + np.arange(length) * side.stride
-        for side, length in zip(layer.sides, active.shape, strict=True)
-    ]
+    at = [centres(side, length, size) for side, length in zip(layer.sides, active.shape, strict=True)]
     asked = np.arange(size) + 0.5
     across = np.stack([np.interp(asked, at[1], row) for row in active])
     whole = np.stack([np.interp(asked, at[0], column) for column in across.T], 1)
     heat: Map = whole.astype(np.float32)
     return heat
+
+
+def centres(side: Field, length: int, size: int) -> NDArray[np.floating[Any]]:
+    """The middles of what the positions of a map see along one axis, (length,), px of a picture of `size` px."""
+    if side.size is None:
+        return (np.arange(length) + 0.5) * size / length
+    return side.origin + side.size / 2 + np.arange(length) * side.stride

@@ -7,23 +7,21 @@ import gradio as gr
 import gradio.events
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
+from microscope_atlas.keys import Key
 from microscope_atlas.models.catalog import CATALOG
 from microscope_space import routes
-from microscope_space.html import links, markup
+from microscope_space.html import links
 from microscope_space.html.escaped import NOTHING, html, joined
-from microscope_space.live import chooser, excited
+from microscope_space.live import chooser, drawn, excited, why
 from microscope_space.live.chooser import Picture
 from microscope_space.live.excited import Excited, Seen
+from microscope_space.live.tile import tile, tiles
 
-TILE = 136  # px on a side of a picture with its place marked
-PROBING = "probing"  # Gradio's queue: a forward pass at a time
-FAINT = 0.35  # contrast of the picture where a unit is silent
-MARK = "#d9480f"
+PROBING = "probing"  # Gradio's queue: a forward pass at a time, or a few and back
 
 LEAD = (
     "A picture through a network: of each layer the units that it excites most, in their own measure. 100% is the most "
@@ -42,18 +40,26 @@ def build(atlas: Atlas) -> None:
     chooser.piece(chooser.part(html('<p class="about">{}</p>', chooser.PRIVACY)))
     model = chooser.network(atlas)
     start = gr.Button("Look", variant="primary")
-    result = chooser.piece()
+    asking = why.asking()
+    result = chooser.piece(clicked=why.CLICKED)
 
     def on_load(request: gr.Request) -> tuple[Any, ...]:
         return chooser.ahead(atlas, request, "probe")[0], *chooser.begun(dict(request.query_params))
 
-    def on_start(picture: Picture, model: str) -> str:
-        return shown(atlas, picture, model)
+    def on_start(picture: Picture, model: str) -> tuple[Any, ...]:
+        return looked(atlas.latest(), picture, model)
 
     gr.on(None, on_load, None, [model, *chosen], show_progress="hidden", api_visibility="private", queue=False)
     start.click(
-        on_start, [chosen.picture, model], result, api_visibility="private", concurrency_id=PROBING, concurrency_limit=1
+        on_start,
+        [chosen.picture, model],
+        [result, asking.answer, asking.whole, asking.target, asking.earlier],
+        show_progress_on=result,
+        api_visibility="private",
+        concurrency_id=PROBING,
+        concurrency_limit=1,
     )
+    why.listen(atlas, asking, chosen.picture, model, result, PROBING)
     _endpoint(atlas)
 
 
@@ -85,59 +91,73 @@ def plain(atlas: Atlas, picture: Picture, model: str, top: int = excited.TOP) ->
     return [asdict(each) for units in seen.layers.values() for each in units]
 
 
-def shown(atlas: Atlas, picture: Picture, model: str) -> str:
-    """The same as HTML, the last layer first: what the network takes the picture for, then what from."""
-    now = atlas.latest()
+def looked(atlas: Atlas, picture: Picture, model: str) -> tuple[Any, ...]:
+    """What was found, as HTML; and what the components that ask why begin with: an empty answer, and as of `begun`."""
     try:
-        seen = excited.probe(now, chooser.opened(picture), model)
+        seen = excited.probe(atlas, chooser.opened(picture), model)
     except AtlasError as error:
-        return chooser.refused(error)
-    with links.based("./", now.version):
-        sections = joined(_layer(model, layer, units, seen) for layer, units in reversed(seen.layers.items()))
+        return chooser.refused(error), "", gr.Column(visible=False), gr.skip(), gr.skip()
+    return shown(atlas, picture, model, seen), "", *why.begun(atlas, model, seen)
+
+
+def shown(atlas: Atlas, picture: Picture, model: str, seen: Seen) -> str:
+    """The same as HTML, the last layer first: what the network takes the picture for, then what from."""
+    with links.based("./", atlas.version):
+        sections = joined(_layer(atlas, model, layer, units, seen) for layer, units in reversed(seen.layers.items()))
     link = chooser.permalink("probe", picture, model)
-    return chooser.part(html('<p class="about" role="status">{}</p>{}{}', NOTE, link, sections))
+    note = html('<p class="about" role="status">{}</p>', NOTE)
+    return chooser.part(joined([note, link, _classes(atlas, model, seen), sections]))
 
 
-def _layer(model: str, layer: str, units: list[Excited], seen: Seen) -> Markup:
-    listed = joined(html("<li>{}</li>", _unit(each, seen)) for each in units)
+def _classes(atlas: Atlas, model: str, seen: Seen) -> Markup:
+    """What the network takes the picture for."""
+    if not seen.classes:
+        return NOTHING
+    listed = joined(
+        html(
+            "<li><b>{}</b> {}{}</li>",
+            each.name,
+            share(each.share),
+            why.button(atlas, model, each.layer, each.unit, each.name),
+        )
+        for each in seen.classes
+    )
+    return html('<h2>Taken for</h2><ul class="classes">{}</ul>', listed)
+
+
+def share(value: float) -> str:
+    """`61%`, or `below 1%`."""
+    return f"{value:.0%}" if value >= 0.01 else "below 1%"
+
+
+def _layer(atlas: Atlas, model: str, layer: str, units: list[Excited], seen: Seen) -> Markup:
     return html(
         '<h2><a href="{}">{}</a></h2>{}',
         links.href(model, layer),
         layer,
-        html('<ul class="excited">{}</ul>', listed)
+        tiles([_unit(atlas, each, seen) for each in units])
         if units
         else html('<p class="absent">Nothing that this atlas knows.</p>'),
     )
 
 
-def _unit(each: Excited, seen: Seen) -> Markup:
+def _unit(atlas: Atlas, each: Excited, seen: Seen) -> Markup:
     """A link to a unit: where it fires, how strongly, and what is made to excite it."""
-    where = markup.pixels(marked(each, seen), f"Where {each.layer} {each.unit} fires", TILE)
-    made = NOTHING
-    if each.thumbnail:
-        src = links.image("units", each.model, each.thumbnail, "thumbnail")
-        made = html('<img class="made" src="{}" alt="" width="64" height="64" loading="lazy">', src)
-    return html(
-        '<a href="{}">{}<span>{}<span><b>{}</b> {}{}</span></span></a>',
-        links.href(each.model, each.layer, each.unit),
-        where,
-        made,
-        each.unit,
-        f"{each.ratio:.0%}",
-        html("<small>{}</small>", each.class_name) if each.class_name else NOTHING,
+    name = html("<small>{}</small>", each.class_name) if each.class_name else NOTHING
+    return tile(
+        Key(each.model, each.layer, each.unit),
+        marked(each, seen),
+        f"Where {each.layer} {each.unit} fires",
+        html("{}{}", f"{each.ratio:.0%}", name),
+        each.thumbnail,
+        below=why.button(atlas, each.model, each.layer, each.unit, f"{each.layer} {each.unit}"),
     )
 
 
-def marked(each: Excited, seen: Seen) -> NDArray[np.uint8]:
+def marked(each: Excited, seen: Seen) -> Image.Image:
     """The picture, grey and faint where a unit is silent, with a frame around what it sees where it is active most."""
     size = len(seen.picture)
     active = np.sqrt(seen.maps[each.layer, each.unit])  # so that half as active is still seen
-    heat = excited.heat(CATALOG[each.model].layer(each.layer), active, size)[:, :, None]
-    faint = 255 - (255 - seen.picture.mean(2, keepdims=True)) * FAINT
-    blended = seen.picture * heat + faint * (1 - heat)
-    image = Image.fromarray(blended.round().astype(np.uint8)).resize((TILE * 2, TILE * 2), Image.Resampling.BICUBIC)
-    scale = TILE * 2 / size
-    if (each.right - each.left, each.bottom - each.top) != (size, size):
-        box = [each.left * scale, each.top * scale, each.right * scale - 1, each.bottom * scale - 1]
-        ImageDraw.Draw(image).rectangle(box, outline=MARK, width=4)
-    return np.asarray(image)
+    image = drawn.shaded(seen.picture, excited.heat(CATALOG[each.model].layer(each.layer), active, size))
+    box = (each.left, each.top, each.right, each.bottom)
+    return image if box == (0, 0, size, size) else drawn.framed(image, box, size)
