@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from microscope_atlas.models.networks.ops import LocalResponseNorm
+from microscope_atlas.models.networks.ops import LocalResponseNorm, SameConv2d, SameMaxPool2d
 from microscope_atlas.rendering.piecewise_linear import nonlinear
 
 
@@ -28,6 +28,7 @@ def layers(*made: nn.Module) -> nn.Module:
         lambda x: (x + 1).abs() - x.amax(1, keepdim=True) * 2 + x[:, :1].clamp(0, 1),
         lambda x: F.interpolate(F.pixel_shuffle(x, 2), scale_factor=2).roll(1, 2),
         lambda x: (x.flatten(2) @ torch.ones(36, 5)).max(2).values.unbind(1)[0],
+        layers(SameConv2d(4, 4, 3, stride=2), SameMaxPool2d(3, 2)),
         lambda x: torch.stack([x[0, 1, 2, 3], x[:, 2].mean()]).float().sum(),
     ],
 )

@@ -2,6 +2,7 @@
 
 Of convolutions, sums, means, ReLU and its kin, max pools and frozen batch norms the gradient is exact: in the piece
 that a picture lies in, all they do is multiply and add constants. What is not known to be so counts as not linear.
+A torch.autograd.Function says so itself: `piecewise_linear = True` in its class.
 """
 
 import re
@@ -57,6 +58,8 @@ def _is_linear(step: Any) -> bool:
         return sum(reads[at] for at in PRODUCTS[name]) < 2
     if name == "Div":
         return not reads[1]
+    if hasattr(step, "_forward_cls"):
+        return bool(getattr(step._forward_cls, "piecewise_linear", False))
     if name in NORMS:
         return not step._saved_training
     return name in LINEAR or name in IN_PIECES

@@ -192,7 +192,8 @@ def api(address: str) -> Markup:
         "extra <code>mcp</code>, <code>{}mcp</code> is a server of MCP's tools <code>search</code>, <code>unit</code>, "
         "<code>layer</code> and <code>picture</code>.</p>"
         "<p>Gradio's endpoints are <code>unit</code>, <code>layer</code>, <code>search</code>, "
-        '<code>caricature</code>, <code>probe</code> and <code>why</code>:</p><pre tabindex="0">from gradio_client import Client\n\n'
+        "<code>caricature</code>, <code>probe</code> and <code>why</code>:</p>"
+        '<pre tabindex="0">from gradio_client import Client\n\n'
         'Client("{}").predict("inceptionv1_caffe", "inception_4c", 447, api_name="/unit")</pre>'
         "<p>A card of a unit for other web pages: <code>/embed/MODEL/LAYER/UNIT</code>. Links to OpenAI Microscope "
         "work here when its host is replaced by this one: <code>/models/inceptionv1/mixed4c_0/447</code>. The dataset "

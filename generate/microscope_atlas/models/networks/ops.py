@@ -61,6 +61,8 @@ class _Padded(torch.autograd.Function):
     Only the edges are filled, and the gradient is a view: 7 ms less, of 22, for 16 maps of 56 px and 96 channels.
     """
 
+    piecewise_linear = True
+
     @staticmethod
     def forward(ctx, x: Tensor, edges: tuple[int, int, int, int]) -> Tensor:  # type: ignore[no-untyped-def]
         left, right, top, bottom = ctx.edges = edges
