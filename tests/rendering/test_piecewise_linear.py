@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.networks.ops import LocalResponseNorm, SameConv2d, SameMaxPool2d
 from microscope_atlas.rendering.piecewise_linear import nonlinear
 
@@ -51,3 +52,26 @@ def test_piecewise_linear_steps_are_known(step: Callable[[Tensor], Tensor]) -> N
 )
 def test_others_are_named(step: Callable[[Tensor], Tensor], names: tuple[str, ...]) -> None:
     assert nonlinear(step(given())) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("efficientnet_lite0", ()),
+        ("vgg19_caffe", ()),
+        ("inceptionv1_caffe", ("Lrn",)),
+        *(
+            pytest.param(name, names, marks=pytest.mark.long)
+            for name, names in {
+                **dict.fromkeys(("inceptionv3_slim", "inceptionv4_slim", "resnetv2_50_slim"), ()),
+                **dict.fromkeys(("alexnet", "inceptionv1"), ("Lrn",)),
+                "contrastive_rn50": ("Mul", "Softmax"),  # its attention pool
+            }.items()
+        ),
+    ],
+)
+def test_of_the_catalogs_networks_all_else_is_known(name: str, names: tuple[str, ...]) -> None:
+    known = CATALOG[name]
+    pictures = torch.zeros(2, 3, known.input_size, known.input_size, device="meta", requires_grad=True)
+    (ended,) = known.blank().requires_grad_(False).eval()(pictures, [list(known.layers)[-1]])
+    assert nonlinear(ended) == names
