@@ -14,7 +14,7 @@ LARGE = 224  # the same of one that stands alone
 FAINT = 0.35  # contrast of the picture where nothing is active
 MARK = "#d9480f"
 # of groups: told apart by whoever sees colours otherwise; Okabe and Ito 2008, https://jfly.uni-koeln.de/color
-COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2")
+COLOURS = ("#e69f00", "#0072b2", "#009e73", "#cc79a7", "#f0e442")
 COVER = 0.6  # opacity of a mask where its group is strongest
 GREY = 0.8  # contrast of the picture below masks
 LEAST = 0.15  # of a group's activity over the strongest of any: less of it is no part of its mask
@@ -35,7 +35,7 @@ def framed(image: Image.Image, box: Sequence[int], size: int) -> Image.Image:
 
 
 def masks(picture: Pixels, active: Sequence[Map]) -> Image.Image:
-    """The picture with each group's colour where it is the most active one, and its number where it is most so.
+    """The picture with each group's colour where it is the most active one, bordered, and its number where most so.
 
     `active` are (size, size), 0 to 1, a group each.
     """
@@ -43,7 +43,12 @@ def masks(picture: Pixels, active: Sequence[Map]) -> Image.Image:
     most, strength = stack.argmax(0), stack.max(0)
     colours = np.array([_rgb(COLOURS[each]) for each in range(len(active))], np.float32)[most]
     cover = (COVER * np.sqrt(strength) * (strength >= LEAST))[:, :, None]
-    image = _enlarged(colours * cover + _faint(picture, GREY) * (1 - cover))
+    blended = colours * cover + _faint(picture, GREY) * (1 - cover)
+    border = np.zeros(most.shape, bool)
+    border[:, 1:] |= most[:, 1:] != most[:, :-1]
+    border[1:] |= most[1:] != most[:-1]
+    blended[border] = 255
+    image = _enlarged(blended)
     scale = image.width / len(picture)
     for number, own in enumerate(active, 1):
         row, column = np.unravel_index(np.where(most == number - 1, own, -1).argmax(), own.shape)
