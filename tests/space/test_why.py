@@ -113,7 +113,7 @@ def test_masks_are_numbered_and_told_apart() -> None:
 
 def test_classes_are_told_with_their_shares(known: Atlas) -> None:
     seen = excited.probe(known, source("dog"), atlases.MODEL)
-    assert [each.name for each in seen.classes][0] == "German shepherd"
+    assert seen.classes[0].name == "German shepherd"
     assert seen.classes[0].share > 0.9 and len(seen.classes) == excited.CLASSES
     html = probe.shown(known, "dog", atlases.MODEL, seen)
     assert f'data-why="logits/{SHEPHERD}"' in html and "below 1%" in html
@@ -150,8 +150,9 @@ def test_what_goes_wrong_is_said_escaped(known: Atlas) -> None:
         html = why.shown(known, "dog", atlases.MODEL, asked, "strongest", 50, 50, None)  # type: ignore[arg-type]
         assert 'role="alert"' in html and "<script>" not in html and text.UNREADABLE not in html
     assert chooser.FORGOTTEN[1:] in why.shown(known, None, atlases.MODEL, "logits/1", "strongest", 50, 50, None)  # type: ignore[arg-type]
-    with pytest.raises(InvalidSetting, match="where is 'there'; expected strongest, mean, or a point as 112,80"):
-        why._where("there")
+    for asked in ("there", "nan,1", "1,2,3", "inf,0", None):
+        with pytest.raises(InvalidSetting, match=f"where is {asked!r}; expected strongest, mean, or a point as 112,80"):
+            why._where(asked)
     assert why._where("112, 80") == (112.0, 80.0)
 
 

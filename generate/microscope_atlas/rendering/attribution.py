@@ -22,6 +22,8 @@ from microscope_atlas.rendering.piecewise_linear import nonlinear
 
 Score = Callable[[Tensor], Tensor]  # activations of a layer, (batch, units, ...) -> the target of each, (batch,)
 
+BATCH = 4  # sets of units silenced at once: more takes memory, and on a CPU no less time
+
 
 class Unreached(ValueError):
     """A target that does not depend on a layer."""
@@ -93,7 +95,7 @@ class Attribution:
         order = amounts.sort(descending=True, stable=True).indices[:count].tolist()
         return [unit for unit in order if amounts[unit] > 0]
 
-    def drops(self, sets: Sequence[Sequence[int]], batch: int = 16) -> Tensor:
+    def drops(self, sets: Sequence[Sequence[int]], batch: int = BATCH) -> Tensor:
         """How far the target falls when the units of each set are silenced, at all their places: (sets,)."""
         found = [torch.zeros(0, device=self.acts.device)]
         for start in range(0, len(sets), batch):
@@ -114,7 +116,7 @@ class Attribution:
         drop, *random = self.drops([units, *([others[at] for at in some] for some in chosen)]).tolist()
         return Ablation(tuple(units), self.units[units].sum().item(), drop, tuple(random))
 
-    def rank_correlation(self, batch: int = 16) -> float:
+    def rank_correlation(self, batch: int = BATCH) -> float:
         """Spearman's, over active units, of their amounts and of how far the target falls without each alone.
 
         A pass behind the layer for each of these units. nan where fewer than two are active.

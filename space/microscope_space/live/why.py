@@ -1,5 +1,6 @@
 """Why here?, below what fires: units of an earlier layer that an answer is credited to; and the same for programs."""
 
+from math import isfinite
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -250,6 +251,8 @@ def _where(asked: Any) -> Where:
         return MEAN
     try:
         left, top = (float(each) for each in str(asked).split(","))
-        return left, top
+        if isfinite(left) and isfinite(top):
+            return left, top
+        raise ValueError
     except ValueError as error:
         raise InvalidSetting(f"where is {asked!r}; expected strongest, mean, or a point as 112,80") from error

@@ -6,7 +6,7 @@ names of the nodes it reads. Node names are the ones of the network's original c
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Literal
 
 import torch
@@ -43,9 +43,18 @@ class Graph(Network):
 
     def visit(self, pictures: Tensor, targets: Sequence[str], see: Callable[[str, Tensor], None]) -> None:
         """See Network. A node's value is let go of once all that read it are there."""
-        order, asked = self.order(tuple(targets)), set(targets)
+        self._compute(self.order(tuple(targets)), {}, pictures, set(targets), see)
+
+    def _compute(
+        self,
+        order: Sequence[str],
+        values: dict[str, Tensor],
+        pictures: Tensor,
+        asked: Set[str],
+        see: Callable[[str, Tensor], None],
+    ) -> None:
+        """Compute nodes in order, from those that have `values` already, and show `see` those that are asked for."""
         readers = Counter(read for name in order for read in self.reads[name])
-        values: dict[str, Tensor] = {}
         for name in order:
             values[name] = self.get_submodule(name)(*([values[read] for read in self.reads[name]] or [pictures]))
             if name in asked:
@@ -70,9 +79,9 @@ class Graph(Network):
         def onwards(acts: Tensor) -> list[Tensor]:
             values = {name: value.expand(len(acts), *value.shape[1:]) for name, value in kept.items()}
             values[layer] = acts
-            for name in later:
-                values[name] = self.get_submodule(name)(*(values[read] for read in self.reads[name]))
-            return [values[target] for target in targets]
+            found = {target: values[target] for target in targets if target in values}
+            self._compute(later, values, pictures, set(targets), found.__setitem__)
+            return [found[target] for target in targets]
 
         return Cut(kept[layer], onwards)
 
