@@ -172,6 +172,7 @@ def test_files_counts_what_many_cost(tmp_path: Path) -> None:
     assert all(each["cpu_seconds"] > 0.05 and each["megabytes"] > 10 for each in found["files"]["3"].values())
 
 
+@pytest.mark.long
 def test_files_that_are_multiplied_are_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     assert list(check(Folder(files.made(tmp_path, 3)))) == []
