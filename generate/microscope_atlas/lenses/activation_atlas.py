@@ -12,42 +12,31 @@ picture is to show its cell at all of its places, not at the centre alone: then 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Annotated
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.errors import LensFailed, PicturesFailed
-from microscope_atlas.lenses import layout
+from microscope_atlas.errors import LensFailed
+from microscope_atlas.lenses import directions, layout
 from microscope_atlas.lenses.activation_cells import Cell, cells_of
 from microscope_atlas.lenses.activation_sample import Sample, sampled
-from microscope_atlas.lenses.dataset_samples import seen
-from microscope_atlas.lenses.frames import fill_rows
-from microscope_atlas.lenses.geometry import shift, unit_size
+from microscope_atlas.lenses.geometry import unit_size
 from microscope_atlas.lenses.layout import Layout, laid_out
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
-from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, RobustViews, settings
+from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, RobustViews
 from microscope_atlas.lenses.responses import spaced
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.cuts import default_revision
-from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.picture_set import PictureSet
 from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
-from microscope_atlas.rendering.ascend import SETTLING, Ascent, ascend
-from microscope_atlas.rendering.canvas import Fourier
-from microscope_atlas.rendering.objectives import TINY, Along
+from microscope_atlas.rendering.ascend import SETTLING, Ascent
 from microscope_atlas.structure import Count, above, at_least, between
 
 MOST_UNITS = 8192  # of a layer: their second moments take 8 bytes a pair
-TILE = 64  # px on a side of what a place sees, in `photos`
-BATCH_PIXELS = 16 * 224**2  # of all pictures at once, as in feature_visualization
 
 
 @dataclass(frozen=True)
@@ -135,11 +124,7 @@ class ActivationAtlas(Lens[Recipe]):
     def refuse(self, organism: Organism, weights_sha256: str | None, recipe: Recipe) -> None:
         """PicturesFailed for a set of too few pictures, ExtraMissing where nothing is here that lays out."""
         layout.refuse_absent()
-        if (count := len(picture_set(recipe.pictures, recipe.revision))) < recipe.min_pictures:
-            raise PicturesFailed(
-                f"{recipe.pictures} has {count} pictures, expected {recipe.min_pictures} or more for {self.name}; "
-                "name a larger set: --pictures"
-            )
+        directions.refuse_few_pictures(self.name, recipe, recipe.min_pictures)
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         if subject.layer.units > MOST_UNITS:
@@ -148,7 +133,7 @@ class ActivationAtlas(Lens[Recipe]):
             )
         pictures = picture_set(recipe.pictures, recipe.revision)
         with sampled(subject, pictures, recipe.num_vectors, recipe.batch) as sample:
-            _refuse_few(subject, sample, recipe)
+            directions.refuse_few_vectors(subject, sample, recipe, recipe.min_vectors)
             numbers = spaced(sample.vectors.length, recipe.layout.most)
             start = seed(subject.key(), self.name, "layout")
             cells = cells_of(
@@ -160,35 +145,19 @@ class ActivationAtlas(Lens[Recipe]):
                 subject.organism.classes,
                 pictures.photos,
             )
-            px = recipe.picture_size(subject.layer, subject.organism.input_size)
-            at_once = max(1, min(recipe.batch, BATCH_PIXELS // px**2))
-            for start in range(0, len(cells), at_once):
-                yield _batch(subject, cells[start : start + at_once], pictures, sample, recipe, px)
+            for some in directions.batches(cells, subject, recipe):
+                yield _batch(subject, some, pictures, sample, recipe)
 
 
-def _refuse_few(subject: Subject, sample: Sample, recipe: Recipe) -> None:
-    if sample.vectors.length >= recipe.min_vectors:
-        return
-    there = f"{sample.vectors.length} activations of {subject.key()} that have a direction"
-    left_out = f"{sample.num_silent} more are all zero, {sample.num_not_finite} not finite"
-    raise PicturesFailed(
-        f"{recipe.pictures} gives {there} ({left_out}), expected {recipe.min_vectors} or more; "
-        "name a larger set, --pictures, or a layer with a larger map"
-    )
-
-
-def _batch(
-    subject: Subject, cells: Sequence[Cell], pictures: PictureSet, sample: Sample, recipe: Recipe, px: int
-) -> list[Row]:
+def _batch(subject: Subject, cells: Sequence[Cell], pictures: PictureSet, sample: Sample, recipe: Recipe) -> list[Row]:
     """Rows of one batch of cells."""
-    name, node = ActivationAtlas.table.name, subject.layer.name
     rows: list[Row] = [
         {
             "zoom": cell.zoom,
             "row": cell.row,
             "column": cell.column,
             "grid": cell.grid,
-            "seed": seed(subject.key(), name, cell.zoom, cell.row, cell.column),
+            "seed": seed(subject.key(), ActivationAtlas.table.name, cell.zoom, cell.row, cell.column),
             "num_vectors": cell.num_vectors,
             "mean": cell.mean.numpy(),
             "classes": cell.classes,
@@ -196,56 +165,19 @@ def _batch(
             "revision": recipe.revision,
             "num_placed": sample.vectors.length,
             "num_left_out": sample.num_silent + sample.num_not_finite,
-            **_samples(subject, cell, pictures, sample, recipe.crops),
+            **_places(subject, cell, pictures, sample, recipe.crops),
         }
         for cell in cells
     ]
-    most = shift(subject.layer, recipe.ascent.views.shift)
-    ascent = replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most))
-    directions = torch.stack([cell.direction for cell in cells]).to(subject.device)
-    channels = subject.graph.channels
-    *_, last = ascend(
-        subject.activations(node),
-        Along(directions, recipe.power),
-        [row["seed"] for row in rows],
-        ascent,
-        px,
-        subject.device,
-        min_batch=subject.least(recipe.batch),
-        make_canvas=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, channels=channels),
-        robust_views=recipe.robust_views,
-    )
-    fill_rows(rows, last, True, {**settings(recipe), "size": px, "shift": most, "target": node})
-    for row, cosine in zip(rows, _cosines(subject, last.pictures, cells, recipe), strict=True):
-        failed = row["flag"] == "nan"  # a row that failed shows nothing
-        row["cosine"] = None if failed or not np.isfinite(cosine) else cosine
-        row["photos"] = None if failed else row["photos"]
+    means = torch.stack([cell.mean for cell in cells])
+    directions.picture(subject, rows, torch.stack([cell.direction for cell in cells]), means, recipe, recipe)
     return rows
 
 
-def _cosines(subject: Subject, pictures: Tensor, cells: Sequence[Cell], recipe: Recipe) -> list[float]:
-    """Between the layer's mean activations of each picture and its cell's mean."""
-    joined = subject.joined(pictures, recipe.batch)
-    with torch.no_grad():
-        acts = subject.activations(subject.layer.name)(joined.contiguous(memory_format=torch.channels_last))
-    means = acts[: len(cells)].flatten(2).double().mean(2).cpu()
-    return [
-        (own @ cell.mean.double() / (own.norm() * cell.mean.double().norm()).clamp(min=TINY)).item()
-        for own, cell in zip(means, cells, strict=True)
-    ]
-
-
-def _samples(subject: Subject, cell: Cell, pictures: PictureSet, sample: Sample, crops: bool) -> Row:
+def _places(subject: Subject, cell: Cell, pictures: PictureSet, sample: Sample, crops: bool) -> Row:
     """The pictures that fall into a cell: where in each, and what is seen there."""
-    size, numbers, places = subject.organism.input_size, sample.pictures, sample.places
-    found, strip = [], Image.new("RGB", (TILE * len(cell.samples), TILE))
-    for at, vector in enumerate(cell.samples):
-        y, x = divmod(int(places[vector]), sample.shape[1])
-        (top, bottom), (left, right) = seen(subject.layer, y, x, size)
-        alike = F.cosine_similarity(sample.vectors.between(vector, vector + 1)[0], cell.mean, dim=0).item()
-        box = {"left": left, "top": top, "right": right, "bottom": bottom}
-        found.append({"picture": int(numbers[vector]), "x": x, "y": y, **box, "cosine": alike})
-        if crops:
-            shown = fitted(pictures[int(numbers[vector])], size).crop((left, top, right, bottom))
-            strip.paste(shown.resize((TILE, TILE), Image.Resampling.LANCZOS), (TILE * at, 0))
-    return {"samples": found, "photos": torch.from_numpy(np.array(strip)) if crops else None}
+    alike = [
+        F.cosine_similarity(sample.vectors.between(vector, vector + 1)[0], cell.mean, dim=0).item()
+        for vector in cell.samples
+    ]
+    return directions.places(subject, sample, cell.samples, alike, "cosine", pictures, crops)
