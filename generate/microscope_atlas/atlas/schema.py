@@ -619,6 +619,80 @@ ACTIVATION_ATLAS = Table(
     shows_pictures=True,
 )
 
+MEMBER = pa.struct([("unit", pa.int32()), ("weight", pa.float32())])
+STRONG = pa.struct([*list(FALLEN)[:-1], ("weight", pa.float32())])
+
+GROUPS = Table(
+    "groups",
+    "one group of units that a layer's activations are made up of",
+    (
+        *LAYER_KEY,
+        Column("group", pa.int16(), "of the layer, from 0, the one that makes up most first", key=True),
+        Column("image", IMAGE, "the picture made for its direction; null where rendering failed", optional=True),
+        Column(
+            "score",
+            pa.float32(),
+            "on the picture, before it was encoded: how far the layer's activations reach along `direction`, times a "
+            "power of the cosine between the two, which the recipe states; null where it is not finite",
+            optional=True,
+        ),
+        Column(
+            "cosine",
+            pa.float32(),
+            "between `direction` and the layer's mean activations of the picture, -1 to 1: how far the picture shows "
+            "the group; null where it is not finite",
+            optional=True,
+        ),
+        ROBUST_SCORE,
+        FLAG,
+        SEED,
+        Column(
+            "share",
+            pa.float32(),
+            "of the squared activations, rectified, that the group makes up, 0 to 1; those of a layer's groups add up "
+            "to `explained`",
+        ),
+        Column(
+            "strongest",
+            list_of(MEMBER),
+            "up to 10 units of the layer that have most of `direction`, and how much: the square is the unit's part",
+        ),
+        Column("direction", FLOATS, "a number for each unit of the layer, none below 0, of length 1; all 0 if `dead`"),
+        Column(
+            "samples",
+            list_of(STRONG),
+            "up to 9 pictures, each at the place where the group is strongest: the picture's number in the set, the "
+            "place's column and row in the layer's map, what the place sees in px of the picture at the network's "
+            "input size, and how much of `direction` is in the activations there",
+        ),
+        Column(
+            "photos",
+            IMAGE,
+            "what these places see, side by side in their order; null where the atlas only points at pictures, or "
+            "there are none",
+            optional=True,
+        ),
+        Column(
+            "explained",
+            pa.float32(),
+            "by all groups together, of the squared activations, rectified: 1 less the squared error that they leave",
+        ),
+        Column(
+            "rectified",
+            pa.float32(),
+            "of the squared activations that is not below 0, and so counts: 1 behind a rectifier",
+        ),
+        Column("num_vectors", pa.int32(), "activations that were looked at, each of a place of a picture"),
+        Column("num_left_out", pa.int32(), "others, which have no direction: all zero, or `nan`"),
+        Column("set", pa.string(), "name of the picture set"),
+        Column("revision", pa.string(), "of the set's content: a dataset's commit, or a hash"),
+        *PROVENANCE,
+    ),
+    level="layer",
+    count=lambda settings: int(settings["groups"]),
+    shows_pictures=True,
+)
+
 # in the order of the card; the first that an atlas has is what load_dataset loads unasked
 TABLES = {
     table.name: table
@@ -633,6 +707,7 @@ TABLES = {
         DEEPDREAM,
         CARICATURE,
         ACTIVATION_ATLAS,
+        GROUPS,
         SHEETS,
         INDEX,
     )

@@ -14,6 +14,7 @@ from microscope_atlas.lenses.connections import Connections
 from microscope_atlas.lenses.dataset_samples import DatasetSamples
 from microscope_atlas.lenses.deepdream import DeepDream
 from microscope_atlas.lenses.feature_visualization import FeatureVisualization
+from microscope_atlas.lenses.groups import Groups
 from microscope_atlas.lenses.lens import Lens
 from microscope_atlas.lenses.responses import Responses
 from microscope_atlas.lenses.sheets import Sheets
@@ -29,6 +30,7 @@ LENSES: dict[str, Lens[Any]] = {
     "deepdream": DeepDream(),
     "caricature": Caricature(),
     "activation_atlas": ActivationAtlas(),
+    "groups": Groups(),
     "dataset_samples": DatasetSamples(),
     "texts": Texts(),
     "units": Units(),

@@ -10,7 +10,7 @@ from microscope_atlas.pictures.sources import DEFAULT, SOURCES, Picture
 from microscope_atlas.pictures.terms import Terms
 
 SAMPLES = "dataset_samples"
-CROPPING = (SAMPLES, "activation_atlas")  # lenses whose rows may hold crops of a set of pictures
+CROPPING = (SAMPLES, "activation_atlas", "groups")  # lenses whose rows may hold crops of a set of pictures
 SHOWING = (*CROPPING, "deepdream", "caricature")  # lenses whose images natural pictures can be seen in
 
 
