@@ -8,12 +8,12 @@ from typing import Any
 
 from microscope_atlas.atlas import lists as kept
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName, unknown
+from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName, WrongLevel, unknown
 from microscope_atlas.keys import Key, parse_key
 from microscope_atlas.publish.cite import citation
 from microscope_space import routes
 from microscope_space.html import links, text
-from microscope_space.pages import lists
+from microscope_space.pages import groups, lists
 from microscope_space.pages.unit import per_unit
 from microscope_space.search.find import find as found_by
 from microscope_space.search.given import exists
@@ -33,7 +33,7 @@ def record(atlas: Atlas, asked: Query, path: str = "") -> tuple[Record, int]:
         return {"revision": atlas.revision, **_of(atlas, asked)}, 200
     except routes.Misled as error:
         asked, said = error.asked, error.error
-    except (InvalidKey, UnknownName) as error:
+    except (InvalidKey, UnknownName, WrongLevel) as error:
         said = error
     except AtlasError as error:
         return {"error": routes.public(error)}, 503
@@ -153,7 +153,18 @@ def _about(atlas: Atlas, asked: Query) -> Record:
     return {**about, "weights": weights, "citation": cited}
 
 
-VIEWS: dict[str, Callable[[Atlas, Query], Record]] = {"compare": _compared, "list": _listed, "about": _about}
+def _grouped(atlas: Atlas, asked: Query) -> Record:
+    """The groups of a layer."""
+    key, rows = groups.there(atlas, routes.key_of(asked))
+    return {**brief(atlas, key), **_pictured(atlas, key.model, {groups.VIEW: rows})}
+
+
+VIEWS: dict[str, Callable[[Atlas, Query], Record]] = {
+    "compare": _compared,
+    "list": _listed,
+    "about": _about,
+    groups.VIEW: _grouped,
+}
 
 
 def _pictured(atlas: Atlas, model: str, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Record:

@@ -22,7 +22,19 @@ from microscope_atlas.errors import (
 from microscope_atlas.keys import MAX_LENGTH, NUMBER, Key, parse_key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
-from microscope_space.pages import about, activation_atlas, compare, home, layer, lists, model, search, unit, unit_map
+from microscope_space.pages import (
+    about,
+    activation_atlas,
+    compare,
+    groups,
+    home,
+    layer,
+    lists,
+    model,
+    search,
+    unit,
+    unit_map,
+)
 from microscope_space.pages import frame as framing
 from microscope_space.pages.choice import Choice
 from microscope_space.pages.frame import Page
@@ -41,6 +53,7 @@ VIEWS: dict[str, Callable[[Atlas, Query], Page]] = {
     "compare": lambda atlas, asked: compare.compare(atlas, asked.get("a", ""), asked.get("b", "")),
     "list": lists.lists,
     unit_map.VIEW: lambda atlas, asked: unit_map.unit_map(atlas, key_of(asked)),
+    groups.VIEW: lambda atlas, asked: groups.groups(atlas, key_of(asked)),
     "about": lambda atlas, asked: about.about(atlas),
     "activation_atlas": lambda atlas, asked: activation_atlas.activation_atlas(
         atlas, asked.get("model", ""), asked.get("layer", ""), asked.get("zoom"), asked.get("cell")
@@ -67,7 +80,7 @@ def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
         return _page(atlas, asked), _noted(atlas, asked)
     except Misled as error:
         return _wrong(atlas, error.asked, error.error), NOTHING
-    except (InvalidKey, UnknownName) as error:
+    except (InvalidKey, UnknownName, WrongLevel) as error:
         return _wrong(atlas, asked, error), NOTHING
     except AtlasError as error:  # damaged, or the Hub does not answer
         log.warning("%s: %s", asked, error)
@@ -196,7 +209,7 @@ def _wrong(atlas: Atlas, asked: Query, error: AtlasError) -> Page:
 
 def status(atlas: Atlas, asked: Query, error: AtlasError) -> int:
     """404 where what the link is about is not there, 400 where it is, and the question about it makes no sense."""
-    if isinstance(error, InvalidKey):
+    if isinstance(error, InvalidKey | WrongLevel):
         return 400
     try:
         key = key_of(asked)

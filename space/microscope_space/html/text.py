@@ -101,6 +101,17 @@ MAP_WARNING = (
     "Near on the map is alike to the layer; far is not unlike, and left, right, up and down mean nothing. Classes are "
     "those of the whole pictures: no proof that this part of them makes for the class."
 )
+GROUPS = (
+    "What the layer's activations over many natural pictures are made up of, found by non-negative factorisation (Olah "
+    "et al. 2018): each group is a direction, a few units together. Beside its picture are places where it is "
+    "strongest, and the units that have most of it; the square of a unit's number is its part."
+)
+GROUPS_LINK = "what its activations are made up of"
+RECTIFIED = "What is below zero counts as zero: {rectified} of the squared activations are not."
+GROUPS_WARNING = (
+    "Another number of groups gives other groups, and other factorisations do as well: a group is one way to read a "
+    "layer, no part that the network has."
+)
 UNIT_MAP = (
     "Units that answer the same natural pictures alike lie near each other. Near is all that counts: how far apart "
     "groups lie, and how wide they are, says nothing. Trustworthiness is 1 where all neighbours here are neighbours in "

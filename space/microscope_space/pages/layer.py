@@ -11,7 +11,7 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.keys import Key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
-from microscope_space.pages import activation_atlas, unit_map
+from microscope_space.pages import activation_atlas, groups, unit_map
 from microscope_space.pages.choice import Choice, chosen, form
 from microscope_space.pages.frame import Page
 from microscope_space.pages.home import count
@@ -44,7 +44,7 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
         markup.breakable(model),
         markup.breakable(name),
         markup.dictionary(atlas.dictionary(model, name)),
-        _neighbours(atlas, model, name) + activation_atlas.link_to(atlas, key),
+        _neighbours(atlas, model, name) + activation_atlas.link_to(atlas, key) + groups.link_to(atlas, key),
         form(model, name, rows, sheets, choice),
         found,
         _tiles(choice) if sheet else "",
