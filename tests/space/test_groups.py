@@ -78,4 +78,4 @@ def test_wrong_link_is_told(client: TestClient, link: str, status: int) -> None:
 def test_map_of_what_is_no_layer_is_told_as_well(client: TestClient, link: str) -> None:
     answer = client.get(link)
     assert answer.status_code == 400
-    assert "a map is of a layer" in answer.text
+    assert "A map is of a layer" in answer.text

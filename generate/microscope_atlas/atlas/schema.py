@@ -547,6 +547,76 @@ TEXTS = Table(
     reads={"responses": "layer"},
 )
 
+SCORES = Table(
+    "scores",
+    "what a unit's natural pictures have in common, in numbers",
+    (
+        *UNIT_KEY,
+        Column(
+            "clarity",
+            pa.float32(),
+            "how alike its strongest samples are, from 0, as random ones are, to 1, all the same: (`likeness` - "
+            "`random_likeness`) / (1 - `random_likeness`); below 0 if they are less alike than that; null with a flag",
+            optional=True,
+        ),
+        Column(
+            "likeness",
+            pa.float32(),
+            "mean cosine between the embeddings of two of its strongest samples; SemanticLens' clarity; null with a "
+            "flag",
+            optional=True,
+        ),
+        Column(
+            "random_likeness",
+            pa.float32(),
+            "the same of random samples of the layer's units, of different pictures; null where all are of one",
+            optional=True,
+        ),
+        Column(
+            "polysemanticity",
+            pa.float32(),
+            "how far the two clusters are apart that its strongest samples fall into: 1 less the cosine of their "
+            "means; null with a flag",
+            optional=True,
+        ),
+        Column(
+            "clusters",
+            list_of(pa.int16()),
+            "samples in each of the clusters that stand out, 2 to 4 of them, the largest first; all in one where none "
+            "do; empty with a flag",
+        ),
+        Column(
+            "redundancy",
+            pa.float32(),
+            "highest cosine of the mean embedding of its strongest samples with that of another unit of the layer in "
+            "the atlas; null with a flag, and where there is none",
+            optional=True,
+        ),
+        Column("twin", pa.int32(), "that unit", optional=True),
+        Column(
+            "correlation",
+            pa.float32(),
+            "highest Pearson correlation of its `responses` with those of another unit of the layer, to five decimals; "
+            "null where they do not vary, or there is none",
+            optional=True,
+        ),
+        Column("answers_like", pa.int32(), "that unit", optional=True),
+        Column("num_samples", pa.int16(), "samples that were looked at: its strongest, those above 0 where any is"),
+        Column("embedding", pa.string(), "network that embeds, `efficientnet_lite0`"),
+        Column("embedding_layer", pa.string(), "its layer that does, averaged over places"),
+        Column("embedding_sha256", pa.string(), "sha256 of its tensors"),
+        Column(
+            "flag",
+            pa.string(),
+            "why it has no scores: `nan` or `dead`, as in `responses`, or `few` samples; null if nothing",
+            optional=True,
+        ),
+        *PROVENANCE,
+    ),
+    reads={"responses": "whole", "dataset_samples": "whole"},
+    count=lambda settings: 1,
+)
+
 LEANING = pa.struct([("class", pa.int32()), ("name", pa.string()), ("logit", pa.float32())])
 FALLEN = pa.struct(
     [
@@ -703,6 +773,7 @@ TABLES = {
         SYNTHETIC_TUNING,
         CONNECTIONS,
         TEXTS,
+        SCORES,
         RESPONSES,
         DEEPDREAM,
         CARICATURE,

@@ -21,7 +21,8 @@ FLOATS = list_of(pa.float32())
 
 
 Level = Literal["layer", "unit"]  # what a row is about
-Scope = Literal["layer", "atlas"]  # of rows that others are made from: those of the same layer, or of all models
+Scope = Literal["layer", "whole", "atlas"]
+# of rows that others are made from: about the same units of the same layer, about all of that layer, or of all models
 
 
 @dataclass(frozen=True)

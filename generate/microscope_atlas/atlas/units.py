@@ -83,10 +83,11 @@ def inputs(units: UnitRange, reads: Mapping[str, Scope], shards: Iterable[Input]
         return ()
 
     def wanted(other: UnitRange) -> bool:
-        if reads.get(other.lens) == "layer":
-            same_layer = (other.model, other.layer) == (units.model, units.layer)
-            return same_layer and other.start < units.stop and units.start < other.stop
-        return other.lens in reads
+        scope = reads.get(other.lens)
+        if scope == "atlas":
+            return True
+        overlaps = scope == "whole" or (other.start < units.stop and units.start < other.stop)
+        return scope is not None and overlaps and (other.model, other.layer) == (units.model, units.layer)
 
     return tuple(sorted(shard for shard in shards if wanted(shard.units)))
 

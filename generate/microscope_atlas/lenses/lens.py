@@ -33,7 +33,7 @@ class Read(Protocol):
     def __call__(self, table: str, columns: Sequence[str], scope: Scope = "atlas") -> Iterator[pa.Table]:
         """These columns of a table that the lens reads, shard after shard, sorted by its keys.
 
-        With scope `layer` only those of the subject's own layer, although the lens reads all.
+        With scope `layer` only those of the subject's own layer, although the lens reads those of all models.
         """
 
 

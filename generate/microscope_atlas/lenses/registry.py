@@ -17,6 +17,7 @@ from microscope_atlas.lenses.feature_visualization import FeatureVisualization
 from microscope_atlas.lenses.groups import Groups
 from microscope_atlas.lenses.lens import Lens
 from microscope_atlas.lenses.responses import Responses
+from microscope_atlas.lenses.scores import Scores
 from microscope_atlas.lenses.sheets import Sheets
 from microscope_atlas.lenses.synthetic_tuning import SyntheticTuning
 from microscope_atlas.lenses.texts import Texts
@@ -33,6 +34,7 @@ LENSES: dict[str, Lens[Any]] = {
     "groups": Groups(),
     "dataset_samples": DatasetSamples(),
     "texts": Texts(),
+    "scores": Scores(),
     "units": Units(),
     "sheets": Sheets(),
 }

@@ -3,24 +3,21 @@
 What it is made from: `responses`, which it needs, and `feature_visualization`, of which it takes what is there.
 """
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.links import link
 from microscope_atlas.atlas.organisms import Layer
-from microscope_atlas.atlas.tables import Scope
 from microscope_atlas.errors import NotRendered
 from microscope_atlas.lenses import recipe as recipes
-from microscope_atlas.lenses.correlation import Nearest, standardized, varying
+from microscope_atlas.lenses.answers import KEY, RESPONSES, Pictures, answers
+from microscope_atlas.lenses.correlation import Nearest
 from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality
 from microscope_atlas.lenses.tile import jpeg, tile
@@ -28,8 +25,7 @@ from microscope_atlas.lenses.unit_map import unit_map
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.structure import Absent, between
 
-RESPONSES, VISUALIZATION = "responses", "feature_visualization"
-KEY = ("model", "layer", "unit")
+VISUALIZATION = "feature_visualization"
 STATISTICS = ("mean", "maximum", "quantiles", "sparsity", "flag")  # taken from the responses as they are
 CLASSES = ("classes", "class_selectivity")  # as well, where the responses have them
 VIEW = ("method", "objective", "direction", "variant", "score", "flag")
@@ -143,23 +139,15 @@ def _visualized(subject: Subject, recipe: Recipe) -> dict[int, _Visualized]:
     return units
 
 
-class _Pictures(NamedTuple):
-    """What responses were measured on; only where it is the same can they be compared."""
-
-    pictures: str
-    revision: str | None
-    number: int
-
-
 def _nearest(subject: Subject, units: Sequence[int], most: int) -> dict[int, dict[str, list[Row]]]:
     """To each unit those that respond most alike, in its own network and in others."""
     keys = [tuple(row.values()) for part in subject.read(RESPONSES, KEY) for row in part.to_pylist()]
     places = {key: place for place, key in enumerate(keys)}
     compared = [
         (pictures, own, Nearest(vectors, own, most), Nearest(vectors, own, most))
-        for pictures, own, vectors in _vectors(subject, places, "layer")
+        for pictures, own, vectors in answers(subject, places, "layer")
     ]
-    for pictures, there, vectors in _vectors(subject, places, "atlas"):
+    for pictures, there, vectors in answers(subject, places, "atlas"):
         for on, _, within, elsewhere in compared:
             if pictures == on:
                 (within if keys[there[0]][0] == subject.organism.name else elsewhere).see(vectors, there)
@@ -181,8 +169,8 @@ def _mapped(subject: Subject, perplexity: int) -> dict[int, Row]:
     """
     keys = [row["unit"] for part in subject.read(RESPONSES, ("unit",), "layer") for row in part.to_pylist()]
     known = {(subject.organism.name, subject.layer.name, unit): unit for unit in keys}
-    found: dict[_Pictures, list[tuple[list[int], Tensor]]] = {}
-    for pictures, units, vectors in _vectors(subject, known, "layer"):
+    found: dict[Pictures, list[tuple[list[int], Tensor]]] = {}
+    for pictures, units, vectors in answers(subject, known, "layer"):
         found.setdefault(pictures, []).append((units, vectors))
     if not found:
         return {}
@@ -195,33 +183,3 @@ def _mapped(subject: Subject, perplexity: int) -> dict[int, Row]:
         unit: {"x": float(x), "y": float(y), "trustworthiness": made.trustworthiness}
         for unit, (x, y) in zip(units, made.places, strict=True)
     }
-
-
-def _vectors(
-    subject: Subject, places: Mapping[tuple[Any, ...], int], scope: Scope
-) -> Iterator[tuple[_Pictures, list[int], Tensor]]:
-    """Responses that vary, `standardized`, and the places of their units, some at a time."""
-    for part in subject.read(RESPONSES, (*KEY, "responses", "recipe"), scope):
-        measured: dict[_Pictures, list[int]] = {}
-        lengths = pc.list_value_length(part["responses"]).to_pylist()
-        for at, (recipe, length) in enumerate(zip(part["recipe"].to_pylist(), lengths, strict=True)):
-            if length:  # none where they are not finite
-                measured.setdefault(_Pictures(*_shown(recipe), length), []).append(at)
-        for pictures, rows in measured.items():
-            some = part.take(rows)
-            responses = torch.tensor(pc.list_flatten(some["responses"]).to_numpy()).view(len(rows), pictures.number)
-            kept = varying(responses)
-            if kept.any():
-                there = [
-                    places[tuple(row.values())]
-                    for row, keep in zip(some.select(KEY).to_pylist(), kept.tolist(), strict=True)
-                    if keep
-                ]
-                yield pictures, there, standardized(responses[kept])
-
-
-@cache
-def _shown(recipe: str) -> tuple[str, str | None]:
-    """The picture set of a row's recipe, and its revision."""
-    made = json.loads(recipe)
-    return made["pictures"], made["revision"]

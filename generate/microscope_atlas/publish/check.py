@@ -24,7 +24,7 @@ from microscope_atlas.errors import AtlasDamaged, AtlasError
 from microscope_atlas.pictures.decoder import decoded
 from microscope_atlas.publish.card import agrees
 
-FLAGS = ("nan", "flat", "dead")
+FLAGS = ("nan", "flat", "dead", "few")
 FLAT = 1.0  # standard deviation of an image's values, 0 to 255, below which it must carry a flag
 
 

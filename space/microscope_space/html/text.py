@@ -145,6 +145,7 @@ FLAGS = {
     "nan": "Not finite: a number came out that is none.",
     "flat": "The picture has no structure: nothing was found that changes the unit.",
     "dead": "Never above zero, whatever was shown.",
+    "few": "Too few pictures excite it to say more.",
 }
 
 AXES = {
