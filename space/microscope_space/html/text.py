@@ -121,6 +121,19 @@ NO_MAP = (
     "This layer has no map: one takes 21 units or more, 4,096 at most, whose responses vary, and the lens units of "
     "this version."
 )
+SCORES = (
+    "What its {num} strongest samples have in common, by what {embedding} finds alike, layer {layer} (after SemanticLens, "
+    "Dreyer et al. 2025)."
+)
+CLARITY = "0 where they are as unlike as random samples of the layer, 1 where they are all the same"
+LIKENESS = "mean cosine between two of them; of random samples {random}"
+POLYSEMANTICITY = "how far apart the two clusters are that they fall into: 0 not at all"
+REDUNDANCY = "of 1, where its samples are the same; highest with"
+CORRELATION = "of its responses, highest with"
+SCORES_WARNING = (
+    "Pictures can be alike in what the unit does not look at, and unlike to another network although it sees the same: "
+    "an edge in a dog and in a car. Low clarity is no proof that a unit means nothing."
+)
 CLASSES = (
     "Classes of the natural pictures that excite it most, by its mean response. Selectivity is 0 where it answers all "
     "classes alike, and 1 where it answers one alone (Morcos et al. 2018)."

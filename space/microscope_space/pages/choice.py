@@ -21,6 +21,9 @@ SORTS = {
     "score": "score of the picture",
     "natural": "score, against natural pictures",
     "agreement": "agreement of variants",
+    "clarity": "clarity of samples",
+    "polysemanticity": "polysemanticity of samples",
+    "redundancy": "redundancy of samples",
 }
 TILES = {"small": "small", "medium": "medium", "large": "large"}  # style.css says how large
 ANY = "any"
@@ -73,7 +76,7 @@ class Choice:
         """What units are sorted by."""
         if self.sort in ("score", "natural"):
             return lambda row: self.visualization(row).get(self.sort)
-        return lambda row: row[self.sort]
+        return lambda row: row.get(self.sort)  # of rows without scores, none
 
     def visualization(self, row: Row) -> Row:
         """What a row of `units` says of the picture in the sheet."""

@@ -20,18 +20,21 @@ from microscope_space.pages.tiles import tiles
 
 Row = Mapping[str, Any]
 VISUALIZATION = "feature_visualization"
+SCORES = ("clarity", "polysemanticity", "redundancy")  # that units can be sorted by
 USUAL = Choice()
 
 
 def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
     """A layer's units as tiles of its sheet; UnknownName where it, or what is chosen, is not there."""
     total, key = atlas.num_units(model, name), Key(model, name)
-    told = Rows(atlas, key, ("units", "sheets", "deepdream", "caricature"))
+    told = Rows(atlas, key, ("units", "sheets", "deepdream", "caricature", "scores"))
     sheets = {
         (row["method"], row["objective"], str(row["direction"])): row
         for row in sorted(told["sheets"], key=lambda row: row["lens"] != VISUALIZATION)
     }
-    rows, choice = told["units"], choice.among(sheets, str(key))
+    scores = {row["unit"]: {name: row[name] for name in SCORES} for row in told["scores"]}
+    rows = [{**row, **scores.get(row["unit"], {})} for row in told["units"]]
+    choice = choice.among(sheets, str(key))
     sheet = sheets.get(choice.sheet)
     there = _pictured(rows, sheet, choice)
     kept = chosen(there, choice)

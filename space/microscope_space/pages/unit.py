@@ -19,6 +19,7 @@ from microscope_space.html import links, markup, plots, text
 from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages.answered import answered
 from microscope_space.pages.frame import Page
+from microscope_space.pages.scored import scored
 from microscope_space.pages.table import Rows, sections, shown
 
 Row = Mapping[str, Any]
@@ -29,6 +30,7 @@ PER_UNIT = (
     "synthetic_tuning",
     "connections",
     "texts",
+    "scores",
     "responses",
     "units",
 )
@@ -38,6 +40,7 @@ SECTIONS = {
     "tuning": "Tuning",
     "connections": "Connections",
     "texts": "Texts",
+    "scores": "Scores",
     "classes": "Classes",
     "nearest": "Nearest",
     "statistics": "Statistics",
@@ -67,6 +70,7 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> Page:
             ("tuning", "synthetic_tuning", partial(_tuning, key, rows)),
             ("connections", "connections", partial(_connections, atlas, key, rows)),
             ("texts", "texts", partial(_texts, rows["texts"])),
+            ("scores", "scores", partial(scored, key, next(iter(rows["scores"]), None))),
             ("classes", "responses", partial(answered, next(iter(rows["responses"]), None))),
             ("nearest", "units", partial(_nearest, atlas, about)),
             ("statistics", "responses", partial(_statistics, key, rows)),
@@ -147,7 +151,8 @@ def _row(atlas: Atlas, rows: Rows) -> Markup:
     """Links to the sections, which stay in sight."""
     outside = {f"table-{name}": table.title for name, table in atlas.outside.items() if table.level == "unit"}
     classes = any(row.get("classes") is not None for row in rows["responses"])
-    left_out = {name: "" for name, there in (("texts", rows["texts"]), ("classes", classes)) if not there}
+    own = (("texts", rows["texts"]), ("scores", rows["scores"]), ("classes", classes))
+    left_out = {name: "" for name, there in own if not there}
     named = {**SECTIONS, **left_out, **outside, **LAST}
     listed = joined(html('<a href="#{}">{}</a>', name, words) for name, words in named.items() if words)
     return html('<nav class="sections" aria-label="Sections">{}</nav>', listed)
