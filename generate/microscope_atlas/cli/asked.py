@@ -46,7 +46,8 @@ class Asked:
         list[str] | None, typer.Option(help="Again for several. Default: a small atlas of two EfficientNets.")
     ] = None
     lens_names: Annotated[
-        list[str] | None, typer.Option("--lens", help="Again for several. Default: all but texts and activation_atlas.")
+        list[str] | None,
+        typer.Option("--lens", help="Again for several. Default: all but texts, scores, activation_atlas and groups."),
     ] = None
     layer: Annotated[list[str] | None, typer.Option(help="Again for several. Default: all.")] = None
     dictionary: Annotated[

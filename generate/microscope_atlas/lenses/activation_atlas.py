@@ -170,7 +170,7 @@ def _batch(subject: Subject, cells: Sequence[Cell], pictures: PictureSet, sample
         for cell in cells
     ]
     means = torch.stack([cell.mean for cell in cells])
-    directions.picture(subject, rows, torch.stack([cell.direction for cell in cells]), means, recipe, recipe)
+    directions.picture(subject, rows, torch.stack([cell.direction for cell in cells]), means, recipe)
     return rows
 
 

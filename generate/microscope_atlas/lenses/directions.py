@@ -6,7 +6,7 @@ What the lenses share that look at activations at places of many pictures: cells
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from microscope_atlas.lenses.dataset_samples import seen
 from microscope_atlas.lenses.frames import fill_rows
 from microscope_atlas.lenses.geometry import shift
 from microscope_atlas.lenses.lens import Row, Subject
-from microscope_atlas.lenses.recipe import PicturesRecipe, settings
+from microscope_atlas.lenses.recipe import Recipe, settings
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.picture_set import PictureSet
 from microscope_atlas.pictures.sets import picture_set
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Settings(Protocol):
-    """What a recipe says of the pictures of directions."""
+    """What a recipe says of directions and their pictures; each has these among its own settings, in its own order."""
 
     @property
     def ascent(self) -> Ascent: ...
@@ -63,30 +63,28 @@ def batches(found: Sequence[T], subject: Subject, recipe: Settings) -> Iterator[
         yield found[start : start + at_once]
 
 
-def picture(
-    subject: Subject, rows: Sequence[Row], directions: Tensor, towards: Tensor, recipe: PicturesRecipe, how: Settings
-) -> None:
+def picture(subject: Subject, rows: Sequence[Row], directions: Tensor, towards: Tensor, recipe: Settings) -> None:
     """Put into each row, which has its `seed`, the picture that the layer answers to in its direction.
 
     Also its `cosine`, between `towards` and the layer's mean activations of the picture. Directions are (rows, units).
     """
     node, size = subject.layer.name, recipe.picture_size(subject.layer, subject.organism.input_size)
-    most = shift(subject.layer, how.ascent.views.shift)
-    ascent = replace(how.ascent, views=replace(how.ascent.views, shift=most))
+    most = shift(subject.layer, recipe.ascent.views.shift)
+    ascent = replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most))
     channels = subject.graph.channels
     *_, last = ascend(
         subject.activations(node),
-        Along(directions.to(subject.device), how.power),
+        Along(directions.to(subject.device), recipe.power),
         [row["seed"] for row in rows],
         ascent,
         size,
         subject.device,
-        min_batch=subject.least(how.batch),
+        min_batch=subject.least(recipe.batch),
         make_canvas=partial(Fourier, std=ascent.spectrum_std, views=ascent.views, channels=channels),
-        robust_views=how.robust_views,
+        robust_views=recipe.robust_views,
     )
-    fill_rows(rows, last, True, {**settings(recipe), "size": size, "shift": most, "target": node})
-    for row, cosine in zip(rows, _cosines(subject, last.pictures, towards, how.batch), strict=True):
+    fill_rows(rows, last, True, {**settings(cast(Recipe, recipe)), "size": size, "shift": most, "target": node})
+    for row, cosine in zip(rows, _cosines(subject, last.pictures, towards, recipe.batch), strict=True):
         failed = row["flag"] == "nan"  # a row that failed shows nothing
         row["cosine"] = None if failed or not np.isfinite(cosine) else cosine
         row["photos"] = None if failed else row["photos"]

@@ -189,7 +189,7 @@ def _batch(
         for group in some
     ]
     towards = found.directions[torch.tensor(some)]
-    directions.picture(subject, rows, towards, towards, recipe, recipe)
+    directions.picture(subject, rows, towards, towards, recipe)
     return rows
 
 

@@ -122,8 +122,8 @@ NO_MAP = (
     "this version."
 )
 SCORES = (
-    "What its {num} strongest samples have in common, by what {embedding} finds alike, layer {layer} (after SemanticLens, "
-    "Dreyer et al. 2025)."
+    "What its {num} strongest samples have in common, by what {embedding} finds alike, layer {layer} (after "
+    "SemanticLens, Dreyer et al. 2025)."
 )
 CLARITY = "0 where they are as unlike as random samples of the layer, 1 where they are all the same"
 LIKENESS = "mean cosine between two of them; of random samples {random}"
