@@ -27,7 +27,7 @@ from tests import atlases
 from tests.atlases import HERE, MODEL, quick, render_every, request
 
 NAMES = tuple(LENSES)
-EVERYWHERE = (*UNASKED, "activation_atlas")  # those that look at all networks
+EVERYWHERE = (*UNASKED, "activation_atlas", "groups", "scores")  # those that look at all networks
 LAYERS = {"stem": range(3), "blocks_0": range(2)}
 CPU = torch.device("cpu")
 

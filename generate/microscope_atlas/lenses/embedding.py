@@ -1,5 +1,6 @@
 """Embeddings of natural pictures by a network: activations before its last layer, averaged over places."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,10 +28,13 @@ class Embedding:
     network: Network
     device: torch.device
 
-    def __call__(self, pictures: list[Image.Image]) -> Tensor:
-        """(pictures, embedding), float32, of length 1. Each picture's middle square, at the size that it takes."""
+    def __call__(self, pictures: Sequence[Image.Image], least: int = 2) -> Tensor:
+        """(pictures, embedding), float32, of length 1. Each picture's middle square, at the size that it takes.
+
+        Fewer than `least` go through the network together with copies: see Subject.least.
+        """
         size, few = self.organism.input_size, len(pictures)
-        given = pictures if few > 1 else pictures * 2  # one alone takes another kernel, which rounds differently
+        given = [pictures[at % few] for at in range(max(few, least))]
         pixels = np.stack([np.asarray(fitted(each.convert("RGB"), size)) for each in given])
         shown = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2) / 255
         with torch.no_grad():

@@ -9,7 +9,7 @@ Beside the likeness of samples, redundancy is told by the answers: correlation o
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated
@@ -67,6 +67,9 @@ class Scores(Lens[Recipe]):
     def recipe(self, quality: Quality) -> Recipe:
         return Recipe()
 
+    def quick(self) -> Recipe:
+        return Recipe(samples=8, background=8)
+
     def refuse(self, organism: Organism, weights_sha256: str | None, recipe: Recipe) -> None:
         """UnknownName, WeightsError where the embedding cannot be made; LensFailed where no unit could have scores."""
         if recipe.min_samples > recipe.samples:
@@ -81,9 +84,7 @@ class Scores(Lens[Recipe]):
         known = _known(subject, units, recipe)
         embeds = embeddings.embedding(recipe.embedding, recipe.embedding_layer, subject.device)
         embedded = _embedded(subject, known, embeds, recipe.batch)
-        random = sample_scores.likeness_between(
-            torch.stack([embedded[box] for box in known.random]), torch.tensor([box[0] for box in known.random])
-        )
+        random = _random(known, embedded)
         vectors = {
             unit: torch.stack([embedded[box] for box in known.units[unit]])
             for unit, flag in known.flags.items()
@@ -106,7 +107,15 @@ class Scores(Lens[Recipe]):
             yield [row]
 
 
-def _twins(vectors: dict[int, Tensor]) -> dict[int, tuple[int, float]]:
+def _random(known: "_Known", embedded: Mapping[Box, Tensor]) -> float | None:
+    """How alike random samples of different pictures are; None where there are not two."""
+    if not known.random:
+        return None
+    vectors = torch.stack([embedded[box] for box in known.random])
+    return sample_scores.likeness_between(vectors, torch.tensor([box[0] for box in known.random]))
+
+
+def _twins(vectors: Mapping[int, Tensor]) -> dict[int, tuple[int, float]]:
     """To each unit that of the layer whose samples are most alike, and how much."""
     units = list(vectors)
     if not units:
@@ -170,7 +179,7 @@ def _embedded(subject: Subject, known: _Known, embeds: Embedding, batch: int) ->
         boxes = list(rows)
         for start in range(0, len(boxes), batch):
             some = boxes[start : start + batch]
-            vectors = embeds([_picture(subject, rows[box]) for box in some])
+            vectors = embeds([_picture(subject, rows[box]) for box in some], subject.least(batch))
             found.update(zip(some, vectors, strict=True))
     return found
 
