@@ -91,14 +91,15 @@ def test_photos_are_those_of_the_rows_sets() -> None:
     assert not shown_sets(Manifest(lenses={"dataset_samples": now}))
 
 
-def test_photos_of_an_activation_atlas_are_credited_as_samples_are() -> None:
-    own = settings(lens("activation_atlas").recipe("draft"))
-    assert photos(Manifest(lenses={"activation_atlas": own})) == SOURCES
-    assert not photos(Manifest(lenses={"activation_atlas": {**own, "crops": False}}))
-    other = Manifest(lenses={"activation_atlas": {**own, "pictures": "folder", "revision": "abc"}})
+@pytest.mark.parametrize("name", ["activation_atlas", "groups"])
+def test_photos_of_places_are_credited_as_samples_are(name: str) -> None:
+    own = settings(lens(name).recipe("draft"))
+    assert photos(Manifest(lenses={name: own})) == SOURCES
+    assert not photos(Manifest(lenses={name: {**own, "crops": False}}))
+    other = Manifest(lenses={name: {**own, "pictures": "folder", "revision": "abc"}})
     assert len(shown_sets(other)) == 1
     pointing = {**own, "pictures": "folder", "revision": "abc", "crops": False}
-    assert not shown_sets(Manifest(lenses={"activation_atlas": pointing}))
+    assert not shown_sets(Manifest(lenses={name: pointing}))
 
 
 def test_each_set_needs_a_license_and_is_credited(hub: Hub, tmp_path: Path, folder: Path) -> None:
