@@ -70,7 +70,7 @@ def test_layer_is_sorted_by_scores_where_it_has_some(atlas: Atlas) -> None:
     rows = {row["unit"]: row["clarity"] for row in atlas.rows("scores", MODEL, "stem")}
     page = routes.show(atlas, {"model": MODEL, "layer": "stem", "sort": "clarity"})
     assert '<option value="clarity" selected>' in page
-    shown = [int(unit) for unit in re.findall(rf'<li><a href="/{MODEL}/stem/(\d)"', page)]
+    shown = [int(unit) for unit in re.findall(r'<li><a href="[^"]*stem/(\d)"', page)]
     assert shown == sorted(rows, key=lambda unit: -rows[unit])
 
 
