@@ -154,7 +154,7 @@ def grouped(subject: Subject, sample: Sample, groups: int, most: int, photos: Se
     return Found(made.directions[order], shares, 1 - left / whole, whole / (whole + below), strongest)
 
 
-def _strongest(weights: np.ndarray, owners: np.ndarray) -> list[tuple[int, float]]:  # type: ignore[type-arg]
+def _strongest(weights: np.ndarray, owners: np.ndarray) -> list[tuple[int, float]]:
     """The vectors that have most of a group, one of each owner; of equals the earlier. None that has nothing of it."""
     found: list[tuple[int, float]] = []
     shown: set[int] = set()

@@ -65,7 +65,7 @@ def clusters(vectors: Tensor, seed: int) -> list[int]:
     return sizes
 
 
-def clustered(vectors: Tensor, count: int, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+def clustered(vectors: Tensor, count: int, seed: int) -> np.ndarray:
     """The cluster of each of (samples, embedding), by k-means; the same on a machine, however many cores it has."""
     from sklearn.cluster import KMeans  # slow to import, and seldom needed
     from sklearn.exceptions import ConvergenceWarning

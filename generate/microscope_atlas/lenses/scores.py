@@ -163,8 +163,8 @@ def _known(subject: Subject, units: Sequence[int], recipe: Recipe) -> _Known:
             f"the atlas has no {SAMPLES} of units {absent} of {subject.key()}, which scores are made from; "
             f"render them first: --lens {SAMPLES}"
         )
-    for unit, top in known.units.items():
-        known.flags[unit] = known.flags[unit] or ("few" if len(top) < recipe.min_samples else None)
+    for unit, boxes in known.units.items():
+        known.flags[unit] = known.flags[unit] or ("few" if len(boxes) < recipe.min_samples else None)
     known.random = [known.random[at] for at in spaced(len(known.random), recipe.background)]
     return known
 
