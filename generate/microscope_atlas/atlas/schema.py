@@ -592,7 +592,7 @@ SCORES = Table(
             "the atlas; null with a flag, and where there is none",
             optional=True,
         ),
-        Column("twin", pa.int32(), "that unit", optional=True),
+        Column("twin", pa.int32(), "the unit whose samples are so much alike", optional=True),
         Column(
             "correlation",
             pa.float32(),
@@ -600,7 +600,7 @@ SCORES = Table(
             "null where they do not vary, or there is none",
             optional=True,
         ),
-        Column("answers_like", pa.int32(), "that unit", optional=True),
+        Column("answers_like", pa.int32(), "the unit whose responses correlate so much", optional=True),
         Column("num_samples", pa.int16(), "samples that were looked at: its strongest, those above 0 where any is"),
         Column("embedding", pa.string(), "network that embeds, `efficientnet_lite0`"),
         Column("embedding_layer", pa.string(), "its layer that does, averaged over places"),

@@ -21,6 +21,7 @@ from torch import Tensor
 MOST_CLUSTERS = 4
 STRUCTURE = 0.25  # mean silhouette, at and below which there is none (Kaufman and Rousseeuw 1990)
 STARTS = 10  # of k-means, of which the best is taken
+SEED = 0  # of these, the same for all: units with the same samples have the same scores
 
 
 def likeness(vectors: Tensor) -> float:
@@ -35,18 +36,18 @@ def likeness_between(vectors: Tensor, owners: Tensor) -> float | None:
     return float((vectors.double() @ vectors.double().T)[apart].mean()) if apart.any() else None
 
 
-def polysemanticity(vectors: Tensor, seed: int) -> float:
+def polysemanticity(vectors: Tensor) -> float:
     """How far the two clusters of (samples, embedding) are apart: 0 not at all, 1 at a right angle; 0 of equal ones."""
     if (vectors == vectors[0]).all():
         return 0.0
-    labels = clustered(vectors, 2, seed)
+    labels = clustered(vectors, 2)
     if np.bincount(labels, minlength=2).min() < 2:
         return float(1 - F.cosine_similarity(vectors.double(), vectors.double().mean(0)[None]).mean())
     one, other = (vectors[torch.from_numpy(labels == label)].double().mean(0) for label in (0, 1))
     return float(1 - F.cosine_similarity(one, other, dim=0))
 
 
-def clusters(vectors: Tensor, seed: int) -> list[int]:
+def clusters(vectors: Tensor) -> list[int]:
     """How many samples each cluster has, the largest first; one of all where no parting into 2 to 4 stands out.
 
     That with the highest mean silhouette is taken, where it is above 0.25: by how much samples are nearer to their own
@@ -57,7 +58,7 @@ def clusters(vectors: Tensor, seed: int) -> list[int]:
     values = vectors.double().numpy()
     best, sizes = STRUCTURE, [len(values)]
     for count in range(2, min(MOST_CLUSTERS, len(np.unique(values, axis=0)), len(values) - 1) + 1):
-        labels = clustered(vectors, count, seed)
+        labels = clustered(vectors, count)
         if len(np.unique(labels)) < 2:
             continue
         if (score := float(silhouette_score(values, labels))) > best:
@@ -65,7 +66,7 @@ def clusters(vectors: Tensor, seed: int) -> list[int]:
     return sizes
 
 
-def clustered(vectors: Tensor, count: int, seed: int) -> np.ndarray:
+def clustered(vectors: Tensor, count: int) -> np.ndarray:
     """The cluster of each of (samples, embedding), by k-means; the same on a machine, however many cores it has."""
     from sklearn.cluster import KMeans  # slow to import, and seldom needed
     from sklearn.exceptions import ConvergenceWarning
@@ -73,7 +74,7 @@ def clustered(vectors: Tensor, count: int, seed: int) -> np.ndarray:
 
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct samples than clusters
-        labels = KMeans(count, n_init=STARTS, random_state=seed % 2**32).fit(vectors.double().numpy()).labels_
+        labels = KMeans(count, n_init=STARTS, random_state=SEED).fit(vectors.double().numpy()).labels_
     return np.asarray(labels)
 
 

@@ -26,7 +26,7 @@ from microscope_atlas.lenses import sample_scores
 from microscope_atlas.lenses.answers import answers
 from microscope_atlas.lenses.correlation import Nearest
 from microscope_atlas.lenses.embedding import Embedding
-from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
+from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import Quality
 from microscope_atlas.lenses.responses import spaced
 from microscope_atlas.models.organism import Organism
@@ -101,7 +101,7 @@ class Scores(Lens[Recipe]):
             row: Row = {"unit": unit, "num_samples": len(known.units[unit]), "flag": known.flags[unit], **shared}
             row |= dict.fromkeys(("clarity", "likeness", "polysemanticity")) | {"clusters": []}
             if unit in vectors:
-                row |= _measured(vectors[unit], random, seed(subject.key(unit), "clusters"))
+                row |= _measured(vectors[unit], random)
             row["twin"], row["redundancy"] = twins.get(unit, (None, None))
             row["answers_like"], row["correlation"] = correlated.get(unit, (None, None))
             yield [row]
@@ -124,13 +124,13 @@ def _twins(vectors: Mapping[int, Tensor]) -> dict[int, tuple[int, float]]:
     return {unit: (units[best[0]], best[1]) for unit, best in zip(units, found, strict=True) if best}
 
 
-def _measured(vectors: Tensor, random: float | None, seed: int) -> Row:
+def _measured(vectors: Tensor, random: float | None) -> Row:
     likeness = sample_scores.likeness(vectors)
     return {
         "likeness": likeness,
         "clarity": None if random is None or random >= 1 else (likeness - random) / (1 - random),
-        "polysemanticity": sample_scores.polysemanticity(vectors, seed),
-        "clusters": sample_scores.clusters(vectors, seed),
+        "polysemanticity": sample_scores.polysemanticity(vectors),
+        "clusters": sample_scores.clusters(vectors),
     }
 
 
