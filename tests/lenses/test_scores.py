@@ -21,7 +21,7 @@ from microscope_atlas.lenses.embedding import Embedding, layer_of
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.recipe import changed
 from microscope_atlas.lenses.registry import UNASKED
-from microscope_atlas.lenses.scores import Recipe, Scores
+from microscope_atlas.lenses.scores import Recipe, Scores, _box, _narrowed
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.publish.check import check
 from microscope_atlas.run import reproduce, run
@@ -125,6 +125,15 @@ def test_pictures_that_are_only_pointed_at_are_cut_out_of_their_set(monkeypatch:
     monkeypatch.setattr("microscope_atlas.lenses.scores.picture_set", lambda name, revision: shown)
     (row,) = scored(subject(pointed), [0])
     assert (row["likeness"], row["num_samples"]) == (pytest.approx(1, abs=1e-5), 8)
+
+
+def test_middle_of_a_field_is_looked_at_and_small_ones_whole() -> None:
+    assert _narrowed(-135 + 6 * 16, 299, 0.4) == (-39 + 89, -39 + 89 + 120)
+    assert _narrowed(10, 100, 0.4) == (28, 92)  # 64 px
+    assert _narrowed(10, 31, 0.4) == (10, 41)
+    row = {"unit": 1, "bucket": "top", "rank": 2, "picture": 7, "left": 0, "top": 20, "right": 100, "bottom": 224}
+    assert _box(row, {(1, "top", 2): (-40, 50, 80, 170)}) == (7, 0, 50, 80, 170)
+    assert _box(row, {}) == (7, 0, 20, 100, 224)
 
 
 def test_wrong_settings_are_told() -> None:

@@ -37,9 +37,11 @@ from microscope_atlas.structure import Count, between, matching
 SAMPLES = "dataset_samples"
 NAMED = re.compile(r"(?!own:).+")  # an atlas that comes from elsewhere must not name code that is run
 BOX = ("picture", "left", "top", "right", "bottom")  # what is seen of which picture
+LEAST = 64  # px on a side, that a field is not narrowed below
 KEPT = 256  # pictures in memory, of a set that is pointed at
 
 Box = tuple[int, int, int, int, int]
+Middles = dict[tuple[int, str, int], tuple[int, int, int, int]]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Recipe(recipes.Recipe):
         "efficientnet_lite0"
     )
     embedding_layer: str | None = None  # whose activations, averaged over places, embed; None: the last but the logits
+    field: Annotated[float, between(0.05, 1)] = 0.4
+    # share of a receptive field's side, around its middle, that is looked at: what is without weight lies at its edge
     samples: Annotated[int, between(2, 64)] = 16  # of a unit, the strongest first
     min_samples: Annotated[int, between(3, 64)] = 8  # a unit with fewer has no scores
     background: Annotated[int, between(2, 4096)] = 256  # random samples of the layer's units, evenly spaced
@@ -81,9 +85,10 @@ class Scores(Lens[Recipe]):
             embeddings.refuse(recipe.embedding, recipe.embedding_layer)
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
-        known = _known(subject, units, recipe)
+        middles = _middles(subject, recipe.field)
+        known = _known(subject, units, recipe, middles)
         embeds = embeddings.embedding(recipe.embedding, recipe.embedding_layer, subject.device)
-        embedded = _embedded(subject, known, embeds, recipe.batch)
+        embedded = _embedded(subject, known, embeds, recipe.batch, middles)
         random = _random(known, embedded)
         vectors = {
             unit: torch.stack([embedded[box] for box in known.units[unit]])
@@ -143,7 +148,32 @@ class _Known:
     random: list[Box] = field(default_factory=list)
 
 
-def _known(subject: Subject, units: Sequence[int], recipe: Recipe) -> _Known:
+def _middles(subject: Subject, share: float) -> Middles:
+    """Of each sample, by unit, bucket and rank, the middle of what is seen there; none of neurons, which see all."""
+    vertical, horizontal = subject.layer.sides
+    found: Middles = {}
+    for part in subject.read("responses", ("unit", "samples"), "layer"):
+        for row in part.to_pylist():
+            for each in row["samples"]:
+                if each["x"] is not None:
+                    across, down = (
+                        (0, subject.organism.input_size)
+                        if side.size is None
+                        else _narrowed(side.origin + at * side.stride, side.size, share)
+                        for side, at in ((horizontal, each["x"]), (vertical, each["y"]))
+                    )
+                    found[row["unit"], each["bucket"], each["rank"]] = (across[0], down[0], across[1], down[1])
+    return found
+
+
+def _narrowed(start: int, size: int, share: float) -> tuple[int, int]:
+    """The middle part of a field's side, from where to where, px."""
+    kept = max(round(size * share), min(size, LEAST))
+    begin = start + (size - kept) // 2
+    return begin, begin + kept
+
+
+def _known(subject: Subject, units: Sequence[int], recipe: Recipe, middles: Middles) -> _Known:
     """Which samples count: the strongest above zero, or all where none is; NotRendered where a unit has none."""
     known, tops = _Known(), dict[int, list[tuple[float, Box]]]()
     for part in subject.read(SAMPLES, ("unit", "bucket", "rank", "activation", "flag", *BOX), "layer"):
@@ -151,9 +181,9 @@ def _known(subject: Subject, units: Sequence[int], recipe: Recipe) -> _Known:
             known.flags[row["unit"]] = row["flag"]
             top = tops.setdefault(row["unit"], [])
             if row["bucket"] == "random":
-                known.random.append(_box(row))
+                known.random.append(_box(row, middles))
             elif row["bucket"] == "top" and row["rank"] < recipe.samples and row["picture"] is not None:
-                top.append((row["activation"], _box(row)))
+                top.append((row["activation"], _box(row, middles)))
     known.units = {
         unit: [box for activation, box in top if activation > 0] or [box for _, box in top]
         for unit, top in tops.items()
@@ -169,33 +199,40 @@ def _known(subject: Subject, units: Sequence[int], recipe: Recipe) -> _Known:
     return known
 
 
-def _embedded(subject: Subject, known: _Known, embeds: Embedding, batch: int) -> dict[Box, Tensor]:
+def _embedded(subject: Subject, known: _Known, embeds: Embedding, batch: int, middles: Middles) -> dict[Box, Tensor]:
     """The embedding of each sample that counts."""
     left = {*known.random, *(box for unit, top in known.units.items() if not known.flags[unit] for box in top)}
     found: dict[Box, Tensor] = {}
-    for part in subject.read(SAMPLES, (*BOX, "image", "set", "revision"), "layer"):
-        rows = {_box(row): row for row in part.to_pylist() if row["picture"] is not None and _box(row) in left}
+    columns = ("unit", "bucket", "rank", *BOX, "image", "set", "revision")
+    for part in subject.read(SAMPLES, columns, "layer"):
+        each = ((_box(row, middles), row) for row in part.to_pylist() if row["picture"] is not None)
+        rows = {box: row for box, row in each if box in left}
         left -= rows.keys()
         boxes = list(rows)
         for start in range(0, len(boxes), batch):
             some = boxes[start : start + batch]
-            vectors = embeds([_picture(subject, rows[box]) for box in some], subject.least(batch))
-            found.update(zip(some, vectors, strict=True))
+            shown = [_picture(subject, rows[box], box) for box in some]
+            found.update(zip(some, embeds(shown, subject.least(batch)), strict=True))
     return found
 
 
-def _box(row: Row) -> Box:
+def _box(row: Row, middles: Middles) -> Box:
+    """What is looked at: the middle of what the row shows, as far as that reaches."""
     picture, left, top, right, bottom = (int(row[name]) for name in BOX)
-    return picture, left, top, right, bottom
+    middle = middles.get((row["unit"], row["bucket"], row["rank"]))
+    if middle is None:
+        return picture, left, top, right, bottom
+    return picture, max(left, middle[0]), max(top, middle[1]), min(right, middle[2]), min(bottom, middle[3])
 
 
-def _picture(subject: Subject, row: Row) -> Image.Image:
-    """What is seen of a picture: as the row holds it, else cut out of the set that it points at."""
+def _picture(subject: Subject, row: Row, box: Box) -> Image.Image:
+    """What a box has of a picture: out of what the row holds, else out of the set that it points at."""
+    _, left, top, right, bottom = box
     if row["image"] is not None:
-        return decoded(row["image"]["bytes"])
-    picture, *sides = _box(row)
-    left, top, right, bottom = sides
-    return _shown(row["set"], row["revision"], picture, subject.organism.input_size).crop((left, top, right, bottom))
+        x, y = row["left"], row["top"]
+        return decoded(row["image"]["bytes"]).crop((left - x, top - y, right - x, bottom - y))
+    shown = _shown(row["set"], row["revision"], row["picture"], subject.organism.input_size)
+    return shown.crop((left, top, right, bottom))
 
 
 @lru_cache(KEPT)
