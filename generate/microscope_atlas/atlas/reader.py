@@ -187,9 +187,14 @@ class Atlas:
         return [
             shard
             for each in layers
-            for shard in self._of.get((table, model, each), ())
+            for name in self._named(table)
+            for shard in self._of.get((name, model, each), ())
             if unit is None or shard.units.start <= unit < shard.units.stop
         ]
+
+    def _named(self, table: str) -> Sequence[str]:
+        """The tables that a name means: of a config that several are together, all of these."""
+        return self.manifest.of_config(table) if table == schema.LABELS.name else (table,)
 
     @cached_property
     def _of(self) -> dict[tuple[str, str, str], list[Shard]]:

@@ -83,8 +83,10 @@ def inputs(units: UnitRange, reads: Mapping[str, Scope], shards: Iterable[Input]
         return ()
 
     def wanted(other: UnitRange) -> bool:
+        same_layer = (other.model, other.layer) == (units.model, units.layer)
+        if reads.get(other.lens) == "whole layer":
+            return same_layer
         if reads.get(other.lens) == "layer":
-            same_layer = (other.model, other.layer) == (units.model, units.layer)
             return same_layer and other.start < units.stop and units.start < other.stop
         return other.lens in reads
 

@@ -123,10 +123,11 @@ class Atlas:
         asked = parse_key(key) if key is not None else None
         if asked is not None and asked.unit is not None and known.level == "layer":
             raise WrongLevel(f"{name} is about layers; {key} is a unit, ask for {asked.model}/{asked.layer}")
+        of_config = self._reader.manifest.of_config(name)
         parts = [
             self._rows(name, shard.path, asked, images)
             for shard in sorted(self._reader.manifest.shards.values(), key=lambda shard: shard.path)
-            if shard.units.lens == name and _covers(shard.units.model, shard.units.layer, asked)
+            if shard.units.lens in of_config and _covers(shard.units.model, shard.units.layer, asked)
         ]
         rows = pa.concat_tables(parts) if parts else None
         if rows is None or not rows.num_rows:
