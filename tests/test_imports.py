@@ -29,7 +29,7 @@ ALLOWED = {
     "lenses": {"cache", "errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers", "structure"},
     "run": {"errors", "keys", "stopping", "hub", "atlas", "pictures", "models", "lenses", "publish", "structure"},
     "console": {"errors", "atlas", "hub", "lenses", "run"},
-    "face": {"errors", "keys", "atlas", "pictures", "models", "rendering", "lenses", "run"},
+    "face": {"errors", "keys", "atlas", "pictures", "publish", "models", "rendering", "lenses", "run"},
 }
 TORCHLESS = (
     "atlas",

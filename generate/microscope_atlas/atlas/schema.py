@@ -657,6 +657,7 @@ LABEL_COLUMNS = (
     ),
     *PROVENANCE,
 )
+LEAST_SAID = ("label", "method", "source", "license", "score", "measure")  # wherever a label is shown
 LABELS = Table("labels", "a label of a unit, with who says so", LABEL_COLUMNS)
 LABELS_CLASS_SELECTIVITY = replace(
     LABELS,

@@ -54,7 +54,7 @@ def soft_wpmi(pictures: Tensor, texts: Tensor, responses: Tensor, constants: Con
     """
     numbers, chances = best(responses, constants)
     # what softmax divides by, of each picture
-    parts = texts.split(AT_ONCE)
+    parts = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
     norms = torch.stack([(constants.temperature * pictures @ part.T).logsumexp(1) for part in parts]).logsumexp(0)
     most = min(most, len(texts))
     scores = torch.full((len(responses), most), -torch.inf, dtype=torch.float64)
@@ -64,13 +64,14 @@ def soft_wpmi(pictures: Tensor, texts: Tensor, responses: Tensor, constants: Con
         evidence = torch.cat(
             [
                 (1 + p[:, :, None] * (shares[those] - 1) + FLOOR).log().sum(1)
-                for those, p in zip(numbers.split(UNITS_AT_ONCE), chances.split(UNITS_AT_ONCE), strict=True)
+                for first in range(0, len(numbers), UNITS_AT_ONCE)
+                for those, p in [(numbers[first : first + UNITS_AT_ONCE], chances[first : first + UNITS_AT_ONCE])]
             ]
         )
         common = evidence.logsumexp(0) - torch.tensor(float(len(evidence)), dtype=torch.float64).log()
         these = torch.arange(start, start + len(part)).expand(len(responses), -1)
         both = torch.cat([scores, evidence - constants.weight * common], 1)
-        scores, order = both.sort(1, descending=True, stable=True)
+        scores, order = both.sort(dim=1, descending=True, stable=True)
         found = torch.cat([found, these], 1).gather(1, order)[:, :most]
         scores = scores[:, :most]
     return Ranked(scores, found)
@@ -81,7 +82,7 @@ def best(responses: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
 
     Of pictures that excite alike those with lower numbers are first.
     """
-    values, numbers = responses.sort(1, descending=True, stable=True)
+    values, numbers = responses.sort(dim=1, descending=True, stable=True)
     values, numbers = values[:, : constants.best], numbers[:, : constants.best]
     falling = torch.arange(constants.best, dtype=torch.float64) / constants.best * (constants.first - constants.last)
     chances = (constants.first - falling)[: values.shape[1]] * (values > 0)
