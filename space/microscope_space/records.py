@@ -15,6 +15,7 @@ from microscope_space import routes
 from microscope_space.html import links, text
 from microscope_space.pages import lists
 from microscope_space.pages.unit import per_unit
+from microscope_space.search import meaning
 from microscope_space.search.find import find as found_by
 from microscope_space.search.given import exists
 
@@ -89,16 +90,16 @@ def of_model(atlas: Atlas, model: str) -> Record:
     return {**_named(atlas, model), **weights, "layers": listed}
 
 
-def of_words(atlas: Atlas, words: str) -> Record:
-    """What some words may mean."""
-    results = found_by(atlas, words)
+def of_words(atlas: Atlas, words: str, by: str = "") -> Record:
+    """What some words may mean; `by` meaning, the units that are nearest to them."""
+    results = meaning.meant(atlas, words) if by == meaning.BY else found_by(atlas, words)
     found = [{**brief(atlas, each.key), "what": each.what} for each in results.found]
     return {"words": words, "found": found, "total": results.total, "nearest": results.nearest}
 
 
 def _of(atlas: Atlas, asked: Query) -> Record:
     if "q" in asked:
-        return of_words(atlas, asked["q"])
+        return of_words(atlas, asked["q"], asked.get("by", ""))
     view = "list" if asked.keys() & {"units", "list"} else asked.get("view")
     if view is not None:
         if view not in VIEWS:

@@ -12,6 +12,7 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import (
     AtlasError,
     InvalidKey,
+    NotRendered,
     PicturesFailed,
     UnknownName,
     WeightsError,
@@ -30,7 +31,14 @@ from microscope_space.search.given import exists, straight
 Query = Mapping[str, str]
 LONG = {"units": 4096, "notes": 4096, "about": 1024}  # characters of parameters that hold several keys, or sentences
 
-TOLD = (InvalidKey, UnknownName, WrongLevel, PicturesFailed, WeightsError)  # errors whose words are for visitors
+TOLD = (
+    InvalidKey,
+    UnknownName,
+    WrongLevel,
+    PicturesFailed,
+    WeightsError,
+    NotRendered,
+)  # errors whose words are for visitors
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +75,8 @@ def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
         return _wrong(atlas, error.asked, error.error), NOTHING
     except (InvalidKey, UnknownName) as error:
         return _wrong(atlas, asked, error), NOTHING
+    except (NotRendered, WeightsError) as error:  # a search by meaning, which cannot be made here
+        return _wrong(atlas, asked, UnknownName(str(error))), NOTHING
     except AtlasError as error:  # damaged, or the Hub does not answer
         log.warning("%s: %s", asked, error)
         return unreadable(503), NOTHING
@@ -119,7 +129,7 @@ def _most(name: str) -> int:
 
 def _page(atlas: Atlas, asked: Query) -> Page:
     if "q" in asked:
-        return search.results(atlas, asked["q"])
+        return search.results(atlas, asked["q"], asked.get("by", ""))
     if asked.keys() & {"units", "list"}:
         return lists.lists(atlas, asked)
     if "view" in asked and asked["view"] not in VIEWS:

@@ -2,10 +2,12 @@
 
 import re
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
 from microscope_atlas.errors import InvalidSetting, LensFailed, WeightsError
+from microscope_atlas.keys import MODEL
 from microscope_atlas.lenses.lens import Subject
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
@@ -13,7 +15,7 @@ from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.texts import kept
 
-NAMED = re.compile(r"([^@]+)@([0-9a-f]{64})")  # one that was taken in
+NAMED = re.compile(rf"({MODEL.pattern})@([0-9a-f]{{64}})")  # one that was taken in
 HINT = "contrastive_rn50, contrastive_4x, contrastive_16x, or transformers:OWNER/NAME of a CLIP"
 
 
@@ -37,6 +39,16 @@ def parts(clip: str) -> tuple[Organism, str]:
     if found is None:
         raise InvalidSetting(f"{clip!r} is no CLIP with the sha256 of its weights; name one: {HINT}")
     return organism(found[1]), found[2]
+
+
+def tower(clip: str) -> Path:
+    """Where the text tower of a CLIP lies; for what `refuse_absent` raises where it is not on this machine."""
+    found = NAMED.fullmatch(clip)
+    file = kept.file_named(found[1], found[2]) if found else None
+    if file is None or not file.exists():
+        refuse_absent(clip)
+    assert file is not None
+    return file
 
 
 def refuse_absent(clip: str) -> None:

@@ -18,7 +18,7 @@ from microscope_atlas.lenses import words
 from microscope_atlas.lenses.lens import Subject
 from microscope_atlas.models.texts import kept
 from microscope_atlas.models.texts.tokenizer import tokenizer
-from microscope_atlas.models.texts.tower import text_tower
+from microscope_atlas.models.texts.tower import TextTower, text_tower
 from microscope_atlas.pictures.sets import picture_set
 
 AT_ONCE = 64  # texts in a batch
@@ -81,8 +81,7 @@ def texts(file: Path, name: str, device: torch.device) -> EmbeddedTexts:
 
 def embed(file: Path, listed: Sequence[str], device: torch.device) -> tuple[Tensor, str]:
     """Texts (texts, embedding), of length 1, float64, by the tower in a file; and the sha256 of its tensors."""
-    given = kept.read(file)
-    tower = text_tower(given.tensors).to(device)
+    tower, sha256 = _tower(file, device)
     tokens = tokenizer()(listed, tower.context)
     vectors = []
     for start in range(0, len(tokens), AT_ONCE):
@@ -91,4 +90,11 @@ def embed(file: Path, listed: Sequence[str], device: torch.device) -> tuple[Tens
         padded = torch.tensor([each + [0] * (longest - len(each)) for each in some], device=device)
         with torch.no_grad():
             vectors.append(F.normalize(tower(padded).double().cpu(), dim=1))
-    return torch.cat(vectors), given.sha256
+    return torch.cat(vectors), sha256
+
+
+@lru_cache(maxsize=1)
+def _tower(file: Path, device: torch.device) -> tuple[TextTower, str]:
+    """The text tower in a file, and the sha256 of its tensors; who searches asks again and again."""
+    given = kept.read(file)
+    return text_tower(given.tensors).to(device), given.sha256

@@ -11,7 +11,6 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasDamaged, InvalidSetting, NotRendered
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses import clip, embedded
-from microscope_atlas.models.texts import kept
 
 TABLE = schema.LABELS_CLIP_DISSECT.name
 MEASURE = "cosine, -1 to 1, between the words and the unit's direction in the embedding of {clip}"
@@ -30,10 +29,8 @@ def meant(atlas: Atlas, words: str, most: int = 20) -> list[Found]:
     if recipe is None:
         raise NotRendered(f"{atlas.storage.name} has no embeddings to search by meaning; render --lens {TABLE} first")
     named = str(recipe.get("clip"))
-    clip.refuse_absent(named)
-    known, sha256 = clip.parts(named)
-    vectors, _ = embedded.embed(kept.kept_file(known, sha256), [words.strip()], torch.device("cpu"))
-    measure = MEASURE.format(clip=known.name)
+    vectors, _ = embedded.embed(clip.tower(named), [words.strip()], torch.device("cpu"))
+    measure = MEASURE.format(clip=named.partition("@")[0])
     found: list[tuple[float, Key, dict[str, Any]]] = []
     for model in atlas.models:
         for layer in atlas.layers(model):

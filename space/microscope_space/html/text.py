@@ -110,6 +110,14 @@ NO_MAP = (
     "This layer has no map: one takes 21 units or more, 4,096 at most, whose responses vary, and the lens units of "
     "this version."
 )
+LABELS = "What somebody says that it is for, with who says so. Labels of several sources need not agree."
+LABELS_WARNING = (
+    "A label is a claim: that words go with what excites the unit, or with some of it, is no proof that it is for that."
+)
+LABELS_SHOWN = "Words below pictures are labels; "
+MEANT = "Units whose pictures are nearest to these words, as a CLIP sees both; the number is a cosine, -1 to 1:"
+BY_MEANING = "Search by meaning instead"
+BY_NAME = "Search by names and labels instead"
 CLASSES = (
     "Classes of the natural pictures that excite it most, by its mean response. Selectivity is 0 where it answers all "
     "classes alike, and 1 where it answers one alone (Morcos et al. 2018)."

@@ -54,5 +54,10 @@ def refuse_absent(organism: Organism, sha256: str) -> None:
 
 def kept_file(organism: Organism, sha256: str) -> Path:
     """Where the text tower of weights with this sha256 lies."""
-    file = cache() / "weights" / mirror.filename(organism.name)
+    return file_named(organism.name, sha256)
+
+
+def file_named(model: str, sha256: str) -> Path:
+    """The same, of a network that is only named."""
+    file = cache() / "weights" / mirror.filename(model)
     return file.with_name(f"{file.stem}.texts@{sha256}{file.suffix}")
