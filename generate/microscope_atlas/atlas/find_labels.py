@@ -5,7 +5,7 @@ Needs no network. Every word that is looked for begins a word of what is found.
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unicodedata import combining, normalize
 
 from microscope_atlas.atlas.reader import Atlas
@@ -14,7 +14,6 @@ from microscope_atlas.errors import InvalidSetting
 from microscope_atlas.keys import Key
 
 WORD = re.compile(r"[^\W_]+")
-SAID = ("unit", *LEAST_SAID)
 LICENSE = "CC-BY-4.0"  # of what is computed here
 CLASSES = 3  # that a unit answers, at most, by which it is found
 
@@ -39,11 +38,13 @@ def find(atlas: Atlas, words: str, most: int = 20) -> list[Found]:
     given = folded(words)
     if not given:
         raise InvalidSetting(f"{words!r} has no words to look for; expected some, such as dog snout")
-    labelled = [(0, *place(found, rank, given), found) for found, rank in _labelled(atlas) if fits(found.label, given)]
-    by_label = {found.key for *_, found in labelled}
-    others = (found for found in _classed(atlas) if found.key not in by_label and fits(found.label, given))
-    ranked = sorted([*labelled, *((1, *place(found, 0, given), found) for found in others)], key=lambda each: each[:-1])
-    return list({found.key: found for *_, found in reversed(ranked)}.values())[::-1][:most]
+    labelled = [(_place(found, rank, given), found) for found, rank in _labelled(atlas) if _fits(found.label, given)]
+    classed = [(_place(found, 0, given), found) for found in _classed(atlas) if _fits(found.label, given)]
+    best: dict[str, Found] = {}
+    for some in (labelled, classed):
+        for _, found in sorted(some, key=lambda each: each[0]):
+            best.setdefault(found.key, found)
+    return list(best.values())[:most]
 
 
 def folded(text: str) -> list[str]:
@@ -51,31 +52,24 @@ def folded(text: str) -> list[str]:
     return WORD.findall("".join(each for each in normalize("NFKD", text.casefold()) if not combining(each)))
 
 
-def fits(label: str, given: list[str]) -> bool:
+def _fits(label: str, given: list[str]) -> bool:
     """Whether each word begins a word of the label."""
     there = folded(label)
     return all(any(word.startswith(each) for word in there) for each in given)
 
 
-def place(found: Found, rank: int, given: list[str]) -> tuple[bool, int, int, float, str]:
+def _place(found: Found, rank: int, given: list[str]) -> tuple[bool, int, int, float, str]:
     """What is sorted by: whole words first, few others, the unit's first label, the higher score."""
     there = folded(found.label)
     return (not {*given} <= {*there}, len(there), rank, -(found.score or 0.0), found.key)
 
 
 def _labelled(atlas: Atlas) -> Iterator[tuple[Found, int]]:
-    for name in atlas.manifest.of_config(LABELS.name):
-        if name == LABELS.name and name not in atlas.manifest.lenses:
-            return
-        for model in atlas.models:
-            for layer in atlas.layers(model):
-                for row in atlas.some(name, model, layer, ("rank", *SAID)).to_pylist():
-                    yield of(Key(model, layer, row["unit"]), row), row["rank"]
-
-
-def of(key: Key, row: dict[str, Any]) -> Found:
-    """A row of labels as it is found."""
-    return Found(str(key), *(row[name] for name in LEAST_SAID))
+    for model in atlas.models:
+        for layer in atlas.layers(model):
+            for row in atlas.some(LABELS.name, model, layer, ("unit", "rank", *LEAST_SAID)).to_pylist():
+                key = str(Key(model, layer, row["unit"]))
+                yield Found(key, *(row[name] for name in LEAST_SAID)), row["rank"]
 
 
 def _classed(atlas: Atlas) -> Iterator[Found]:

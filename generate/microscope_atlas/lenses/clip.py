@@ -28,9 +28,10 @@ def taken(name: str) -> str:
         return name
     known = organism(name)
     _refuse_without_texts(known)
-    sha256 = weights.load(known).sha256
-    kept.refuse_absent(known, sha256)
-    return f"{known.name}@{sha256}"
+    here = weights.load(known)
+    kept.obtain(known, here.sha256, here.provenance)
+    kept.refuse_absent(known, here.sha256)
+    return f"{known.name}@{here.sha256}"
 
 
 def parts(clip: str) -> tuple[Organism, str]:

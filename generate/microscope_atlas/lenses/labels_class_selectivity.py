@@ -38,7 +38,6 @@ class LabelsClassSelectivity(Lens[Recipe]):
     table = schema.LABELS_CLASS_SELECTIVITY
     divisible = False
     named_only = True
-    unit_seconds = 0.0005
 
     def recipe(self, quality: Quality) -> Recipe:
         return Recipe()
