@@ -64,7 +64,11 @@ def of_unit(atlas: Atlas, model: str, layer: str, unit: int) -> Record:
             str(each) for each in routes.nearest(atlas, {"model": model, "layer": layer, "unit": str(unit)})
         )
         raise UnknownName(f"{key} is not in this atlas; nearest: {near}")
-    rows = {table: atlas.rows(table, model, layer, key.unit) for table in per_unit(atlas)}
+    rows = {
+        table: [{name: value for name, value in row.items() if name != "embedding"} for row in found]
+        for table in per_unit(atlas)
+        for found in [atlas.rows(table, model, layer, key.unit)]
+    }
     return {**brief(atlas, key), "revision": atlas.revision, **_pictured(atlas, model, rows)}
 
 

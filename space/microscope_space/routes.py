@@ -11,6 +11,7 @@ from microscope_atlas.atlas import links as legacy
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import (
     AtlasError,
+    ExtraMissing,
     InvalidKey,
     NotRendered,
     PicturesFailed,
@@ -75,7 +76,7 @@ def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
         return _wrong(atlas, error.asked, error.error), NOTHING
     except (InvalidKey, UnknownName) as error:
         return _wrong(atlas, asked, error), NOTHING
-    except (NotRendered, WeightsError) as error:  # a search by meaning, which cannot be made here
+    except (NotRendered, ExtraMissing) as error:  # a search by meaning, which cannot be made here
         return _wrong(atlas, asked, UnknownName(str(error))), NOTHING
     except AtlasError as error:  # damaged, or the Hub does not answer
         log.warning("%s: %s", asked, error)

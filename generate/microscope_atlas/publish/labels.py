@@ -45,6 +45,7 @@ def take(storage: Storage, path: Path, stated: Stated, name: str | None = None, 
     that the atlas has no rows of; AtlasBusy while a run writes to it. Nothing is stored then.
     """
     writable = _writable(storage)
+    read_manifest(writable)  # before a lock is made where there is no atlas
     with writable.lock():
         manifest = read_manifest(writable)
         file = read(path, manifest, stated, skip_absent)
@@ -70,6 +71,7 @@ def take_back(storage: Storage, name: str) -> int:
     What was published with it stays in its version.
     """
     writable = _writable(storage)
+    read_manifest(writable)
     with writable.lock():
         manifest = read_manifest(writable)
         table = name if name.startswith(PREFIX) else f"{PREFIX}{name}"

@@ -116,6 +116,10 @@ LABELS_WARNING = (
 )
 LABELS_SHOWN = "Words below pictures are labels; "
 MEANT = "Units whose pictures are nearest to these words, as a CLIP sees both; the number is a cosine, -1 to 1:"
+NO_TOWER = (
+    "The text tower of the CLIP that labels were made with is not here, or cannot be read: units can be found by their "
+    "labels alone."
+)
 BY_MEANING = "Search by meaning instead"
 BY_NAME = "Search by names and labels instead"
 CLASSES = (
