@@ -35,11 +35,9 @@ ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")  # in t
 def is_read(config: Any) -> bool:
     """Whether the text tower that a configuration of a whole CLIP describes is built as ours."""
     text = config.text_config
-    return (
-        text.hidden_act == "quick_gelu"
-        and text.vocab_size == VOCABULARY
-        and text.num_attention_heads == max(1, text.hidden_size // HEAD)
-    )
+    heads = max(1, text.hidden_size // HEAD)
+    built_so: bool = text.hidden_act == "quick_gelu" and text.num_attention_heads == heads
+    return built_so and bool(text.vocab_size == VOCABULARY)
 
 
 def named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
