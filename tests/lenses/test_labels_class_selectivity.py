@@ -36,7 +36,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def recipes(pictures: Path, **changes: Any) -> dict[str, Any]:
     responses = lens("responses").recipe("draft").with_pictures(str(pictures))
-    return {"responses": responses, NAME: changed(lens(NAME).recipe("draft"), changes)}
+    return {"responses": responses, NAME: changed(lens(NAME).recipe("draft"), {"least_pictures": 1, **changes})}
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
@@ -64,6 +64,11 @@ def test_unit_that_is_not_selective_enough_has_no_label(pictures: Path, tmp_path
     rendered(tmp_path / "a", {"colours": range(4)}, recipes(pictures, least=0.8))
     assert [row["unit"] for row in rows(tmp_path / "a")] == [0, 1]
     assert list(check(Folder(tmp_path / "a"))) == []
+
+
+def test_class_of_too_few_pictures_is_no_label(pictures: Path, tmp_path: Path) -> None:
+    rendered(tmp_path / "a", {"colours": range(4)}, recipes(pictures, least_pictures=2))
+    assert rows(tmp_path / "a") == []
 
 
 def test_rows_are_made_again_as_they_were(pictures: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from microscope_atlas.errors import NotRendered
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import Quality
-from microscope_atlas.structure import between
+from microscope_atlas.structure import Count, between
 
 METHOD = "class_selectivity"
 MEASURE = (
@@ -30,6 +30,7 @@ class Recipe(recipes.Recipe):
 
     # index that a unit needs to have a label: at 0.5 the class excites it three times as much as others do on average
     least: Annotated[float, between(0, 1)] = 0.5
+    least_pictures: Count = 5  # that a class needs to be a label: what one picture shows is no class
 
 
 class LabelsClassSelectivity(Lens[Recipe]):
@@ -62,12 +63,15 @@ class LabelsClassSelectivity(Lens[Recipe]):
         score = row.get("class_selectivity")
         if row["flag"] or score is None or score < recipe.least or not row["classes"]:
             return []
+        best = row["classes"][0]
+        if best["num_pictures"] < recipe.least_pictures:
+            return []
         return [
             {
                 "unit": row["unit"],
                 "method": METHOD,
                 "rank": 0,
-                "label": row["classes"][0]["name"],
+                "label": best["name"],
                 "score": score,
                 "measure": MEASURE,
                 "source": f"classes of the pictures {made['pictures']}, revision {made['revision']}",
