@@ -108,6 +108,7 @@ def run(code: str) -> list[str]:
         "status ATLAS",
         "cite ATLAS efficientnet_lite0/stem/1",
         "check ATLAS --sample 1",
+        "find ATLAS fur",
     ],
 )
 def test_commands_that_only_read_never_load_torch(line: str) -> None:
