@@ -102,7 +102,7 @@ def test_name_that_leads_nowhere_is_the_callers_to_mend(name: str) -> None:
         ("class Own(Base): divisible = None", "does not say whether it is `divisible`"),
         ("class Own(Base): shares_pass = True", "`shares_pass` and has no `gather`"),
         ("class Own(Base): table = table(level='galaxy')", "level is 'galaxy', expected one of layer, unit"),
-        ("class Own(Base): table = table(reads={'units': 'galaxy'})", "'galaxy', expected one of layer, atlas"),
+        ("class Own(Base): table = table(reads={'units': 'galaxy'})", "'galaxy', expected one of layer, whole layer, atlas"),
         ("class Own(Base): table = table(reads={'own_table': 'layer'})", "reads itself"),
         ("class Own(Base): table = table(count=lambda s: s['nope'])", "count of its table fails.*KeyError: 'nope'"),
         ("class Own(Base): table = table(count=lambda s: 0.5)", "count of its table is 0.5, expected a number"),
