@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.provenance import Provenance
-from microscope_atlas.lenses import texts
+from microscope_atlas.lenses import embedded
 from microscope_atlas.lenses.recipe import changed
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models import converted, weights
@@ -79,7 +79,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Into the catalog, with weights in a cache of its own, and letters for tokens."""
     monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(folder / "cache"))
     monkeypatch.setitem(CATALOG, SEEING.name, SEEING)
-    monkeypatch.setattr(texts, "tokenizer", lambda: Tokenizer({}))
+    monkeypatch.setattr(embedded, "tokenizer", lambda: Tokenizer({}))
     put(SEEING, image_tensors(), text_tensors())
 
 

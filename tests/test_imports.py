@@ -29,7 +29,7 @@ ALLOWED = {
     "lenses": {"cache", "errors", "keys", "atlas", "pictures", "models", "rendering", "rectifiers", "structure"},
     "run": {"errors", "keys", "stopping", "hub", "atlas", "pictures", "models", "lenses", "publish", "structure"},
     "console": {"errors", "atlas", "hub", "lenses", "run"},
-    "face": {"errors", "keys", "atlas", "pictures", "models", "rendering", "lenses", "run"},
+    "face": {"errors", "keys", "atlas", "pictures", "publish", "models", "rendering", "lenses", "run"},
 }
 TORCHLESS = (
     "atlas",
@@ -108,6 +108,7 @@ def run(code: str) -> list[str]:
         "status ATLAS",
         "cite ATLAS efficientnet_lite0/stem/1",
         "check ATLAS --sample 1",
+        "find ATLAS fur",
     ],
 )
 def test_commands_that_only_read_never_load_torch(line: str) -> None:

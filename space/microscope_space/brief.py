@@ -55,6 +55,10 @@ def brief_unit(atlas: Atlas, key: Key) -> Record:
             for row in rows["synthetic_tuning"]
         },
         "connections": _wired(key, rows["connections"]),
+        "labels": [
+            {**{name: row[name] for name in ("label", "method", "source", "license")}, "score": _short(row["score"])}
+            for row in rows["labels"]
+        ][:WORDS],
         "texts": [row["text"] for row in rows["texts"] if row["text"]][:WORDS],
         "nearest": [
             {"key": "{model}/{layer}/{unit}".format_map(each), "correlation": _short(each["correlation"])}

@@ -19,6 +19,7 @@ PARTS = {
 }
 ASKED = {
     "q": "words to search for; a key or a link is opened",
+    "by": "of a search: meaning, where the atlas has embeddings and their CLIP is at hand",
     "view": "compare, list or about",
     "a": "of compare: the key of a unit",
     "b": "of compare: the key of another",
@@ -40,7 +41,7 @@ def description(atlas: Atlas, address: str) -> Plain:
     """The whole document, for the Space at `address`."""
     layers = ["sheets", "deepdream", "caricature", "units"]
     layers += [name for name, table in atlas.outside.items() if table.level == "layer"]
-    units, tables = per_unit(atlas), atlas.manifest.every_table
+    units = per_unit(atlas)
     brief = {"key": STRING, "page": LINK, "picture": LINK}
     return {
         "openapi": "3.1.0",
@@ -65,7 +66,7 @@ def description(atlas: Atlas, address: str) -> Plain:
                 "Layer": _object({**brief, "num_units": NUMBER, **_rows(layers)}, brief),
                 "Unit": _object({**brief, **_rows(units)}, brief),
                 "Error": _object({"error": STRING, "nearest": _list_of(_ref("Brief"))}, ["error"]),
-                **{_row(name): _columns(tables[name]) for name in dict.fromkeys((*layers, *units))},
+                **{_row(name): _columns(atlas.manifest.table(name)) for name in dict.fromkeys((*layers, *units))},
             }
         },
     }

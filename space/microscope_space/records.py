@@ -15,6 +15,7 @@ from microscope_space import routes
 from microscope_space.html import links, text
 from microscope_space.pages import groups, lists
 from microscope_space.pages.unit import per_unit
+from microscope_space.search import meaning
 from microscope_space.search.find import find as found_by
 from microscope_space.search.given import exists
 
@@ -63,7 +64,11 @@ def of_unit(atlas: Atlas, model: str, layer: str, unit: int) -> Record:
             str(each) for each in routes.nearest(atlas, {"model": model, "layer": layer, "unit": str(unit)})
         )
         raise UnknownName(f"{key} is not in this atlas; nearest: {near}")
-    rows = {table: atlas.rows(table, model, layer, key.unit) for table in per_unit(atlas)}
+    rows = {
+        table: [{name: value for name, value in row.items() if name != "embedding"} for row in found]
+        for table in per_unit(atlas)
+        for found in [atlas.rows(table, model, layer, key.unit)]
+    }
     return {**brief(atlas, key), "revision": atlas.revision, **_pictured(atlas, model, rows)}
 
 
@@ -89,16 +94,16 @@ def of_model(atlas: Atlas, model: str) -> Record:
     return {**_named(atlas, model), **weights, "layers": listed}
 
 
-def of_words(atlas: Atlas, words: str) -> Record:
-    """What some words may mean."""
-    results = found_by(atlas, words)
+def of_words(atlas: Atlas, words: str, by: str = "") -> Record:
+    """What some words may mean; `by` meaning, the units that are nearest to them."""
+    results = meaning.meant(atlas, words) if by == meaning.BY else found_by(atlas, words)
     found = [{**brief(atlas, each.key), "what": each.what} for each in results.found]
     return {"words": words, "found": found, "total": results.total, "nearest": results.nearest}
 
 
 def _of(atlas: Atlas, asked: Query) -> Record:
     if "q" in asked:
-        return of_words(atlas, asked["q"])
+        return of_words(atlas, asked["q"], asked.get("by", ""))
     view = "list" if asked.keys() & {"units", "list"} else asked.get("view")
     if view is not None:
         if view not in VIEWS:

@@ -11,8 +11,10 @@ from microscope_atlas.atlas import links as legacy
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import (
     AtlasError,
+    ExtraMissing,
     InvalidKey,
     InvalidSetting,
+    NotRendered,
     PicturesFailed,
     UnknownName,
     WeightsError,
@@ -44,7 +46,7 @@ Query = Mapping[str, str]
 LONG = {"units": 4096, "notes": 4096, "about": 1024}  # characters of parameters that hold several keys, or sentences
 
 # errors whose words are for visitors
-TOLD = (InvalidKey, InvalidSetting, UnknownName, WrongLevel, PicturesFailed, WeightsError)
+TOLD = (InvalidKey, InvalidSetting, UnknownName, WrongLevel, PicturesFailed, WeightsError, NotRendered)
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
         return _wrong(atlas, error.asked, error.error), NOTHING
     except (InvalidKey, UnknownName, WrongLevel) as error:
         return _wrong(atlas, asked, error), NOTHING
+    except (NotRendered, ExtraMissing) as error:  # a search by meaning, which cannot be made here
+        return _wrong(atlas, asked, UnknownName(str(error))), NOTHING
     except AtlasError as error:  # damaged, or the Hub does not answer
         log.warning("%s: %s", asked, error)
         return unreadable(503), NOTHING
@@ -134,7 +138,7 @@ def _most(name: str) -> int:
 
 def _page(atlas: Atlas, asked: Query) -> Page:
     if "q" in asked:
-        return search.results(atlas, asked["q"])
+        return search.results(atlas, asked["q"], asked.get("by", ""))
     if asked.keys() & {"units", "list"}:
         return lists.lists(atlas, asked)
     if "view" in asked and asked["view"] not in VIEWS:

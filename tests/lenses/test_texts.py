@@ -15,7 +15,7 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import InvalidSetting, LensFailed, RenderFailed, SettingsDiffer, WeightsError
 from microscope_atlas.keys import Key
-from microscope_atlas.lenses import texts, words
+from microscope_atlas.lenses import embedded, words
 from microscope_atlas.lenses.recipe import changed, settings
 from microscope_atlas.lenses.registry import LENSES, UNASKED, lens
 from microscope_atlas.models import converted, weights
@@ -162,7 +162,7 @@ def test_row_does_not_depend_on_what_else_is_asked_for(
 ) -> None:
     given = recipes(photos, listed)
     rendered(tmp_path / "all", {"colours": range(4)}, given)
-    texts._seen.cache_clear()
+    embedded._seen.cache_clear()
     rendered(tmp_path / "one", {"colours": range(1, 2)}, given)
     assert rows(tmp_path / "one", "colours")[1] == rows(tmp_path / "all", "colours")[1]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import microscope_atlas as ma
 from microscope_atlas.atlas import releases, schema
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.locate import open_atlas
@@ -92,6 +93,20 @@ def test_a_wrong_list_is_not_published(hub: Hub, atlas: Path) -> None:
     (atlas / "lists/curves.json").write_text("{}")
     with pytest.raises(PublishFailed, match="is no list of units"):
         put(atlas)
+
+
+def test_imported_labels_are_published_and_go_with_a_later_version(hub: Hub, atlas: Path, tmp_path: Path) -> None:
+    before = data(content(atlas))
+    (tmp_path / "families.csv").write_text(f"key,label\n{MODEL}/stem/1,curves\n")
+    ma.open(atlas).label(tmp_path / "families.csv", "a toy", "CC0-1.0")
+    put(atlas)
+    assert data(hub.files(REPO, TAG)) == data(content(atlas))
+    assert not list(check(open_atlas(f"{NAME}@{TAG}")))
+    assert [each.label for each in ma.open(f"{NAME}@{TAG}").find("curves")] == ["curves"]
+    ma.open(atlas).forget_labels("families")
+    put(atlas, "2026.11.1")
+    assert data(hub.files(REPO)) == before
+    assert "- lens `labels_families` removed" in hub.files(REPO)[schema.CARD].decode()
 
 
 def test_folder_stays_as_it_is(hub: Hub, atlas: Path) -> None:

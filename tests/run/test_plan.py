@@ -1,13 +1,14 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microscope_atlas.atlas.units import UnitRange, content_id, missing, union
+from microscope_atlas.atlas.tables import Scope
+from microscope_atlas.atlas.units import Input, UnitRange, content_id, inputs, missing, union
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.lenses.recipe import settings
 from microscope_atlas.models.catalog import organism
@@ -128,6 +129,15 @@ def test_id_changes_with_weights_and_schema(monkeypatch: pytest.MonkeyPatch) -> 
     assert Job(UNITS, RECIPE, "pretrained", "v").id != first
     monkeypatch.setattr("microscope_atlas.atlas.schema.SCHEMA_VERSION", "2")
     assert Job(UNITS, RECIPE, "pretrained", "w").id != first
+
+
+def test_what_rows_are_made_from_is_of_their_units_their_layer_or_all_as_the_table_says() -> None:
+    there = (("a", "x", 0, 4), ("a", "x", 4, 8), ("a", "y", 0, 4), ("b", "x", 0, 4))
+    runs = [UnitRange("responses", *each) for each in there]
+    shards, own = [Input(run, run.path) for run in runs], UnitRange("own", "a", "x", 0, 2)
+    found = [[shards.index(each) for each in inputs(own, {"responses": scope}, shards)] for scope in get_args(Scope)]
+    assert found == [[0], [0, 1], [0, 1, 2, 3]]
+    assert inputs(own, {"others": "atlas"}, shards) == ()
 
 
 def test_path_sorts_by_unit() -> None:

@@ -99,8 +99,19 @@ class Manifest:
 
     @property
     def every_table(self) -> dict[str, Table]:
-        """Ours and those from outside, by name."""
-        return {**schema.TABLES, **{name: self.table(name) for name in self.tables}}
+        """Ours, those from outside, and imported labels, by name."""
+        return {**schema.TABLES, **{name: self.table(name) for name in (*self.tables, *self.given_labels)}}
+
+    @property
+    def given_labels(self) -> list[str]:
+        """Tables of labels that were imported, by name."""
+        return sorted(n for n in self.lenses if schema.GIVEN_LABELS.fullmatch(n) and n not in schema.TABLES)
+
+    def of_config(self, config: str) -> list[str]:
+        """The tables that are together one config, those that people gave first; a table alone is one."""
+        order = [*self.given_labels, *schema.TABLES]
+        names = [name for name in order if name in self.lenses and self.table(name).config == config]
+        return names or [config]
 
     def expects(self, shard: Shard) -> bool:
         """Whether a shard's content is what these settings make."""

@@ -118,7 +118,7 @@ def refuse_unfit(table: Table) -> None:
     """ValueError for a table that cannot stand beside ours in an atlas."""
     if not LAYER.fullmatch(table.name):
         raise ValueError(f"table {table.name!r}; expected letters, digits and underscores")
-    if table.name in schema.TABLES:
+    if table.name in schema.TABLES or schema.GIVEN_LABELS.fullmatch(table.name):
         raise ValueError(f"table {table.name!r} is one of this package's own; give it another name")
     if table.name in table.reads:
         raise ValueError(f"table {table.name} reads itself; expected tables that other lenses make")

@@ -42,6 +42,7 @@ class Atlas:
         self._images = lru_cache(MODELS)(lambda model: Images(storage, model, self.manifest.shards))
         self._units = lru_cache(MODELS)(self._some_of_units)
         self._thumbnails = lru_cache(THUMBNAILS)(self._read_thumbnails)
+        self._first_labels = lru_cache(THUMBNAILS)(self._read_first_labels)
 
     def latest(self) -> "Atlas":
         """The atlas as it is now: this one, or one that reads all anew where the manifest has changed since.
@@ -174,6 +175,14 @@ class Atlas:
             log.warning("thumbnails of %s/%s: %s", model, layer, error)
             return {}
 
+    def first_labels(self, model: str, layer: str) -> dict[int, dict[str, Any]]:
+        """Of the units of a layer that have a label the first, with who says so; none where these cannot be read."""
+        try:
+            return self._first_labels(model, layer)
+        except AtlasError as error:  # a page does without them
+            log.warning("labels of %s/%s: %s", model, layer, error)
+            return {}
+
     def image(self, table: str, model: str, name: str, column: str = "image") -> bytes:
         """An encoded image, by its file name; UnknownName where there is none, AtlasDamaged where it cannot be read."""
         if model not in self._opening:
@@ -187,9 +196,14 @@ class Atlas:
         return [
             shard
             for each in layers
-            for shard in self._of.get((table, model, each), ())
+            for name in self._named(table)
+            for shard in self._of.get((name, model, each), ())
             if unit is None or shard.units.start <= unit < shard.units.stop
         ]
+
+    def _named(self, table: str) -> Sequence[str]:
+        """The tables that a name means: of a config that several are together, all of these."""
+        return self.manifest.of_config(table) if table == schema.LABELS.name else (table,)
 
     @cached_property
     def _of(self) -> dict[tuple[str, str, str], list[Shard]]:
@@ -221,6 +235,12 @@ class Atlas:
     def _read_thumbnails(self, model: str, layer: str) -> dict[int, str]:
         rows = self.table("units", model, layer).select(["unit", "thumbnail"]).drop_null()
         return dict(zip(rows["unit"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
+
+    def _read_first_labels(self, model: str, layer: str) -> dict[int, dict[str, Any]]:
+        found: dict[int, dict[str, Any]] = {}
+        for row in self.some(schema.LABELS.name, model, layer, ("unit", *schema.LEAST_SAID)).to_pylist():
+            found.setdefault(row["unit"], row)
+        return found
 
     def _read(self, path: str) -> pa.Table:
         shard = self.manifest.shards[path]

@@ -5,6 +5,8 @@ A table is a dataset config of its own: `load_dataset("microscope-atlas", "featu
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -763,6 +765,60 @@ GROUPS = Table(
     shows_pictures=True,
 )
 
+# of every table of labels, all of which are the config `labels`
+LABEL_COLUMNS = (
+    *UNIT_KEY,
+    Column(
+        "method",
+        pa.string(),
+        "how somebody came by the label: `clip_dissect`, `class_selectivity`, or what its importer calls it",
+        key=True,
+    ),
+    Column("rank", pa.int16(), "among the unit's labels by this method and table; 0 is the first", key=True),
+    Column("label", pa.string(), "what the unit is said to be for, in words"),
+    Column("score", pa.float32(), "how well it fits, as `measure` has it; null where nobody says", optional=True),
+    Column(
+        "measure", pa.string(), "what `score` measures, with unit and range; null where there is none", optional=True
+    ),
+    Column(
+        "source",
+        pa.string(),
+        "where it comes from: word list and CLIP, or set of pictures, with their hashes; of imported ones what their "
+        "importer states",
+    ),
+    Column(
+        "source_sha256",
+        pa.string(),
+        "sha256 of what its words were taken from: the word list, the classes of the pictures, the imported file",
+    ),
+    Column("license", pa.string(), "of the label; of imported ones as their importer states it"),
+    Column(
+        "embedding",
+        list_of(pa.float16()),
+        "of `clip_dissect`, with rank 0: the unit's direction in the embedding that pictures and texts share, of "
+        "length 1, without what all pictures of the set and all texts of the list have in common; null elsewhere",
+        optional=True,
+    ),
+    *PROVENANCE,
+)
+LEAST_SAID = ("label", "method", "source", "license", "score", "measure")  # wherever a label is shown
+LABELS = Table("labels", "a label of a unit, with who says so", LABEL_COLUMNS)
+LABELS_CLASS_SELECTIVITY = replace(
+    LABELS,
+    name="labels_class_selectivity",
+    about="the class of pictures that a unit answers far more than others",
+    title="Labels by class selectivity",
+    reads={"responses": "layer"},
+)
+LABELS_CLIP_DISSECT = replace(
+    LABELS,
+    name="labels_clip_dissect",
+    about="a text of a word list that fits the pictures which excite a unit, by a CLIP",
+    title="Labels by CLIP-Dissect",
+    reads={"responses": "whole"},
+)
+GIVEN_LABELS = re.compile(r"labels(_[A-Za-z0-9_]{1,99})?")  # tables of labels that were imported, and all together
+
 # in the order of the card; the first that an atlas has is what load_dataset loads unasked
 TABLES = {
     table.name: table
@@ -774,6 +830,8 @@ TABLES = {
         CONNECTIONS,
         TEXTS,
         SCORES,
+        LABELS_CLIP_DISSECT,
+        LABELS_CLASS_SELECTIVITY,
         RESPONSES,
         DEEPDREAM,
         CARICATURE,
@@ -786,10 +844,20 @@ TABLES = {
 
 
 def table(name: str) -> Table:
-    """The table called `name`; UnknownName with the nearest names where there is none."""
+    """The table called `name`; UnknownName with the nearest names where there is none.
+
+    Beside ours, tables of labels that were imported, `labels_NAME`; `labels` is all that are labels.
+    """
+    if name not in TABLES and GIVEN_LABELS.fullmatch(name):
+        return _given_labels(name)
     if name not in TABLES:
         raise unknown("table", name, f"schema {SCHEMA_VERSION}", TABLES)
     return TABLES[name]
+
+
+@lru_cache(maxsize=64)
+def _given_labels(name: str) -> Table:
+    return replace(LABELS, name=name)
 
 
 def is_ours(path: str, tables: Collection[str]) -> bool:

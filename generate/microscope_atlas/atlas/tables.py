@@ -59,10 +59,13 @@ class Table:
     count_dense: Callable[[Mapping[str, Any]], int | None] | None = None  # of dense layers, where that is another
     title: str = ""  # a heading; its name in words where none is given
     shows_pictures: bool = False  # whether natural pictures can be seen in its images, which are owed to somebody
+    config: str = ""  # what `load_dataset` has its rows in, beside those of others with the same columns; else its name
 
     def __post_init__(self) -> None:
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " ").capitalize())
+        if not self.config:
+            object.__setattr__(self, "config", self.name)
 
     def rows_each(self, settings: Mapping[str, Any], kind: Kind) -> int | None:
         """Rows that a unit of a layer of this kind, or the layer, gets with a recipe's settings; None: it depends."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from microscope_atlas.cli import (  # noqa: F401 - each adds its commands
     browse,
     forget,
+    label,
     map,
     models,
     plan,

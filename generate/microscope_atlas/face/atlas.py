@@ -1,21 +1,27 @@
 """An atlas to look at from Python: models, layers, units, and every table. Needs no PyTorch."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from microscope_atlas.atlas import find_labels, schema
+from microscope_atlas.atlas.find_labels import Found
+from microscope_atlas.atlas.label_files import Stated
 from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas as Reader
 from microscope_atlas.atlas.schema import METHODS
 from microscope_atlas.atlas.shards import read_shard
-from microscope_atlas.errors import InvalidKey, NotRendered, UnknownName, WrongLevel, unknown
+from microscope_atlas.errors import InvalidKey, InvalidSetting, NotRendered, UnknownName, WrongLevel, unknown
+from microscope_atlas.face.given import whole
 from microscope_atlas.keys import Key, parse_key
 from microscope_atlas.pictures.decoder import decoded
+from microscope_atlas.publish import labels as imported
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,10 +129,11 @@ class Atlas:
         asked = parse_key(key) if key is not None else None
         if asked is not None and asked.unit is not None and known.level == "layer":
             raise WrongLevel(f"{name} is about layers; {key} is a unit, ask for {asked.model}/{asked.layer}")
+        of_config = self._reader.manifest.of_config(name)
         parts = [
             self._rows(name, shard.path, asked, images)
             for shard in sorted(self._reader.manifest.shards.values(), key=lambda shard: shard.path)
-            if shard.units.lens == name and _covers(shard.units.model, shard.units.layer, asked)
+            if shard.units.lens in of_config and _covers(shard.units.model, shard.units.layer, asked)
         ]
         rows = pa.concat_tables(parts) if parts else None
         if rows is None or not rows.num_rows:
@@ -141,6 +148,81 @@ class Atlas:
         One read, or one range request, of the picture's own bytes. UnknownName with the nearest where it is not there.
         """
         return decoded(self._reader.image(table, model, name, column))
+
+    def find(self, words: str, by: str = "label", most: int = 20) -> list[Found]:
+        """Units that some words are said of, or mean, each with what it was found by and who says so.
+
+        Args:
+            words: some, such as "dog snout".
+            by: `label`: labels that have the words, and where there are none classes; `meaning`: what is nearest to the
+                words in the embedding of the CLIP that `labels_clip_dissect` was made with, whose text tower has to be
+                on this machine. Loads PyTorch for the latter.
+            most: that are given.
+
+        Returns:
+            the likeliest first; none where nothing has the words.
+
+        Raises:
+            InvalidSetting: no words, or another `by`.
+            NotRendered: by meaning, where the atlas has no embeddings.
+            WeightsError: by meaning, where the text tower is not here.
+
+        """
+        most = whole("most", most, 1)
+        if by == "label":
+            return find_labels.find(self._reader, words, most)
+        if by == "meaning":
+            from microscope_atlas.lenses.meaning import meant
+
+            return meant(self._reader, words, most)
+        raise InvalidSetting(f"by is {by!r}, expected label or meaning")
+
+    def label(
+        self,
+        file: str | PathLike[str],
+        source: str | None = None,
+        license: str | None = None,
+        method: str = "imported",
+        measure: str | None = None,
+        model: str | None = None,
+        layer: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        name: str | None = None,
+        skip_absent: bool = False,
+    ) -> int:
+        """Take a table of labels from outside into the atlas; returns how many there were.
+
+        Args:
+            file: CSV, TSV, JSON, JSON lines or Parquet, a row a label; see docs/own-labels.md.
+            source: who made them, and where they are to be had, unless a column of that name says so.
+            license: likewise, such as `CC-BY-4.0`.
+            method: likewise, how somebody came by them.
+            measure: likewise, what a column `score` measures.
+            model: likewise, the model that all rows are about.
+            layer: likewise, their layer.
+            columns: what the file calls our columns: `{"label": "family"}`.
+            name: of their table, `labels_NAME`; the file's unless given.
+            skip_absent: whether rows about units that the atlas has not are left out, rather than refused.
+
+        Raises:
+            InvalidSetting: a file or row that is none, or that was taken in already; nothing is stored.
+            UnknownName: a unit that the atlas has no rows of; nothing is stored.
+            AtlasUnwritable: a published version, which never changes.
+
+        """
+        stated = Stated(source, license, method, measure, model, layer, columns or {})
+        taken = imported.take(self._reader.storage, Path(file), stated, name, skip_absent)
+        self._reader = Reader(self._reader.storage)
+        return taken.labels
+
+    def forget_labels(self, name: str) -> int:
+        """Take back the labels that were imported as `labels_NAME`; returns how many went.
+
+        UnknownName where there are none.
+        """
+        gone = imported.take_back(self._reader.storage, name)
+        self._reader = Reader(self._reader.storage)
+        return gone
 
     def _rows(self, name: str, path: str, key: Key | None, images: bool) -> pa.Table:
         if images:
@@ -207,6 +289,14 @@ class Unit:
             {**row, "image": row["image"] and self._atlas.image("dataset_samples", self._key.model, row["image"])}
             for row in sorted(rows, key=lambda row: row["rank"])
         ]
+
+    def labels(self) -> list[Row]:
+        """What it is said to be for, each with method, source and license; imported labels first, then computed ones.
+
+        Empty where nobody says anything.
+        """
+        columns = schema.LEAST_SAID
+        return [{name: row[name] for name in columns} for row in self.rows(schema.LABELS.name)]
 
     def connections(self, towards: str | None = None) -> list[Row]:
         """What it is wired to: rows of `connections`, strongest first within a layer and sign.

@@ -15,6 +15,8 @@ from microscope_atlas.lenses.dataset_samples import DatasetSamples
 from microscope_atlas.lenses.deepdream import DeepDream
 from microscope_atlas.lenses.feature_visualization import FeatureVisualization
 from microscope_atlas.lenses.groups import Groups
+from microscope_atlas.lenses.labels_class_selectivity import LabelsClassSelectivity
+from microscope_atlas.lenses.labels_clip_dissect import LabelsClipDissect
 from microscope_atlas.lenses.lens import Lens
 from microscope_atlas.lenses.responses import Responses
 from microscope_atlas.lenses.scores import Scores
@@ -35,6 +37,8 @@ LENSES: dict[str, Lens[Any]] = {
     "dataset_samples": DatasetSamples(),
     "texts": Texts(),
     "scores": Scores(),
+    "labels_clip_dissect": LabelsClipDissect(),
+    "labels_class_selectivity": LabelsClassSelectivity(),
     "units": Units(),
     "sheets": Sheets(),
 }

@@ -14,10 +14,8 @@ pictures have in common beside, a text may name as well; and what neither set no
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -25,21 +23,19 @@ from torch import Tensor
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.errors import LensFailed, NotRendered
-from microscope_atlas.lenses import words
+from microscope_atlas.lenses import embedded, words
 from microscope_atlas.lenses.dataset_samples import refuse_other_pictures
+from microscope_atlas.lenses.embedded import EmbeddedTexts
 from microscope_atlas.lenses.lens import Lens, Row, Subject
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
 from microscope_atlas.lenses.responses import spaced
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.models.texts import kept
-from microscope_atlas.models.texts.tokenizer import tokenizer
-from microscope_atlas.models.texts.tower import text_tower
 from microscope_atlas.pictures.cuts import default_revision
 from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.structure import Count, between, matching
 
-AT_ONCE = 64  # texts in a batch
 FLAT = 1e-6  # length of a direction, below which there is none: a unit's pictures are then those of the set
 
 Words = Annotated[str, matching(words.NAMED, "a word list: `default`, or a text file with a text a line")]
@@ -78,7 +74,7 @@ class Texts(Lens[Recipe]):
                 f"{self.name} compares pictures with texts, which {organism.name} was not trained on; "
                 f"leave --lens {self.name} out, or name one of the contrastive networks"
             )
-        tokenizer()(words.texts(recipe.words))
+        embedded.refuse_unread(recipe.words)
         if weights_sha256 is not None:
             kept.refuse_absent(organism, weights_sha256)
 
@@ -86,7 +82,7 @@ class Texts(Lens[Recipe]):
         kept.refuse_absent(subject.organism, subject.weights_sha256)
         assert subject.organism.texts is not None
         tower = kept.kept_file(subject.organism, subject.weights_sha256)
-        known = _embedded_texts(tower, recipe.words, subject.device)
+        known = embedded.texts(tower, recipe.words, subject.device)
         exact = subject.layer.name == subject.organism.texts.layer
         found = _coordinates(known, units) if exact else _compared(subject, known, units, recipe)
         name, revision = words.parts(recipe.words)
@@ -95,27 +91,21 @@ class Texts(Lens[Recipe]):
             yield [{"unit": unit, **shared, **about, **row} for row in _ranked(known, scores, recipe.top)]
 
 
-class _Texts(NamedTuple):
-    """Texts of a list, embedded."""
-
-    texts: tuple[str, ...]
-    vectors: Tensor  # (texts, embedding), of length 1; float64, so that no sum depends on what is summed beside
-    sha256: str  # of the text tower
-
-
 Found = tuple[int, Tensor | None, Row]  # a unit, the score of each text, and further columns; None: it has none
 
 
-def _coordinates(known: _Texts, units: Sequence[int]) -> Iterator[Found]:
+def _coordinates(known: EmbeddedTexts, units: Sequence[int]) -> Iterator[Found]:
     for unit in units:
         yield unit, known.vectors[:, unit], {"num_pictures": None, "flag": None}
 
 
-def _compared(subject: Subject, known: _Texts, units: Sequence[int], recipe: Recipe) -> Iterator[Found]:
+def _compared(subject: Subject, known: EmbeddedTexts, units: Sequence[int], recipe: Recipe) -> Iterator[Found]:
     samples = _samples(subject, units, recipe)
     background = list(spaced(len(picture_set(recipe.pictures, recipe.revision)), recipe.background))
     numbers = {number for flag, seen in samples.values() if not flag for number in seen}
-    vectors = _embedded_pictures(subject, recipe, sorted(numbers.union(background)))
+    vectors = embedded.pictures(
+        subject, recipe.pictures, recipe.revision, sorted(numbers.union(background)), recipe.batch
+    )
     common = torch.stack([vectors[number] for number in background]).mean(0)
     centred = F.normalize(known.vectors - known.vectors.mean(0), dim=1)
     for unit in units:
@@ -131,7 +121,7 @@ def _compared(subject: Subject, known: _Texts, units: Sequence[int], recipe: Rec
             yield unit, centred @ (towards / length), about
 
 
-def _ranked(known: _Texts, scores: Tensor | None, most: int) -> list[Row]:
+def _ranked(known: EmbeddedTexts, scores: Tensor | None, most: int) -> list[Row]:
     """The texts with the highest scores, of equals the earlier in the list first; without scores one row of none."""
     if scores is None:
         return [{"rank": 0, "text": None, "score": None}]
@@ -156,47 +146,3 @@ def _samples(subject: Subject, units: Sequence[int], recipe: Recipe) -> dict[int
             f"the atlas has no responses of units {absent} of {subject.key()}; render --lens responses too"
         )
     return found
-
-
-def _embedded_pictures(subject: Subject, recipe: Recipe, numbers: Sequence[int]) -> Mapping[int, Tensor]:
-    """Embeddings of pictures by their numbers, each (embedding), of length 1, float64."""
-    there = _seen(subject.organism.name, subject.weights_sha256, recipe.pictures, recipe.revision, str(subject.device))
-    left = [number for number in numbers if number not in there]
-    every = picture_set(recipe.pictures, recipe.revision)
-    some = replace(
-        every,
-        length=len(left),
-        read=lambda at: every.read(left[at]),
-        describe=lambda at: every.describe(left[at]),
-        photos=None,
-    )
-    assert subject.organism.texts is not None
-    embed, done = subject.activations(subject.organism.texts.layer), 0
-    for batch in some.batches(subject.organism.input_size, recipe.batch, subject.device):
-        with torch.no_grad():
-            vectors = F.normalize(embed(subject.joined(batch, recipe.batch))[: len(batch)].double().cpu(), dim=1)
-        there.update(zip(left[done : done + len(batch)], vectors, strict=True))
-        done += len(batch)
-    return there
-
-
-@lru_cache(maxsize=1)
-def _seen(model: str, weights_sha256: str, pictures: str, revision: str, device: str) -> dict[int, Tensor]:
-    """Embeddings that this process has made: a network's layers share their pictures."""
-    return {}
-
-
-@lru_cache(maxsize=1)
-def _embedded_texts(file: Path, name: str, device: torch.device) -> _Texts:
-    """The texts of a list, embedded once a process by the tower in a file."""
-    given, texts = kept.read(file), words.texts(name)
-    tower = text_tower(given.tensors).to(device)
-    tokens = tokenizer()(texts, tower.context)
-    vectors = []
-    for start in range(0, len(tokens), AT_ONCE):
-        some = tokens[start : start + AT_ONCE]
-        longest = max(map(len, some))
-        padded = torch.tensor([each + [0] * (longest - len(each)) for each in some], device=device)
-        with torch.no_grad():
-            vectors.append(F.normalize(tower(padded).double().cpu(), dim=1))
-    return _Texts(texts, torch.cat(vectors), given.sha256)

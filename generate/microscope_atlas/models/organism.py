@@ -50,6 +50,7 @@ class Texts:
     layer: str  # whose activations are the embedding that texts have, too
     read: Callable[[Path], dict[str, Tensor]]  # the text tower's tensors in a file of weights; none where it has none
     files: str  # what holds it, for messages: `OpenAI's RN50.pt`
+    load: Callable[[], dict[str, Tensor]] | None = None  # the same tensors, where a library has them
 
 
 class Structure(NamedTuple):

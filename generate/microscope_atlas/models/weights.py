@@ -167,6 +167,7 @@ def _borrow(organism: Organism, library: Library) -> Weights:
     weights = Weights(tensors, converted.identity(tensors), provenance)
     if library.lasting:
         converted.write(cached_file(organism), weights)
+        kept.obtain(organism, weights.sha256, provenance)
     return weights
 
 

@@ -130,16 +130,18 @@ def _head(manifest: Manifest, release: Release | None) -> str:
     splits: dict[str, set[str]] = {}
     hashes: dict[str, list[str]] = {}
     for path, shard in sorted(manifest.shards.items()):
-        splits.setdefault(shard.units.lens, set()).add(shard.units.model)
-        hashes.setdefault(shard.units.lens, []).append(f"{path} {shard.sha256}")
+        config = manifest.table(shard.units.lens).config
+        splits.setdefault(config, set()).add(shard.units.model)
+        hashes.setdefault(config, []).append(f"{path} {shard.sha256}")
     if manifest.indexes:
         splits[schema.INDEX.name] = set(manifest.indexes)
         hashes[schema.INDEX.name] = [index.sha256 for _, index in sorted(manifest.indexes.items())]
     configs, infos = [], []
-    order = {name: at for at, name in enumerate([*schema.TABLES, *sorted(manifest.tables)])}
+    configs_in_order = [*(table.config for table in schema.TABLES.values()), *sorted(manifest.tables)]
+    order = {name: at for at, name in enumerate(dict.fromkeys(configs_in_order))}
     names = sorted(splits, key=lambda name: order[manifest.table(name).name])
     for name in names:
-        files = [{"split": schema.split(m), "path": schema.shard_pattern(name, m)} for m in sorted(splits[name])]
+        files = [{"split": schema.split(m), "path": _patterns(manifest, name, m)} for m in sorted(splits[name])]
         default = {"default": True} if name == names[0] else {}
         # `datasets` caches a folder by its last name and this YAML, so this has to change with the rows: else whoever
         # loads an atlas again after it has grown, or another of the same name, gets the rows that were there before
@@ -158,6 +160,15 @@ def _head(manifest: Manifest, release: Release | None) -> str:
         "dataset_info": infos,
     }
     return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True)).rstrip()
+
+
+def _patterns(manifest: Manifest, config: str, model: str) -> str | list[str]:
+    """Where a model's rows of a config lie: in one folder, or in one for each of its tables."""
+    there = {shard.units.lens for shard in manifest.shards.values() if shard.units.model == model}
+    tables = manifest.of_config(config)
+    if tables == [config]:
+        return schema.shard_pattern(config, model)
+    return [schema.shard_pattern(name, model) for name in tables if name in there]
 
 
 def _key(manifest: Manifest) -> str:

@@ -199,7 +199,12 @@ def _row(
         return
     rendered = "seed" in row  # a picture that was made; other images show the world, which has plain places
     excused = row.get("score") is None and flag is not None and not rendered  # of what was made a flag has a score, too
-    if "score" in row and not excused and (row["score"] is None or not math.isfinite(row["score"])):
+    if table.config == schema.LABELS.name and not all(row[name] for name in ("label", "method", "source", "license")):
+        yield "it does not say who says so"
+    unscored = (
+        row.get("score") is None and "measure" in row and row["measure"] is None
+    )  # of labels, which may have none
+    if "score" in row and not (excused or unscored) and (row["score"] is None or not math.isfinite(row["score"])):
         yield f"its score is {row['score']} and no flag says why"
     if rendered and row["image"] is None:
         yield "it has no image and no flag says why"

@@ -1,6 +1,6 @@
 """How an atlas, and one of its units, is cited: BibTeX, links that last, and whom weights and pictures are owed to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlencode
 
 from microscope_atlas.atlas import lists, releases, schema
@@ -89,6 +89,8 @@ def citation(
         if key is None or (key.model == each and key.layer in (None, layer))
     ]
     lines += ["", "Dictionaries, under their own licenses:", *made_by] if made_by else []
+    labels = [f"  {line}" for line in _labels(manifest)]
+    lines += ["", "Labels:", *labels] if labels else []
     shown, others = photos(manifest), shown_sets(manifest)
     if shown or others:
         lines += ["", "Natural pictures:"]
@@ -117,6 +119,21 @@ def space_url(space: str, key: Key | None, revision: str) -> str:
     where = {"model": key.model, "layer": key.layer, "unit": key.unit} if key else {}
     asked = {name: value for name, value in {**where, "revision": revision}.items() if value is not None}
     return f"{SITE}/spaces/{space}?{urlencode(asked)}"
+
+
+def _labels(manifest: Manifest) -> Iterator[str]:
+    """Who says what units are for, a line a table of labels; each label says so itself as well."""
+    for name in manifest.of_config(schema.LABELS.name):
+        recipe = manifest.lenses.get(name)
+        if recipe is None:
+            continue
+        if name in manifest.given_labels:
+            stated = recipe.get("stated", {})
+            source, license = stated.get("source", "as its rows state"), stated.get("license", "as its rows state")
+            yield f"{name}: {source}, license {license}; {recipe.get('file')}, sha256 {recipe.get('file_sha256')}"
+        else:
+            made_from = ", ".join(str(recipe[each]) for each in ("clip", "words") if each in recipe)
+            yield f"{name}: made here{f' with {made_from}' if made_from else ''}, license {LICENSE}"
 
 
 def _shards(manifest: Manifest, key: Key) -> list[str]:

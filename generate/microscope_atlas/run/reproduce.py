@@ -82,6 +82,12 @@ def reproduce(storage: Storage, key: Key, name: str, device: torch.device) -> tu
     manifest = read_manifest(storage)
     if name in manifest.tables:
         raise UnknownName(f"lens {name!r} is from outside; name it as --lens {manifest.tables[name]['lens']}")
+    if name in manifest.given_labels:
+        told = manifest.lenses[name]
+        raise UnknownName(
+            f"{name} was not made here: it was taken from {told.get('file')}, sha256 {told.get('file_sha256')}; "
+            "compare that file with the rows"
+        )
     known = lens(name)
     maker = name if name != known.name else None
     refuse_level(known, key)
@@ -120,6 +126,8 @@ def _rows(storage: Storage, units: UnitRange, table: Table, key: Key) -> list[di
     if not content.schema.equals(table.arrow):
         raise AtlasDamaged(f"{storage.name}: {units.path} has other columns than schema {schema.SCHEMA_VERSION}")
     rows = [row for row in content.to_pylist() if key.unit is None or row["unit"] == key.unit]
+    if not rows and table.config == schema.LABELS.name:
+        raise UnknownName(f"{storage.name} has no {units.lens} of {key}: the lens found none that it would claim")
     if not rows:
         raise AtlasDamaged(
             f"{storage.name}: {units.path} has no rows of {key}; microscope-atlas check says what is wrong"

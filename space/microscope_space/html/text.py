@@ -134,6 +134,18 @@ SCORES_WARNING = (
     "Pictures can be alike in what the unit does not look at, and unlike to another network although it sees the same: "
     "an edge in a dog and in a car. Low clarity is no proof that a unit means nothing."
 )
+LABELS = "What somebody says that it is for, with who says so. Labels of several sources need not agree."
+LABELS_WARNING = (
+    "A label is a claim: that words go with what excites the unit, or with some of it, is no proof that it is for that."
+)
+LABELS_SHOWN = "Words below pictures are labels; "
+MEANT = "Units whose pictures are nearest to these words, as a CLIP sees both; the number is a cosine, -1 to 1:"
+NO_TOWER = (
+    "The text tower of the CLIP that labels were made with is not here, or cannot be read: units can be found by their "
+    "labels alone."
+)
+BY_MEANING = "Search by meaning instead"
+BY_NAME = "Search by names and labels instead"
 CLASSES = (
     "Classes of the natural pictures that excite it most, by its mean response. Selectivity is 0 where it answers all "
     "classes alike, and 1 where it answers one alone (Morcos et al. 2018)."

@@ -11,12 +11,13 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.keys import Key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
-from microscope_space.pages import activation_atlas, groups, unit_map
+from microscope_space.pages import activation_atlas, groups, labelled, unit_map
 from microscope_space.pages.choice import Choice, chosen, form
 from microscope_space.pages.frame import Page
 from microscope_space.pages.home import count
 from microscope_space.pages.table import Rows, sections, shown
 from microscope_space.pages.tiles import tiles
+from microscope_space.search.said import who
 
 Row = Mapping[str, Any]
 VISUALIZATION = "feature_visualization"
@@ -35,7 +36,7 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
     scores = {row["unit"]: {name: row[name] for name in SCORES} for row in told["scores"]}
     rows = [{**row, **scores.get(row["unit"], {})} for row in told["units"]]
     choice = choice.among(sheets, str(key))
-    sheet = sheets.get(choice.sheet)
+    sheet, labels = sheets.get(choice.sheet), atlas.first_labels(model, name)
     there = _pictured(rows, sheet, choice)
     kept = chosen(there, choice)
     some = len(rows) < total and "units" not in told.lost
@@ -43,7 +44,7 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
     found += f"; {len(there):,} of them have such a picture" if len(there) < len(rows) else ""
     found += f"; {len(kept):,} shown" if len(kept) < len(there) else ""
     body = html(
-        '<h1 tabindex="-1"><span>{}</span> {}</h1>{}{}{}<p class="about" aria-live="polite">{}. {}</p>{}{}{}',
+        '<h1 tabindex="-1"><span>{}</span> {}</h1>{}{}{}<p class="about" aria-live="polite">{}. {}</p>{}{}{}{}',
         markup.breakable(model),
         markup.breakable(name),
         markup.dictionary(atlas.dictionary(model, name)),
@@ -52,7 +53,8 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
         found,
         _tiles(choice) if sheet else "",
         unit_map.link(model, name, rows),
-        _grid(model, name, kept, sheet, choice) if kept or rows else told.none("units", str(key)),
+        labelled.captions({row["unit"]: labels[row["unit"]] for row in kept if row["unit"] in labels}),
+        _grid(model, name, kept, sheet, choice, labels) if kept or rows else told.none("units", str(key)),
         _whole(atlas, key, told),
     )
     about = f"{count(total, 'unit')} of {name}, a layer of {model}: what excites each, with the numbers beside."
@@ -68,18 +70,21 @@ def _pictured(rows: Sequence[Row], sheet: Row | None, choice: Choice) -> Sequenc
     return [row for row in rows if choice.visualization(row)] if sheet["lens"] == VISUALIZATION else rows
 
 
-def _grid(model: str, layer: str, rows: Sequence[Row], sheet: Row | None, choice: Choice) -> Markup:
+def _grid(
+    model: str, layer: str, rows: Sequence[Row], sheet: Row | None, choice: Choice, labels: Mapping[int, Row]
+) -> Markup:
     """The units as links, each with its tile of the sheet behind it: one image for all of them."""
     if not rows:
         return markup.absent("No unit is like that.")
     shown = tiles(model, sheet)
     listed = joined(
         html(
-            '<li><a href="{}" title="{}"{}><i></i><span>{}</span></a></li>',
+            '<li><a href="{}" title="{}"{}><i></i><span>{}</span>{}</a></li>',
             links.href(model, layer, row["unit"]),
-            _told(row, choice),
+            _told(row, choice, labels.get(row["unit"])),
             html(' style="{}"', shown.at(row["unit"])) if shown else NOTHING,
             row["unit"],
+            html("<small>{}</small>", labels[row["unit"]]["label"]) if row["unit"] in labels else NOTHING,
         )
         for row in rows
     )
@@ -94,7 +99,7 @@ def _grid(model: str, layer: str, rows: Sequence[Row], sheet: Row | None, choice
     )
 
 
-def _told(row: Row, choice: Choice) -> str:
+def _told(row: Row, choice: Choice, label: Row | None) -> str:
     """A unit's numbers, for those who point at it."""
     made = choice.visualization(row)
     told = [
@@ -105,6 +110,7 @@ def _told(row: Row, choice: Choice) -> str:
         times = f", {markup.number(made['natural'])} × natural" if made["natural"] is not None else ""
         told.append(f"score {markup.number(made['score'])}{times}")
     told += [each for each in (row["branch"], row["flag"]) if each]
+    told += [f"label {label['label']} ({who(label['method'], label['source'])})"] if label else []
     return "; ".join(told)
 
 

@@ -19,6 +19,7 @@ from microscope_space.html import links, markup, plots, text
 from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages.answered import answered
 from microscope_space.pages.frame import Page
+from microscope_space.pages.labelled import labelled
 from microscope_space.pages.scored import scored
 from microscope_space.pages.table import Rows, sections, shown
 
@@ -30,11 +31,13 @@ PER_UNIT = (
     "synthetic_tuning",
     "connections",
     "texts",
+    "labels",
     "scores",
     "responses",
     "units",
 )
 SECTIONS = {
+    "labels": "Labels",
     "visualizations": "Visualizations",
     "samples": "Samples",
     "tuning": "Tuning",
@@ -65,6 +68,7 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> Page:
     parts = joined(
         shown(name, schema.table(table), rows[table], draw)
         for name, table, draw in (
+            ("labels", "labels", partial(labelled, rows["labels"])),
             ("visualizations", "feature_visualization", partial(_visualizations, key, rows, about, kind)),
             ("samples", "dataset_samples", partial(_samples, atlas, key, rows)),
             ("tuning", "synthetic_tuning", partial(_tuning, key, rows)),
@@ -151,7 +155,7 @@ def _row(atlas: Atlas, rows: Rows) -> Markup:
     """Links to the sections, which stay in sight."""
     outside = {f"table-{name}": table.title for name, table in atlas.outside.items() if table.level == "unit"}
     classes = any(row.get("classes") is not None for row in rows["responses"])
-    own = (("texts", rows["texts"]), ("scores", rows["scores"]), ("classes", classes))
+    own = (("labels", rows["labels"]), ("texts", rows["texts"]), ("scores", rows["scores"]), ("classes", classes))
     left_out = {name: "" for name, there in own if not there}
     named = {**SECTIONS, **left_out, **outside, **LAST}
     listed = joined(html('<a href="#{}">{}</a>', name, words) for name, words in named.items() if words)

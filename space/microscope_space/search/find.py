@@ -12,7 +12,7 @@ from microscope_space.search import index as indexes
 from microscope_space.search.given import named
 from microscope_space.search.index import Index
 from microscope_space.search.places import Place
-from microscope_space.search.said import ANSWERED, TEXT, Said
+from microscope_space.search.said import ANSWERED, LABEL, TEXT, Said
 from microscope_space.search.spelling import atoms, words
 
 MOST = 48  # found
@@ -203,6 +203,8 @@ def _unit(place: Place, unit: int) -> Found:
 
 
 def _about(said: Said) -> str:
+    if said.kind == LABEL:
+        return f"label: {said.text} ({said.by})"
     if said.kind == TEXT:
         return f"text {said.rank + 1}: {said.text}"
     return f"answers pictures of {said.text}" if said.kind == ANSWERED else said.text

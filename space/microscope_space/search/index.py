@@ -21,7 +21,7 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError, ExtraMissing
 from microscope_atlas.keys import Key
 from microscope_space.search.places import Place, places
-from microscope_space.search.said import Said, answered, classes, texts
+from microscope_space.search.said import Said, answered, classes, labels, texts
 from microscope_space.search.spelling import distance, forms, padded, slips, trigrams
 
 AT_ONCE = 1000  # rows that are written while searches wait
@@ -34,10 +34,13 @@ SCHEMA = """
 CREATE VIRTUAL TABLE names USING fts5(words, content='', tokenize='unicode61 remove_diacritics 0');
 CREATE VIRTUAL TABLE vocabulary USING fts5vocab(names, row);
 CREATE VIRTUAL TABLE spelled USING fts5(word, tokenize='trigram');
-CREATE TABLE said(id INTEGER PRIMARY KEY, kind INTEGER, text TEXT, units INTEGER);
+CREATE TABLE said(id INTEGER PRIMARY KEY, kind INTEGER, text TEXT, by TEXT, units INTEGER);
 CREATE TABLE units(said INTEGER, rank INTEGER, place INTEGER, unit INTEGER, PRIMARY KEY(said, rank, place, unit))
 WITHOUT ROWID;
 """
+
+# what is read of units, by what it is called
+READ = (("names of classes", classes), ("labels", labels), ("texts", texts), ("classes answered", answered))
 
 log = logging.getLogger(__name__)
 _opening = Lock()
@@ -81,7 +84,7 @@ class Index:
             if number <= len(self.places):
                 found.append(self.places[number - 1])
             else:
-                found += self._units("SELECT id, kind, text FROM said WHERE id = ?", number - len(self.places), 1)
+                found += self._units("SELECT id, kind, text, by FROM said WHERE id = ?", number - len(self.places), 1)
         return found
 
     def said(self, match: str, most: int) -> tuple[int, list[tuple[Key, Said]]]:
@@ -91,21 +94,23 @@ class Index:
         ((count,),) = self._all(f"SELECT total(units) FROM said WHERE id IN ({matching})", match)
         if not count:
             return 0, []
-        some = f"SELECT id, kind, text FROM said WHERE id IN ({matching}) ORDER BY kind, length(text), id LIMIT {most}"
+        some = (
+            f"SELECT id, kind, text, by FROM said WHERE id IN ({matching}) ORDER BY kind, length(text), id LIMIT {most}"
+        )
         return int(count), self._units(some, match, most)
 
     def _units(self, some: str, value: object, most: int) -> list[tuple[Key, Said]]:
         """The units that `some` rows of `said` are about, those of the shortest words first."""
         rows = self._all(
-            f"WITH some AS ({some}) SELECT kind, text, rank, unit, place FROM some JOIN units ON said = id "
+            f"WITH some AS ({some}) SELECT kind, text, by, rank, unit, place FROM some JOIN units ON said = id "
             "ORDER BY kind, length(text), id, rank, place, unit LIMIT ?",
             value,
             most,
         )
         found = []
-        for kind, text, rank, unit, place in rows:
+        for kind, text, by, rank, unit, place in rows:
             key = self.places[place].key
-            found.append((Key(key.model, key.layer, unit), Said(kind, text, rank, unit)))
+            found.append((Key(key.model, key.layer, unit), Said(kind, text, rank, unit, by)))
         return found
 
     def knows(self, word: str) -> bool:
@@ -143,8 +148,8 @@ class Index:
     def _read(self, atlas: Atlas) -> None:
         """Take in what is said of units."""
         layers = {place.key: number for number, place in enumerate(self.places) if place.key.layer and not place.part}
-        known: dict[tuple[int, str], int] = {}
-        for what, found in (("names of classes", classes), ("texts", texts), ("classes answered", answered)):
+        known: dict[tuple[int, str, str], int] = {}
+        for what, found in READ:
             for model in atlas.models:
                 try:
                     for layer, said in found(atlas, model):
@@ -155,15 +160,15 @@ class Index:
             self._spell()
         self.read.set()
 
-    def _take(self, place: int, said: Sequence[Said], known: dict[tuple[int, str], int]) -> None:
+    def _take(self, place: int, said: Sequence[Said], known: dict[tuple[int, str, str], int]) -> None:
         """Take in what is said of the units of a place; `known` are the numbers of what was said before."""
         behind = len(self.places)
         for first in range(0, len(said), AT_ONCE):
             some = said[first : first + AT_ONCE]
-            new = dict.fromkeys((each.kind, each.text) for each in some if (each.kind, each.text) not in known)
+            new = dict.fromkeys(what for each in some if (what := _what(each)) not in known)
             known.update({each: number for number, each in enumerate(new, len(known) + 1)})
-            numbers = [known[each.kind, each.text] for each in some]
-            self._write("INSERT INTO said VALUES (?, ?, ?, 0)", ((known[each], *each) for each in new))
+            numbers = [known[_what(each)] for each in some]
+            self._write("INSERT INTO said VALUES (?, ?, ?, ?, 0)", ((known[each], *each) for each in new))
             self._write(
                 "INSERT INTO names(rowid, words) VALUES (?, ?)",
                 ((behind + known[each], _words((each[1],))) for each in new),
@@ -202,6 +207,11 @@ def of(atlas: Atlas) -> Index:
 
 
 _built = lru_cache(INDEXES)(Index)
+
+
+def _what(said: Said) -> tuple[int, str, str]:
+    """What is said, and by whom, of whichever unit."""
+    return said.kind, said.text, said.by
 
 
 def _words(names: Sequence[str]) -> str:

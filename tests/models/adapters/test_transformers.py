@@ -11,11 +11,14 @@ import torch
 import microscope_atlas as ma
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import read_manifest
-from microscope_atlas.errors import HubFailed, InvalidKey, NetworkFailed, WeightsError
+from microscope_atlas.errors import HubFailed, InvalidKey, LensFailed, NetworkFailed, WeightsError
 from microscope_atlas.keys import parse_key
+from microscope_atlas.lenses import clip
 from microscope_atlas.models import catalog, weights
 from microscope_atlas.models.adapters import transformers as adapter
 from microscope_atlas.models.catalog import organism
+from microscope_atlas.models.texts import kept
+from microscope_atlas.models.texts.tower import text_tower
 from microscope_atlas.publish.check import check
 from microscope_atlas.run.reproduce import reproduce
 from tests.hub_double import Hub
@@ -339,3 +342,43 @@ def test_license_is_the_cards_and_a_key_asks_nobody_again(hub: Hub, tmp_path: Pa
     catalog._foreign.cache_clear()
     organism("transformers:small.stated")
     assert hub.requests == []
+
+
+def test_texts_of_a_clip_are_embedded_as_the_library_does(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Built as OpenAI's, but small: both towers give the library's vectors."""
+    library = adapter.imported()
+    text = {**TEXT, "hidden_size": 8, "num_attention_heads": 1, "vocab_size": 49_408, "max_position_embeddings": 9}
+    text |= {"bos_token_id": 49_406, "eos_token_id": 49_407}
+    monkeypatch.setitem(
+        KINDS, "clip", ("CLIPModel", {"vision_config": SMALL, "text_config": text, "projection_dim": 6}, "", "")
+    )
+    hub.commit("models/small/clip", checkpoint(tmp_path / "made", "clip"))
+    known = organism("transformers:small/clip")
+    given = weights.load(known)
+    assert known.texts is not None
+    assert known.layer(known.texts.layer).units == 6
+    tokens = torch.tensor([[49_406, 320, 49_407, 0], [49_406, 7, 1929, 49_407]])
+    picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with adapter.quiet(library):
+        whole = library.CLIPModel.from_pretrained(tmp_path / "made").eval()
+    with torch.no_grad():
+        told = whole.text_model(input_ids=tokens)
+        texts = whole.text_projection(told.pooler_output)
+        pictures = whole.visual_projection(whole.vision_model((picture - 0.5) / 0.25).pooler_output)
+        tower = text_tower(kept.load(known, given.sha256).tensors)
+        torch.testing.assert_close(tower(tokens), texts, atol=1e-5, rtol=1e-4)
+    seen = weights.network(known, given)(picture, [known.texts.layer])[0]
+    torch.testing.assert_close(seen, pictures, atol=1e-5, rtol=1e-4)
+    assert clip.taken("transformers:small/clip") == f"transformers:small.clip@{given.sha256}"
+    kept.kept_file(known, given.sha256).unlink()  # of a cache that is older than this
+    assert clip.taken("transformers:small/clip") == f"transformers:small.clip@{given.sha256}"
+    assert kept.kept_file(known, given.sha256).exists()
+
+
+def test_clip_whose_texts_are_not_read_here_knows_pictures_alone(hub: Hub, tmp_path: Path) -> None:
+    hub.commit("models/small/clip", checkpoint(tmp_path / "made", "clip"))  # of another vocabulary
+    assert organism("transformers:small/clip").texts is None
+    with pytest.raises(LensFailed, match=r"transformers:small\.clip has no text tower: it knows pictures alone"):
+        clip.taken("transformers:small/clip")

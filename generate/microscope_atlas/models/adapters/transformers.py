@@ -4,7 +4,8 @@ A key has no room for the repository's own spelling: `facebook/dinov2-base` is `
 keys and folders. Which repository and commit that is, is noted in the cache when it is asked for by its own name, and
 stands in the provenance of an atlas, from where it is noted again.
 
-Of a network of pictures and texts the image tower is taken. The library is imported only when such a network is asked
+Of a network of pictures and texts the image tower is taken; of a CLIP that is built as OpenAI's the text tower is kept
+beside it. The library is imported only when such a network is asked
 for. https://huggingface.co/docs/transformers
 """
 
@@ -27,9 +28,10 @@ from microscope_atlas.cache import cache, whole
 from microscope_atlas.errors import HubFailed, InvalidKey, NetworkFailed, WeightsError, first_line
 from microscope_atlas.hub.cached import offline
 from microscope_atlas.hub.repo import SITE, Repo
-from microscope_atlas.models.adapters import torchvision
+from microscope_atlas.models.adapters import torchvision, transformers_texts
+from microscope_atlas.models.formats.state_dict import read_safetensors
 from microscope_atlas.models.networks.traced import Traced
-from microscope_atlas.models.organism import UNSTATED, Library, Organism
+from microscope_atlas.models.organism import UNSTATED, Library, Organism, Texts
 
 PREFIX = "transformers:"
 CLASSIFIERS = ("ForImageClassification", "ForImageClassificationWithTeacher")
@@ -80,6 +82,7 @@ def organism(name: str) -> Organism:
     """
     checkpoint = _asked(name) if "/" in name else _known(name)
     library, config = _config(checkpoint)
+    texts = _texts(library, config, checkpoint)
     model_class, config = _image_model(library, config, checkpoint)
     size, mean, std = _pictures(library, checkpoint)
     called = f"{PREFIX}{checkpoint.key}"
@@ -107,6 +110,7 @@ def organism(name: str) -> Organism:
             ),
         ),
         name_classes=(lambda: classes) if classes else None,
+        texts=texts,
         revision=checkpoint.commit,
     )
 
@@ -197,6 +201,24 @@ def _image_model(library: ModuleType, config: Any, checkpoint: Checkpoint) -> tu
             "alone; those are ViT, DeiT, BEiT, DINOv2, DINOv3, CLIP, SigLIP, ConvNeXt, ResNet, Swin and their kin"
         )
     return found, config
+
+
+def _texts(library: ModuleType, config: Any, checkpoint: Checkpoint) -> Texts | None:
+    """Where texts come in, of a CLIP whose text tower is read here; None of all others."""
+    if config.model_type != "clip" or not transformers_texts.is_read(config):
+        return None
+    text = config.text_config
+    text.projection_dim = config.projection_dim
+
+    def load() -> dict[str, Tensor]:
+        return transformers_texts.named(_load(library.CLIPTextModelWithProjection, text, checkpoint))
+
+    return Texts(
+        "visual_projection",
+        lambda path: transformers_texts.named(read_safetensors(path)),
+        f"{WHOLE} of {checkpoint.name}",
+        load,
+    )
 
 
 def _built_with(model_class: Any) -> dict[str, Any]:

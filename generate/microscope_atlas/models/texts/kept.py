@@ -1,6 +1,9 @@
 """Text towers in the cache: each beside the image tower that it was trained with, and known by that one's weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.cache import cache
@@ -18,7 +21,22 @@ def tower_in(organism: Organism, path: Path, provenance: Provenance) -> Weights 
     """
     if organism.texts is None or not (found := organism.texts.read(path)):
         return None
-    tensors = fitted(found, organism.layer(organism.texts.layer).units, str(path))
+    return _fitted(organism, found, str(path), provenance)
+
+
+def obtain(organism: Organism, sha256: str, provenance: Provenance) -> None:
+    """Have the text tower of weights with this sha256 in the cache, where a library gives it; else do nothing.
+
+    WeightsError where the library cannot load it.
+    """
+    if organism.texts is None or organism.texts.load is None or kept_file(organism, sha256).exists():
+        return
+    keep(organism, sha256, _fitted(organism, organism.texts.load(), provenance.source, provenance))
+
+
+def _fitted(organism: Organism, found: Mapping[str, Tensor], origin: str, provenance: Provenance) -> Weights:
+    assert organism.texts is not None
+    tensors = fitted(found, organism.layer(organism.texts.layer).units, origin)
     return Weights(tensors, converted.identity(tensors), provenance)
 
 
@@ -54,5 +72,10 @@ def refuse_absent(organism: Organism, sha256: str) -> None:
 
 def kept_file(organism: Organism, sha256: str) -> Path:
     """Where the text tower of weights with this sha256 lies."""
-    file = cache() / "weights" / mirror.filename(organism.name)
+    return file_named(organism.name, sha256)
+
+
+def file_named(model: str, sha256: str) -> Path:
+    """The same, of a network that is only named."""
+    file = cache() / "weights" / mirror.filename(model)
     return file.with_name(f"{file.stem}.texts@{sha256}{file.suffix}")
