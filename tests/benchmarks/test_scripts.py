@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ascents, atlas_cost, batch, early_stop, files, quality, responses, startup, throughput, vs_lucent
+from benchmarks import (
+    ascents,
+    atlas_cost,
+    batch,
+    before,
+    early_stop,
+    files,
+    quality,
+    responses,
+    startup,
+    throughput,
+    vs_lucent,
+)
 from benchmarks.ours import Case
 from benchmarks.peers import MODEL
 from microscope_atlas.atlas.folder import Folder
@@ -176,3 +188,12 @@ def test_files_counts_what_many_cost(tmp_path: Path) -> None:
 def test_files_that_are_multiplied_are_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     assert list(check(Folder(files.made(tmp_path, 3)))) == []
+
+
+@pytest.mark.long
+def test_before_renders_with_packages_of_its_own() -> None:
+    roots = [before.HERE / "generate", before.HERE / "space", before.HERE]
+    steps, seconds, megabytes = before.rendered(roots, [False, *PLACE.split("/"), "draft", "random", 2, 2])
+    assert (steps, seconds > 0, megabytes > 100) == (2, True, True)
+    with pytest.raises(RuntimeError, match=r"ended with 1.*unheard"):
+        before.rendered(roots, [False, "unheard", "of", "draft", "random", 2, 2])
