@@ -220,7 +220,7 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-SIZE = 128 * 1024  # bytes of the small disk
+SIZE = 192 * 1024  # bytes of the small disk
 
 
 def fill(disk: Path, room: int) -> None:

@@ -39,6 +39,7 @@ def photo(path: Path) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1) / 255
 
 
+@pytest.mark.long
 def test_googlenet_knows_three_photos_in_four(graph: Graph) -> None:
     paths = sorted(shared.PHOTOS.glob("*.jpg"))[::20]  # one of every twentieth class
     right = 0

@@ -162,6 +162,7 @@ def test_vs_lucent(run: Run) -> None:
     assert Case(MODEL, "conv2d0").subject.layer.units == layer["units"]
 
 
+@pytest.mark.long
 def test_startup_counts_a_commands_time_and_memory() -> None:
     found = startup.cost("microscope_atlas.cli", [startup.HERE / "generate", startup.HERE / "space"], ["--help"])
     assert 0.05 < found.cpu_seconds < 20

@@ -47,6 +47,12 @@ def engine(request: pytest.FixtureRequest, cache: Path) -> Iterator[Engine]:
         yield stack.enter_context(ENGINES[request.param]())
 
 
+# workers take seconds to start: they are in the short run where the bytes are compared
+quickly = pytest.mark.parametrize(
+    "engine", ["local", pytest.param("local-workers", marks=pytest.mark.long), RAY], indirect=True, scope="module"
+)
+
+
 def jobs(count: int = UNITS) -> list[Job]:
     sha256 = request({}).weights.sha256
     return [Job(UnitRange(LENS, MODEL, LAYER, unit, unit + 1), RECIPE, "pretrained", sha256) for unit in range(count)]
@@ -63,6 +69,7 @@ def reference(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return content(root)
 
 
+@quickly
 def test_each_job_ends_in_exactly_one_shard(engine: Engine, tmp_path: Path) -> None:
     events = list(engine.run(jobs(), Folder(tmp_path)))
     ended = [event for event in events if not isinstance(event, RowsMade)]
@@ -83,6 +90,7 @@ def test_every_file_is_the_same_byte_for_byte(
     assert content(tmp_path / "atlas") == reference
 
 
+@quickly
 def test_error_fails_its_job_alone_and_says_which_and_why(engine: Engine, tmp_path: Path) -> None:
     good, *others = jobs()
     bad = replace(good, weights_sha256="another")
@@ -94,9 +102,7 @@ def test_error_fails_its_job_alone_and_says_which_and_why(engine: Engine, tmp_pa
     assert sum(isinstance(event, ShardFinished) for event in events) == len(others)
 
 
-@pytest.mark.parametrize(
-    "engine", ["local", pytest.param("local-workers", marks=pytest.mark.long), RAY], indirect=True, scope="module"
-)
+@quickly
 def test_nobody_writes_once_the_run_has_let_go(engine: Engine, tmp_path: Path) -> None:
     first, *others = jobs()
     endless = [replace(job, recipe=ENDLESS) for job in others]

@@ -122,7 +122,9 @@ def test_branches_cover_their_layer(name: str) -> None:
             assert starts[-1] == layer.units
 
 
-@pytest.mark.parametrize("name", [_tier(name) for name in NAMES])
+@pytest.mark.parametrize(
+    "name", [_tier(name) if name != "inceptionv1" else pytest.param(name, marks=pytest.mark.long) for name in NAMES]
+)  # its twin of Caffe is like it
 def test_every_layer_renders(name: str) -> None:
     organism = CATALOG[name]
     network = weights.network(organism, weights.random(organism))

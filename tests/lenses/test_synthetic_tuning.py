@@ -255,6 +255,7 @@ def test_first_layer_prefers_the_gratings_that_its_filters_are_made_of(
     assert compared >= 0.8 * len(units)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("unit", "hollow_towards"),
     [

@@ -126,6 +126,7 @@ def test_dark_pages_are_accessible(desktop: Visit, name: str) -> None:
     assert problems(desktop.page) == []
 
 
+@LONG
 def test_images_are_shown(visit: Visit) -> None:
     visit.go(UNIT)
     images = visit.page.locator(".atlas img")

@@ -27,7 +27,7 @@ def test_gradient_is_counted_as_it_is_computed() -> None:
     assert flops(network, "inception_4c", 64) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("name", ["inceptionv1_caffe", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["inceptionv1_caffe", pytest.param("efficientnet_lite0", marks=pytest.mark.long)])
 def test_deeper_layers_cost_more(name: str) -> None:
     known = CATALOG[name]
     with torch.device("meta"):

@@ -68,6 +68,7 @@ def signalling(what: signal.Signals, times: int) -> Iterator[list[int]]:
     sender.join()
 
 
+@pytest.mark.long
 def test_worker_that_dies_is_replaced_and_its_job_done(whole: Path, tmp_path: Path) -> None:
     with signalling(signal.SIGKILL, 1) as killed:
         render(tmp_path, engine=TWO)

@@ -218,6 +218,7 @@ def test_no_more_tasks_at_once_than_asked_for(tmp_path: Path) -> None:
     assert max(seen) == 1
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cluster")
 def test_share_that_no_machine_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClusterFailed, match="no machine of the Ray cluster has 1 CPUs and 1 GPUs"):
