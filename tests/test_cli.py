@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from microscope_atlas.cli import app
 from microscope_atlas.cli.asked import Asked, PrecisionName, QualityName
 from microscope_atlas.cli.render import _slow_precision
 from microscope_atlas.errors import WeightsError
-from microscope_atlas.lenses.registry import lens
+from microscope_atlas.lenses.registry import LENSES, lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import CATALOG, organism
 from microscope_atlas.models.formats.state_dict import read_state_dict
@@ -483,3 +483,11 @@ def test_bad_rates_end_a_plan_with_one_sentence(commands: Commands, tmp_path: Pa
     ended = commands("plan", tmp_path / "atlas", "--rates", rates)
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.count("\n") == 1
+
+
+def test_help_says_which_lenses_are_not_among_the_default() -> None:
+    option = get_type_hints(Asked, include_extras=True)["lens_names"].__metadata__[0]
+    named_only = {name for name, each in LENSES.items() if each.named_only}
+    said = set(re.findall(r"\w+\*?", option.help.partition("all but")[2])) - {"and"}
+    labels = {name for name in named_only if name.startswith("labels_")}
+    assert said == named_only - labels | {"labels_*"}

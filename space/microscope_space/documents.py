@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -52,46 +53,32 @@ def documents(atlas: Atlas) -> list[Route]:
         return answer(request, content, FILES[known], kept=FOREVER if digest == now else AGAIN)
 
     def seen(request: Request) -> Response:
-        now = atlas.latest()
-        try:
+        def preview_of(now: Atlas) -> bytes:
             path = request.path_params["key"]
             key = parse_key(path) if path else None
             if key and not exists(now, key):
-                return answer(request, b"This is not in the atlas.", "text/plain", 404)
-            content = previews.of(now, key)
-        except InvalidKey as error:
-            return answer(request, routes.public(error).encode(), "text/plain", 400)
-        except AtlasError as error:
-            return answer(request, routes.public(error).encode(), "text/plain", 503)
-        kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
-        return answer(request, content, "image/jpeg", kept=kept)
+                raise UnknownName("This is not in the atlas.")
+            return previews.of(now, key)
+
+        return _picture(request, atlas.latest(), preview_of)
 
     def mapped(request: Request) -> Response:
-        now, zoom = atlas.latest(), request.query_params.get("zoom", "")
-        try:
-            content = maps.of(now, parse_key(request.path_params["key"]), zoom)
-        except (InvalidKey, UnknownName) as error:
-            return answer(request, routes.public(error).encode(), "text/plain", 404)
-        except AtlasError as error:
-            return answer(request, routes.public(error).encode(), "text/plain", 503)
-        kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
-        return answer(request, content, "image/jpeg", kept=kept)
+        def map_of(now: Atlas) -> bytes:
+            return maps.of(now, parse_key(request.path_params["key"]), request.query_params.get("zoom", ""))
+
+        return _picture(request, atlas.latest(), map_of, invalid=404)
 
     def drawn(request: Request) -> Response:
-        now = atlas.latest()
-        try:
-            asked = routes.given(now, dict(request.query_params), "")
-            units = lists.asked_for(now, asked)
+        def figure_of(now: Atlas) -> bytes:
+            try:
+                units = lists.asked_for(now, routes.given(now, dict(request.query_params), ""))
+            except routes.Misled as misled:
+                raise InvalidKey(routes.public(misled.error)) from misled
             if units is None:
-                return answer(request, b"This link names no list, and no units.", "text/plain", 400)
-            content = figure.figure(now, units)
-        except routes.Misled as misled:
-            return answer(request, routes.public(misled.error).encode(), "text/plain", 400)
-        except AtlasError as error:
-            status = 400 if isinstance(error, InvalidKey) else 404 if isinstance(error, UnknownName) else 503
-            return answer(request, routes.public(error).encode(), "text/plain", status)
-        kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
-        return answer(request, content, "image/jpeg", kept=kept)
+                raise InvalidKey("This link names no list, and no units.")
+            return figure.figure(now, units)
+
+        return _picture(request, atlas.latest(), figure_of)
 
     return [
         Route("/files/{name}.{digest}.{kind}", file),
@@ -100,6 +87,17 @@ def documents(atlas: Atlas) -> list[Route]:
         Route("/figure", drawn),
         Document("/{path:path}", page),
     ]
+
+
+def _picture(request: Request, now: Atlas, draw: Callable[[Atlas], bytes], invalid: int = 400) -> Response:
+    """A JPEG that is drawn of the atlas as it is now; in words, with a status, where it cannot be."""
+    try:
+        content = draw(now)
+    except AtlasError as error:
+        status = invalid if isinstance(error, InvalidKey) else 404 if isinstance(error, UnknownName) else 503
+        return answer(request, routes.public(error).encode(), "text/plain", status)
+    kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
+    return answer(request, content, "image/jpeg", kept=kept)
 
 
 class Document(Route):

@@ -12,6 +12,7 @@ from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import Key
 from microscope_space.html import text
 from microscope_space.letters import legible, letters, wrapped
+from microscope_space.pages.glance import best
 from microscope_space.pages.lists import Wire, unit_of, wires
 from microscope_space.pages.table import Rows
 from microscope_space.pages.unit import main_image
@@ -99,10 +100,7 @@ def _column(paper: Image.Image, atlas: Atlas, key: Key, rows: Rows, place: tuple
     left, top = place
     if made := main_image(rows["feature_visualization"]):
         _paste(paper, atlas, ("feature_visualization", key.model, made["image"]), (left, top), COLUMN)
-    best = sorted(
-        (row for row in rows["dataset_samples"] if row["bucket"] == "top" and row["image"]), key=lambda row: row["rank"]
-    )
-    for at, row in enumerate(best[:SAMPLES]):
+    for at, row in enumerate(best(rows["dataset_samples"])[:SAMPLES]):
         where = (left + at * (SAMPLE + SMALL_GAP), top + COLUMN + SMALL_GAP)
         _paste(paper, atlas, ("dataset_samples", key.model, row["image"]), where, SAMPLE)
 

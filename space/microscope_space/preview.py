@@ -14,7 +14,7 @@ from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import Key
 from microscope_space.html import links, text
 from microscope_space.letters import fitting, legible, letters
-from microscope_space.pages import home, unit
+from microscope_space.pages import glance, home, unit
 
 WIDTH, HEIGHT = 1200, 630  # px, as Open Graph's readers show a picture large
 KEPT = 128  # of some 80 KB each
@@ -127,8 +127,7 @@ def _named(atlas: Atlas, key: Key | None) -> Iterator[tuple[str, str, str, str]]
         return
     if made := unit.main_image(_rows(atlas, "feature_visualization", key)):
         yield model, "feature_visualization", made["image"], "image"
-    samples = [row for row in _rows(atlas, "dataset_samples", key) if row["image"] and row["bucket"] == "top"]
-    for row in sorted(samples, key=lambda row: row["rank"]):
+    for row in glance.best(_rows(atlas, "dataset_samples", key)):
         yield model, "dataset_samples", row["image"], "image"
 
 

@@ -9,12 +9,11 @@ from typing import NamedTuple
 from unicodedata import combining, normalize
 
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.atlas.schema import LABELS, LEAST_SAID, UNITS
+from microscope_atlas.atlas.schema import LABELS, LEAST_SAID, LICENSE, UNITS
 from microscope_atlas.errors import InvalidSetting
 from microscope_atlas.keys import Key
 
 WORD = re.compile(r"[^\W_]+")
-LICENSE = "CC-BY-4.0"  # of what is computed here
 CLASSES = 3  # that a unit answers, at most, by which it is found
 
 
@@ -35,9 +34,7 @@ def find(atlas: Atlas, words: str, most: int = 20) -> list[Found]:
 
     InvalidSetting without words.
     """
-    given = folded(words)
-    if not given:
-        raise InvalidSetting(f"{words!r} has no words to look for; expected some, such as dog snout")
+    given = asked(words)
     labelled = [(_place(found, rank, given), found) for found, rank in _labelled(atlas) if _fits(found.label, given)]
     classed = [(_place(found, 0, given), found) for found in _classed(atlas) if _fits(found.label, given)]
     best: dict[str, Found] = {}
@@ -47,20 +44,32 @@ def find(atlas: Atlas, words: str, most: int = 20) -> list[Found]:
     return list(best.values())[:most]
 
 
-def folded(text: str) -> list[str]:
-    """The words of a text, without case and accents."""
-    return WORD.findall("".join(each for each in normalize("NFKD", text.casefold()) if not combining(each)))
+def asked(words: str) -> list[str]:
+    """The words that are looked for, folded; InvalidSetting where there are none."""
+    given = _words(words)
+    if not given:
+        raise InvalidSetting(f"{words!r} has no words to look for; expected some, such as dog snout")
+    return given
+
+
+def folded(text: str) -> str:
+    """The text without case and accents."""
+    return "".join(each for each in normalize("NFKD", text.casefold()) if not combining(each))
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(folded(text))
 
 
 def _fits(label: str, given: list[str]) -> bool:
     """Whether each word begins a word of the label."""
-    there = folded(label)
+    there = _words(label)
     return all(any(word.startswith(each) for word in there) for each in given)
 
 
 def _place(found: Found, rank: int, given: list[str]) -> tuple[bool, int, int, float, str]:
     """What is sorted by: whole words first, few others, the unit's first label, the higher score."""
-    there = folded(found.label)
+    there = _words(found.label)
     return (not {*given} <= {*there}, len(there), rank, -(found.score or 0.0), found.key)
 
 

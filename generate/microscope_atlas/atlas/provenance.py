@@ -1,10 +1,19 @@
-"""Where a model's weights come from, as a manifest states it."""
+"""Where things come from: a model's weights, as a manifest states it, and rows, by the package that makes them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from typing import Annotated, Any
 
 from microscope_atlas.structure import PRINTABLE
+
+
+@cache
+def package() -> str:
+    """The package that makes rows here, with its version: `microscope-atlas 0.2.0`."""
+    return f"microscope-atlas {version('microscope-atlas')}"
+
 
 Words = Annotated[str, PRINTABLE]
 

@@ -633,6 +633,11 @@ FALLEN = pa.struct(
     ]
 )
 
+PICTURE_SET = (
+    Column("set", pa.string(), "name of the picture set"),
+    Column("revision", pa.string(), "of the set's content: a dataset's commit, or a hash"),
+)
+
 ACTIVATION_ATLAS = Table(
     "activation_atlas",
     "one cell of a map of what a layer's activations hold",
@@ -681,8 +686,7 @@ ACTIVATION_ATLAS = Table(
             "what these places see, side by side in their order; null where the atlas only points at pictures",
             optional=True,
         ),
-        Column("set", pa.string(), "name of the picture set"),
-        Column("revision", pa.string(), "of the set's content: a dataset's commit, or a hash"),
+        *PICTURE_SET,
         Column("num_placed", pa.int32(), "activations on the whole map"),
         Column("num_left_out", pa.int32(), "activations that were looked at and have no direction: all zero, or `nan`"),
         *PROVENANCE,
@@ -756,14 +760,15 @@ GROUPS = Table(
         ),
         Column("num_vectors", pa.int32(), "activations that were looked at, each of a place of a picture"),
         Column("num_left_out", pa.int32(), "others, which have no direction: all zero, or `nan`"),
-        Column("set", pa.string(), "name of the picture set"),
-        Column("revision", pa.string(), "of the set's content: a dataset's commit, or a hash"),
+        *PICTURE_SET,
         *PROVENANCE,
     ),
     level="layer",
     count=lambda settings: int(settings["groups"]),
     shows_pictures=True,
 )
+
+LICENSE = "CC-BY-4.0"  # of labels that are computed here
 
 # of every table of labels, all of which are the config `labels`
 LABEL_COLUMNS = (

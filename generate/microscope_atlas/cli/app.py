@@ -30,9 +30,9 @@ AnyAtlas = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from microscope_atlas.atlas.provenance import package
 
-        print(f"microscope-atlas {version('microscope-atlas')}")
+        print(package())
         raise typer.Exit
 
 

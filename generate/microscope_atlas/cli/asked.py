@@ -47,7 +47,9 @@ class Asked:
     ] = None
     lens_names: Annotated[
         list[str] | None,
-        typer.Option("--lens", help="Again for several. Default: all but texts, scores, activation_atlas and groups."),
+        typer.Option(
+            "--lens", help="Again for several. Default: all but activation_atlas, groups, texts, scores and labels_*."
+        ),
     ] = None
     layer: Annotated[list[str] | None, typer.Option(help="Again for several. Default: all.")] = None
     dictionary: Annotated[

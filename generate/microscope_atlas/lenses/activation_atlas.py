@@ -25,7 +25,7 @@ from microscope_atlas.lenses.activation_cells import Cell, cells_of
 from microscope_atlas.lenses.activation_sample import Sample, sampled
 from microscope_atlas.lenses.geometry import unit_size
 from microscope_atlas.lenses.layout import Layout, laid_out
-from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
+from microscope_atlas.lenses.lens import Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, RobustViews
 from microscope_atlas.lenses.responses import spaced
 from microscope_atlas.models.organism import Organism
@@ -35,8 +35,6 @@ from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.rendering.ascend import SETTLING, Ascent
 from microscope_atlas.structure import Count, above, at_least, between
-
-MOST_UNITS = 8192  # of a layer: their second moments take 8 bytes a pair
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,10 @@ class Recipe(PicturesRecipe):
         return self.coarse, self.middle, self.fine
 
 
-class ActivationAtlas(Lens[Recipe]):
+class ActivationAtlas(directions.PlacesLens[Recipe]):
     """The lens."""
 
     table = schema.ACTIVATION_ATLAS
-    divisible = False
-    named_only = True
-    looks_at = "layers whose units are on a map"
 
     def recipe(self, quality: Quality) -> Recipe:
         pictures = DEFAULT, default_revision()
@@ -106,9 +101,6 @@ class ActivationAtlas(Lens[Recipe]):
             robust_views=1,
         )
 
-    def has_rows(self, organism: Organism, layer: str) -> bool:
-        return organism.layer(layer).kind != "dense"
-
     def shortened(self, recipe: Recipe, steps: int) -> Recipe:
         """On the package's own pictures, which are few, and with few cells."""
         few = replace(recipe, pictures=DEFAULT, revision=default_revision(), coarse=1, middle=1, fine=2)
@@ -117,19 +109,16 @@ class ActivationAtlas(Lens[Recipe]):
     def parts(self, recipe: Recipe) -> list[Part]:
         return [Part("cells", sum(grid**2 for grid in recipe.grids), recipe.ascent.steps)]
 
-    def passes(self, layer: Layer, recipe: Recipe) -> float:
-        """Beside the pictures of cells the whole set, there and not back."""
-        return super().passes(layer, recipe) + len(picture_set(recipe.pictures, recipe.revision)) / 2
-
     def refuse(self, organism: Organism, weights_sha256: str | None, recipe: Recipe) -> None:
         """PicturesFailed for a set of too few pictures, ExtraMissing where nothing is here that lays out."""
         layout.refuse_absent()
         directions.refuse_few_pictures(self.name, recipe, recipe.min_pictures)
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
-        if subject.layer.units > MOST_UNITS:
+        if subject.layer.units > directions.MOST_UNITS:
             raise LensFailed(
-                f"{subject.key()} has {subject.layer.units} units, {self.name} looks at layers of {MOST_UNITS} at most"
+                f"{subject.key()} has {subject.layer.units} units, {self.name} looks at layers of "
+                f"{directions.MOST_UNITS} at most"
             )
         pictures = picture_set(recipe.pictures, recipe.revision)
         with sampled(subject, pictures, recipe.num_vectors, recipe.batch) as sample:

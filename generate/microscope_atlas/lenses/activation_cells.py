@@ -15,7 +15,6 @@ from torch import Tensor
 
 from microscope_atlas.lenses.activation_sample import Sample
 from microscope_atlas.lenses.layout import Map
-from microscope_atlas.lenses.response_statistics import numbered
 
 NUM_CLASSES, NUM_SAMPLES = 5, 9  # of a cell
 
@@ -54,7 +53,7 @@ def cells_of(
     moments = falls.moments / sample.vectors.length
     lifted = moments + ridge * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
     whitening = torch.linalg.inv(lifted)
-    owners = sample.pictures if photos is None else numbered(photos)[sample.pictures]
+    owners = sample.owners(photos)
     found = []
     for zoom, (grid, at_grid) in enumerate(zip(grids, falls.grids, strict=True)):
         best = _most_alike(sample, at_grid, owners)

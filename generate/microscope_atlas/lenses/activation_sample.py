@@ -17,6 +17,7 @@ from torch import Tensor
 
 from microscope_atlas.errors import LensFailed
 from microscope_atlas.lenses.lens import Subject, seed
+from microscope_atlas.lenses.response_statistics import numbered
 from microscope_atlas.pictures.picture_set import PictureSet
 
 AT_ONCE = 2048  # vectors that are read together
@@ -94,6 +95,10 @@ class Sample:
         self._places.append(places[kept])
         self._pictures.append(torch.full((int(kept.sum()),), picture))
 
+    def owners(self, photos: Sequence[str] | None) -> NDArray[np.int32]:
+        """Of each vector its picture, or the photo that this was cut from, `photos` picture by picture, by numbers."""
+        return self.pictures if photos is None else numbered(photos)[self.pictures]
+
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """All vectors in their order, some at a time, and which they are."""
         for start in range(0, self.vectors.length, AT_ONCE):
@@ -101,13 +106,15 @@ class Sample:
             yield slice(start, stop), self.vectors.between(start, stop)
 
 
-def sampled(subject: Subject, pictures: PictureSet, most: int, batch: int) -> Sample:
+def sampled(subject: Subject, pictures: PictureSet, most: int, batch: int, with_logits: bool = True) -> Sample:
     """At most `most` vectors of the subject's layer, as many of each picture, in a sample that has to be left.
+
+    With the logits of the pictures, where the classes are known, for which the network runs to its end.
 
     Places at the edge of the map are left out, as in the article: padding tells on them. LensFailed where the layer
     has no places.
     """
-    logits = subject.organism.logits
+    logits = subject.organism.logits if with_logits else None
     sample = Sample(logits=Spilled() if logits else None)
     try:
         _fill(sample, subject, pictures, most, batch, logits)

@@ -19,8 +19,9 @@ from microscope_atlas.lenses.activation_sample import Sample
 from microscope_atlas.lenses.dataset_samples import seen
 from microscope_atlas.lenses.frames import fill_rows
 from microscope_atlas.lenses.geometry import shift
-from microscope_atlas.lenses.lens import Row, Subject
-from microscope_atlas.lenses.recipe import Recipe, settings
+from microscope_atlas.lenses.lens import Lens, Row, Subject
+from microscope_atlas.lenses.recipe import PicturesRecipe, Recipe, settings
+from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.picture_set import PictureSet
 from microscope_atlas.pictures.sets import picture_set
@@ -30,8 +31,10 @@ from microscope_atlas.rendering.objectives import TINY, Along
 
 TILE = 64  # px on a side of what a place sees, in `photos`
 BATCH_PIXELS = 16 * 224**2  # of all pictures at once, as in feature_visualization
+MOST_UNITS = 8192  # of a layer: an activation atlas' second moments take 8 bytes a pair
 
 T = TypeVar("T")
+P = TypeVar("P", bound=PicturesRecipe)
 
 
 class Settings(Protocol):
@@ -53,6 +56,22 @@ class Settings(Protocol):
     def revision(self) -> str: ...
     def picture_size(self, layer: Layer, input_size: int) -> int:
         """See Recipe."""
+
+
+class PlacesLens(Lens[P]):
+    """A lens that looks at activations at places of many pictures, and is rendered where it is named."""
+
+    divisible = False
+    named_only = True
+    looks_at = "layers whose units are on a map"
+
+    def has_rows(self, organism: Organism, layer: str) -> bool:
+        """Whether the layer has places."""
+        return organism.layer(layer).kind != "dense"
+
+    def passes(self, layer: Layer, recipe: P) -> float:
+        """Beside the pictures that are made the whole set, there and not back."""
+        return super().passes(layer, recipe) + len(picture_set(recipe.pictures, recipe.revision)) / 2
 
 
 def batches(found: Sequence[T], subject: Subject, recipe: Settings) -> Iterator[Sequence[T]]:

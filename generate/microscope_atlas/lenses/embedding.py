@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from microscope_atlas.errors import LensFailed
+from microscope_atlas.lenses.lens import joined
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.network import Network
@@ -33,12 +34,11 @@ class Embedding:
 
         Fewer than `least` go through the network together with copies: see Subject.least.
         """
-        size, few = self.organism.input_size, len(pictures)
-        given = [pictures[at % few] for at in range(max(few, least))]
-        pixels = np.stack([np.asarray(fitted(each.convert("RGB"), size)) for each in given])
-        shown = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2) / 255
+        size = self.organism.input_size
+        pixels = np.stack([np.asarray(fitted(each.convert("RGB"), size)) for each in pictures])
+        shown = joined(torch.from_numpy(pixels), least).to(self.device).permute(0, 3, 1, 2) / 255
         with torch.no_grad():
-            acts = self.network(shown, [self.layer])[0][:few].float().cpu()
+            acts = self.network(shown, [self.layer])[0][: len(pictures)].float().cpu()
         pooled = acts.flatten(2).mean(2) if acts.dim() > 2 else acts
         if not pooled.isfinite().all():
             raise LensFailed(f"{self.organism.name}/{self.layer} embeds a picture in numbers that are not finite")

@@ -24,9 +24,8 @@ from microscope_atlas.lenses import directions
 from microscope_atlas.lenses.activation_sample import Sample, sampled
 from microscope_atlas.lenses.factorised import factorised, weights_for
 from microscope_atlas.lenses.geometry import unit_size
-from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
+from microscope_atlas.lenses.lens import Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, RobustViews
-from microscope_atlas.lenses.response_statistics import numbered
 from microscope_atlas.lenses.responses import spaced
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.cuts import default_revision
@@ -36,7 +35,6 @@ from microscope_atlas.pictures.sources import DEFAULT
 from microscope_atlas.rendering.ascend import SETTLING, Ascent
 from microscope_atlas.structure import Count, at_least, between
 
-MOST_UNITS = 8192  # of a layer, as of an activation atlas
 NUM_STRONGEST, NUM_SAMPLES = 10, 9  # units and pictures of a group
 
 
@@ -61,13 +59,10 @@ class Recipe(PicturesRecipe):
         return unit_size(layer, input_size, self.max_size)
 
 
-class Groups(Lens[Recipe]):
+class Groups(directions.PlacesLens[Recipe]):
     """The lens."""
 
     table = schema.GROUPS
-    divisible = False
-    named_only = True
-    looks_at = "layers whose units are on a map"
 
     def recipe(self, quality: Quality) -> Recipe:
         pictures = DEFAULT, default_revision()
@@ -83,9 +78,6 @@ class Groups(Lens[Recipe]):
         few = {"groups": 2, "num_vectors": 96, "min_pictures": 2, "min_vectors": 16, "robust_views": 1}
         return Recipe(DEFAULT, default_revision(), Ascent(steps=2), max_size=32, **few)  # type: ignore[arg-type]
 
-    def has_rows(self, organism: Organism, layer: str) -> bool:
-        return organism.layer(layer).kind != "dense"
-
     def shortened(self, recipe: Recipe, steps: int) -> Recipe:
         """On the package's own pictures, which are few."""
         few = replace(recipe, pictures=DEFAULT, revision=default_revision(), factorised=1000)
@@ -94,23 +86,19 @@ class Groups(Lens[Recipe]):
     def parts(self, recipe: Recipe) -> list[Part]:
         return [Part("groups", recipe.groups, recipe.ascent.steps)]
 
-    def passes(self, layer: Layer, recipe: Recipe) -> float:
-        """Beside the pictures of groups the whole set, there and not back."""
-        return super().passes(layer, recipe) + len(picture_set(recipe.pictures, recipe.revision)) / 2
-
     def refuse(self, organism: Organism, weights_sha256: str | None, recipe: Recipe) -> None:
         """PicturesFailed for a set of too few pictures."""
         directions.refuse_few_pictures(self.name, recipe, recipe.min_pictures)
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         count = subject.layer.units
-        if not recipe.groups <= count <= MOST_UNITS:
+        if not recipe.groups <= count <= directions.MOST_UNITS:
             raise LensFailed(
-                f"{subject.key()} has {count} units, {recipe.groups} groups take {recipe.groups} to {MOST_UNITS}; "
-                f"ask for fewer, --set {self.name}.groups=NUMBER, or name another layer"
+                f"{subject.key()} has {count} units, {recipe.groups} groups take {recipe.groups} to "
+                f"{directions.MOST_UNITS}; ask for fewer, --set {self.name}.groups=NUMBER, or name another layer"
             )
         pictures = picture_set(recipe.pictures, recipe.revision)
-        with sampled(subject, pictures, recipe.num_vectors, recipe.batch) as sample:
+        with sampled(subject, pictures, recipe.num_vectors, recipe.batch, with_logits=False) as sample:
             directions.refuse_few_vectors(subject, sample, recipe, max(recipe.min_vectors, recipe.groups))
             found = grouped(subject, sample, recipe.groups, recipe.factorised, pictures.photos)
             for some in directions.batches(range(recipe.groups), subject, recipe):
@@ -147,7 +135,7 @@ def grouped(subject: Subject, sample: Sample, groups: int, most: int, photos: Se
         left += (rectified - of_each @ made.directions).double().square().sum().item()
         whole += rectified.double().square().sum().item()
         below += (vectors - rectified).double().square().sum().item()
-    owners = sample.pictures if photos is None else numbered(photos)[sample.pictures]
+    owners = sample.owners(photos)
     order = due.sort(descending=True, stable=True).indices
     strongest = [_strongest(weights[:, group], owners) for group in order.tolist()]
     shares = (due[order] / whole).tolist()

@@ -21,7 +21,6 @@ MEASURE = (
     "class selectivity, 0 to 1: (a - b) / (a + b), a the mean response to the class, b that to all other classes "
     "(Morcos et al. 2018, arXiv:1803.06959)"
 )
-LICENSE = "CC-BY-4.0"
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class LabelsClassSelectivity(Lens[Recipe]):
                 "measure": MEASURE,
                 "source": f"classes of the pictures {made['pictures']}, revision {made['revision']}",
                 "source_sha256": made["labels"],
-                "license": LICENSE,
+                "license": schema.LICENSE,
                 "embedding": None,
             }
         ]

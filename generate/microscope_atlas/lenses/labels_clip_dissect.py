@@ -42,7 +42,6 @@ MEASURE = (
     "soft-WPMI, in nats: the logarithm of how far the text goes with the unit's best pictures, less that of the same "
     "on average over the layer's units; higher is better"
 )
-LICENSE = "CC-BY-4.0"
 FLAT = 1e-6  # length of a direction, below which there is none: a unit's best pictures are those of the set
 
 Clip = Annotated[
@@ -109,7 +108,13 @@ class LabelsClipDissect(Lens[Recipe]):
             f"word list {name}, sha256 {sha256}; CLIP {seeing.organism.name}, sha256 {seeing.weights_sha256}, text "
             f"tower sha256 {known.sha256}"
         )
-        told = {"method": METHOD, "measure": MEASURE, "source": source, "source_sha256": sha256, "license": LICENSE}
+        told = {
+            "method": METHOD,
+            "measure": MEASURE,
+            "source": source,
+            "source_sha256": sha256,
+            "license": schema.LICENSE,
+        }
         for at, unit in enumerate(layer.units):
             if unit in units:
                 direction = made.directions[at]

@@ -79,12 +79,16 @@ class Subject:
 
     def joined(self, pictures: Tensor, batch: int) -> Tensor:
         """The pictures, (pictures, ...), and behind them copies where they are fewer than `least`."""
-        count = self.least(batch)
-        return pictures if len(pictures) >= count else pictures[torch.arange(count) % len(pictures)]
+        return joined(pictures, self.least(batch))
 
     def key(self, unit: int | None = None) -> str:
         """Of the layer, or of a unit."""
         return str(Key(self.organism.name, self.layer.name, unit))
+
+
+def joined(pictures: Tensor, least: int) -> Tensor:
+    """The pictures, (pictures, ...), and behind them copies where they are fewer than `least`."""
+    return pictures if len(pictures) >= least else pictures[torch.arange(least) % len(pictures)]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.atlas import schema
-from microscope_atlas.atlas.find_labels import Found, folded
+from microscope_atlas.atlas.find_labels import Found, asked
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.errors import AtlasDamaged, InvalidSetting, NotRendered
+from microscope_atlas.errors import AtlasDamaged, NotRendered
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses import clip, embedded
 
@@ -23,8 +23,7 @@ def meant(atlas: Atlas, words: str, most: int = 20) -> list[Found]:
     The score is the cosine. Raises InvalidSetting without words, or with too many; NotRendered where the atlas has no
     embeddings; WeightsError where the CLIP's text tower is not on this machine.
     """
-    if not folded(words):
-        raise InvalidSetting(f"{words!r} has no words to look for; expected some, such as dog snout")
+    asked(words)
     recipe = atlas.manifest.lenses.get(TABLE)
     if recipe is None:
         raise NotRendered(f"{atlas.storage.name} has no embeddings to search by meaning; render --lens {TABLE} first")

@@ -34,9 +34,8 @@ class Recipe(recipes.Recipe):
     # px on a side; a multiple of JPEG's blocks of 16 px, so that neighbours share none
     quality: Annotated[int, between(1, 95)] = 55
     # of the JPEG: 0.94 KB a tile of inception_4c, 1.9 MB a layer of 2048 units; at 85 twice that
-    only_made: Annotated[bool, Absent(False)] = (
-        True  # whether units without a picture have no tile, rather than stripes
-    )
+    only_made: Annotated[bool, Absent(False)] = True
+    # whether units without a picture have no tile, rather than a striped one
 
 
 class View(NamedTuple):

@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from microscope_atlas.atlas.coverage import Coverage, covered
 from microscope_atlas.atlas.dictionaries import stated
 from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.organisms import organisms
+from microscope_atlas.atlas.provenance import package
 from microscope_atlas.atlas.releases import Release, current
 from microscope_atlas.atlas.releases import read as read_releases
 from microscope_atlas.atlas.storage import Storage, WritableStorage
@@ -106,7 +106,7 @@ def agrees(card: str, manifest: Manifest, releases: Sequence[Release]) -> bool:
     Of a card that another version wrote, in its own words, what `datasets` reads: which files are which config.
     """
     right = render_card(manifest, releases)
-    if manifest.software.partition(",")[0] == f"microscope-atlas {version('microscope-atlas')}":
+    if manifest.software.partition(",")[0] == package():
         above, expected = (LINE.split(text, maxsplit=1)[0].rstrip() for text in (card, right))
         return above == expected and not is_edited(card) and bool(LINE.search(card))
     return _configs(card) is not None and _configs(card) == _configs(right)

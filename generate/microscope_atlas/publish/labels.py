@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from microscope_atlas.atlas import images, schema
 from microscope_atlas.atlas.dictionaries import identity_of
 from microscope_atlas.atlas.label_files import Label, LabelFile, Stated, read
 from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
+from microscope_atlas.atlas.provenance import package
 from microscope_atlas.atlas.shards import write_shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.units import UnitRange, content_id, missing, union
@@ -24,7 +24,6 @@ from microscope_atlas.keys import LAYER
 from microscope_atlas.publish.card import save_card
 
 PREFIX = f"{schema.LABELS.name}_"
-SOFTWARE = f"microscope-atlas {version('microscope-atlas')}"
 DEVICE = "imported"  # of rows that were made elsewhere
 
 
@@ -176,7 +175,7 @@ def _labelled(manifest: Manifest, table: str, file: LabelFile) -> dict[tuple[str
             "embedding": None,
             "recipe": recipe,
             "weights_sha256": manifest.models[label.key.model]["weights_sha256"],
-            "software": SOFTWARE,
+            "software": package(),
             "device": DEVICE,
         }
         ranks[label.key, label.method] += 1
@@ -195,5 +194,5 @@ def _write(storage: WritableStorage, manifest: Manifest, run: UnitRange, rows: S
     )
     own = [row for row in rows if run.start <= row["unit"] < run.stop]
     shard = write_shard(storage, run, id, own)
-    others = manifest.software.partition(",")[0] != SOFTWARE
-    manifest.shards[shard.path] = replace(shard, software=SOFTWARE) if others else shard
+    others = manifest.software.partition(",")[0] != package()
+    manifest.shards[shard.path] = replace(shard, software=package()) if others else shard

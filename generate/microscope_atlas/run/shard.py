@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ import torch
 
 from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.atlas.manifest import Shard
+from microscope_atlas.atlas.provenance import package
 from microscope_atlas.atlas.shards import read_shard, write_shard
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Scope
@@ -173,7 +173,7 @@ def one_thread() -> Iterator[None]:
 
 def software() -> str:
     """What makes the rows of this process: `microscope-atlas 0.2.0, torch 2.13.0+cpu`."""
-    return f"microscope-atlas {version('microscope-atlas')}, torch {torch.__version__}"
+    return f"{package()}, torch {torch.__version__}"
 
 
 def device_name(device: torch.device) -> str:

@@ -16,6 +16,7 @@ from microscope_atlas.face.attribution import attributed, before
 from microscope_atlas.face.objectives import channel, neuron
 from microscope_atlas.lenses.factorised import factorised
 from microscope_atlas.lenses.frames import pixels, square
+from microscope_atlas.lenses.units import class_name
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.rendering.attribution import Ablation, Attribution
@@ -112,7 +113,7 @@ def why(
         model=model,
         layer=layer,
         unit=unit,
-        class_name=organism.classes[unit] if layer == organism.logits and organism.classes else None,
+        class_name=class_name(organism, known, unit),
         place=place,
         earlier=source.name,
         attribution=made,

@@ -66,7 +66,8 @@ def _pictured(rows: Sequence[Row], sheet: Row | None, choice: Choice) -> Sequenc
     if sheet is None or sheet["num_pictures"] >= len(rows):
         return rows
     if (there := sheet.get("units")) is not None:
-        return [row for row in rows if row["unit"] in set(there)]
+        pictured = set(there)
+        return [row for row in rows if row["unit"] in pictured]
     return [row for row in rows if choice.visualization(row)] if sheet["lens"] == VISUALIZATION else rows
 
 

@@ -2,18 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from unicodedata import combining, normalize
 
-WORD = re.compile(r"[^\W_]+")
+from microscope_atlas.atlas.find_labels import WORD, folded
+
 ATOM = re.compile(r"\d+|[^\W\d_]+")  # what separators, and the borders of letters and digits, leave together
 MOST_WORDS = 12  # of what is typed
 MOST_ATOMS = 24  # of a name
 JOINED = 4  # atoms that may be written as one word: `resnet50v2`
-
-
-def folded(text: str) -> str:
-    """The text without case and accents."""
-    return "".join(each for each in normalize("NFKD", text.casefold()) if not combining(each))
 
 
 def words(typed: str) -> list[str]:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from microscope_atlas.errors import WeightsError
+from microscope_atlas.models.formats.form import Form, form
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -36,9 +37,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     That is a dictionary with the state dict in one of WRAPPED, and `module.` before every name of a network that was
     trained on several devices.
     """
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:] == b"{":
+    if form(path) is Form.SAFETENSORS:
         return _own_names(read_safetensors(path))
     refuse_compressed(path)
     loaded = _loaded(path)
