@@ -90,7 +90,15 @@ def test_forecast_names_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(type(LENSES_DRAFT["units"].lens), "unit_seconds", None)
     derived = UnitRange("units", FIRST.model, "stem", 0, 32)
     costs = Costs({(FIRST.lens, FIRST.model, FIRST.layer): Rate(1.0, "a probe of its layer")})
-    assert "left out, for want of any rate: units" in list(forecast([[FIRST], [derived]], LENSES_DRAFT, costs, 2))
+    first, *others = forecast([[FIRST], [derived]], LENSES_DRAFT, costs, 2)
+    assert first.startswith("1 jobs on ")
+    assert "left out, for want of any rate: units" in others
+
+
+def test_forecast_without_any_rate_says_no_time() -> None:
+    derived = UnitRange("units", FIRST.model, "stem", 0, 32)
+    (said,) = forecast([[FIRST], [derived]], LENSES_DRAFT, Costs(), 2)
+    assert said.startswith("no time can be said: nothing was measured")
 
 
 def by_events(jobs: Sequence[int], workers: int) -> int:

@@ -71,15 +71,17 @@ def forecast(
     """Lines to read: time, tail and cost of jobs in rounds, and what each number rests on.
 
     `price` is that of a worker for an hour; `start` the seconds in which a process starts, the run's own and, where
-    there are several, each worker's in each round. Left out is whatever breaks.
+    there are several, each worker's in each round. Left out is whatever breaks, and what there is no rate for.
     """
-    jobs = [
-        [
-            (each[0].lens, costs.seconds_together(each, lenses), _weakest(costs.basis(units, lenses) for units in each))
-            for each in together(stage, lambda units: units, lenses)
-        ]
-        for stage in stages
-    ]
+    jobs, unknown = list[list[tuple[str, float, Basis]]](), set[str]()
+    for stage in stages:
+        jobs.append([])
+        for each in together(stage, lambda units: units, lenses):
+            basis = _weakest(costs.basis(units, lenses) for units in each)
+            if basis == "nothing":
+                unknown.add(each[0].lens)
+            else:
+                jobs[-1].append((each[0].lens, costs.seconds_together(each, lenses), basis))
     each_start = start if workers > 1 else 0.0
 
     def at(factor: Callable[[float], float]) -> Schedule:
@@ -88,7 +90,11 @@ def forecast(
 
     schedule, least, most = at(lambda wrong: 1.0), at(lambda wrong: 1 / wrong), at(lambda wrong: wrong)
     if not schedule.jobs:
-        yield "nothing is missing: there is nothing to render"
+        yield (
+            "no time can be said: nothing was measured; try again when this machine is less busy, or give --rates"
+            if unknown
+            else "nothing is missing: there is nothing to render"
+        )
         return
     yield (
         f"{schedule.jobs:,} jobs on {workers:,} workers: {_time(start + schedule.makespan)}, "
@@ -103,11 +109,11 @@ def forecast(
     for name, seconds, basis in (job for stage in jobs for job in stage):
         resting[basis][name] += seconds
     for basis, wrong in WRONG_BY.items():
-        if basis in resting and basis != "nothing":
+        if basis in resting:
             named = ", ".join(f"{name} {_time(each)}" for name, each in resting[basis].items())
             yield f"by {basis}, which may be wrong by a factor of {wrong:g}: {named}"
-    if "nothing" in resting:
-        yield f"left out, for want of any rate: {', '.join(sorted(resting['nothing']))}"
+    if unknown:
+        yield f"left out, for want of any rate: {', '.join(sorted(unknown))}"
 
 
 def _weakest(found: Iterable[Basis]) -> Basis:
