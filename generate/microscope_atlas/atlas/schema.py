@@ -325,6 +325,14 @@ UNITS = Table(
             optional=True,
             setting="perplexity",
         ),
+        Column(
+            "model_map",
+            PLACE,
+            "the same on a map of the units of all layers that the atlas has of the model; of more than 4,096 so many, "
+            "evenly spaced, are laid out, and each other falls where the one of them lies that answers most like it",
+            optional=True,
+            setting="perplexity",
+        ),
         Column("legacy_url", pa.string(), "where OpenAI Microscope showed it; null where it did not", optional=True),
         *PROVENANCE,
     ),

@@ -1,21 +1,30 @@
-"""A map of a layer: a place in the plane for each unit, so that those that answer alike lie near each other.
+"""A map of units: a place in the plane for each, so that those that answer alike lie near each other.
 
 t-SNE (van der Maaten and Hinton 2008) of the distances sqrt(2 - 2 r), r the correlation of two units' responses, which
 is how far their answers are apart as directions. It keeps neighbours, and little else: how far groups lie apart, and
 how wide they are, says nothing. `trustworthiness` (Venna and Kaski 2001) is how much the neighbours on the map are
 neighbours in truth: 1 all of them, 0.5 as chance would have it.
 
+Of a whole network, which may have more units than can be compared each with each, some are laid out: landmarks, evenly
+spaced among its units. Each other falls where the landmark lies that answers most like it.
+
 Distances are exact, see correlation; the rest is computed by one thread, from a start that is no matter of chance: the
 two directions in which answers differ most. So a machine gives the same bytes each time, however many cores it has.
 """
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from microscope_atlas.lenses.correlation import LENGTH
+from microscope_atlas.lenses.answers import Pictures
+from microscope_atlas.lenses.correlation import LENGTH, ROWS
 
 NEIGHBOURS = 10  # of a unit, that trustworthiness looks at
 LEAST = 2 * NEIGHBOURS + 1  # units, below which that says nothing
@@ -56,6 +65,65 @@ def unit_map(answers: Tensor, perplexity: float, seed: int) -> UnitMap | None:
         places = layout.fit_transform(distances).astype(np.float32)
         trusted = trustworthiness(distances, places, n_neighbors=NEIGHBOURS, metric="precomputed")
     return UnitMap(places - places.mean(0), float(trusted))
+
+
+def landmarks(units: Sequence[int], most: int) -> list[int]:
+    """At most so many of some units, evenly spaced in their order."""
+    return [units[at * len(units) // most] for at in range(most)] if len(units) > most else list(units)
+
+
+class NetworkMap:
+    """The map of a network, from the answers of its units, which come in parts.
+
+    Where units were measured on several sets of pictures, it is of those that the most landmarks were measured on.
+    """
+
+    def __init__(self, units: Sequence[int], perplexity: float, seed: int):
+        """Of these units, each by its place among all that are known."""
+        self._chosen = set(landmarks(units, MOST))
+        self._perplexity, self._seed = perplexity, seed
+        self._seen: dict[Pictures, list[tuple[list[int], Tensor]]] = {}
+
+    def see(self, pictures: Pictures, units: Sequence[int], answers: Tensor) -> None:
+        """Take in units of the network, with their answers as `correlation.standardized` gives them."""
+        kept = [at for at, unit in enumerate(units) if unit in self._chosen]
+        if kept:
+            self._seen.setdefault(pictures, []).append(([units[at] for at in kept], answers[kept]))
+
+    def places(self, pictures: Pictures, units: Sequence[int], answers: Tensor) -> UnitMap | None:
+        """Where units fall that were measured on these pictures; None where the map is of others, or there is none."""
+        if not self._seen:
+            return None
+        counts = {each: sum(len(units) for units, _ in parts) for each, parts in self._seen.items()}
+        if pictures != max(counts, key=lambda each: counts[each]):
+            return None
+        laid = [unit for units, _ in self._seen[pictures] for unit in units]
+        known = torch.cat([answers for _, answers in self._seen[pictures]])
+        made = _remembered(_Asked(known, self._perplexity, self._seed))
+        if made is None:
+            return None
+        at = {unit: place for place, unit in enumerate(laid)}
+        nearest = torch.cat([(some @ known.T).argmax(1) for some in answers.split(ROWS)]).tolist()
+        falls = [at.get(unit, near) for unit, near in zip(units, nearest, strict=True)]
+        return UnitMap(made.places[falls], made.trustworthiness)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a map is made of; equal where that is the same to the byte."""
+
+    answers: Tensor = field(compare=False)
+    perplexity: float
+    seed: int
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", hashlib.sha256(self.answers.contiguous().numpy()).hexdigest())
+
+
+@lru_cache(maxsize=1)  # all layers of a network ask for the same
+def _remembered(asked: _Asked) -> UnitMap | None:
+    return unit_map(asked.answers, asked.perplexity, asked.seed)
 
 
 def principal(correlations: Tensor) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from microscope_atlas.lenses.correlation import Nearest
 from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality
 from microscope_atlas.lenses.tile import jpeg, tile
-from microscope_atlas.lenses.unit_map import unit_map
+from microscope_atlas.lenses.unit_map import NetworkMap, UnitMap, unit_map
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.structure import Absent, between
 
@@ -40,7 +40,7 @@ class Recipe(recipes.Recipe):
     quality: Annotated[int, between(1, 95)] = 75  # of the thumbnail's JPEG
     nearest: Annotated[int, between(1, 1000)] = 10  # units that respond most alike, within the model and elsewhere
     classes: Annotated[bool, Absent(False)] = True  # whether rows say which classes a unit speaks for
-    perplexity: Annotated[int, between(0, 1000), Absent(0)] = 30  # of the layer's map; 0: rows have no place on one
+    perplexity: Annotated[int, between(0, 1000), Absent(0)] = 30  # of maps; 0: rows have no place on one
 
 
 class Units(Lens[Recipe]):
@@ -56,7 +56,7 @@ class Units(Lens[Recipe]):
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         responses = _responses(subject, units)
         visualized = _visualized(subject, recipe)
-        nearest = _nearest(subject, units, recipe.nearest)
+        related = _related(subject, units, recipe)
         places = _mapped(subject, recipe.perplexity) if recipe.perplexity else {}
         layer, organism = subject.layer, subject.organism
         for unit in units:
@@ -70,14 +70,18 @@ class Units(Lens[Recipe]):
                     "class_name": class_name(organism, layer, unit),
                     "thumbnail": None if response["flag"] == "nan" else seen.thumbnail,
                     **{name: response[name] for name in STATISTICS},
-                    **nearest[unit],
+                    **{name: related[unit][name] for name in ("nearest", "nearest_elsewhere")},
                     "visualizations": [
                         {**view, "natural": ratio(view["score"], natural.get((view["objective"], view["direction"])))}
                         for view in seen.views
                     ],
                     "agreement": sum(seen.agreements) / len(seen.agreements) if seen.agreements else None,
                     **({name: response.get(name) for name in CLASSES} if recipe.classes else {}),
-                    **({"layer_map": places.get(unit)} if recipe.perplexity else {}),
+                    **(
+                        {"layer_map": places.get(unit), "model_map": related[unit]["model_map"]}
+                        if recipe.perplexity
+                        else {}
+                    ),
                     "legacy_url": link(organism, layer.name, unit),
                 }
             ]
@@ -139,27 +143,42 @@ def _visualized(subject: Subject, recipe: Recipe) -> dict[int, _Visualized]:
     return units
 
 
-def _nearest(subject: Subject, units: Sequence[int], most: int) -> dict[int, dict[str, list[Row]]]:
-    """To each unit those that respond most alike, in its own network and in others."""
+def _related(subject: Subject, units: Sequence[int], recipe: Recipe) -> dict[int, Row]:
+    """Of each unit what takes the answers of all others: those that respond most alike, in its own network and in
+    others, and its place on the network's map, None where it has none.
+    """
     keys = [tuple(row.values()) for part in subject.read(RESPONSES, KEY) for row in part.to_pylist()]
     places = {key: place for place, key in enumerate(keys)}
+    model, most = subject.organism.name, recipe.nearest
+    network = NetworkMap(
+        [place for place, key in enumerate(keys) if key[0] == model], recipe.perplexity, seed(model, "map")
+    )
     compared = [
-        (pictures, own, Nearest(vectors, own, most), Nearest(vectors, own, most))
+        (pictures, own, vectors, Nearest(vectors, own, most), Nearest(vectors, own, most))
         for pictures, own, vectors in answers(subject, places, "layer")
     ]
     for pictures, there, vectors in answers(subject, places, "atlas"):
-        for on, _, within, elsewhere in compared:
+        ours = keys[there[0]][0] == model
+        if ours and recipe.perplexity:
+            network.see(pictures, there, vectors)
+        for on, _, _, within, elsewhere in compared:
             if pictures == on:
-                (within if keys[there[0]][0] == subject.organism.name else elsewhere).see(vectors, there)
+                (within if ours else elsewhere).see(vectors, there)
 
     def named(found: list[tuple[int, float]]) -> list[Row]:
         return [dict(zip(KEY, keys[place], strict=True)) | {"correlation": value} for place, value in found]
 
-    nearest: dict[int, dict[str, list[Row]]] = {unit: {"nearest": [], "nearest_elsewhere": []} for unit in units}
-    for _, own, within, elsewhere in compared:
-        for place, near, far in zip(own, within.found(), elsewhere.found(), strict=True):
-            nearest[keys[place][2]] = {"nearest": named(near), "nearest_elsewhere": named(far)}
-    return nearest
+    related: dict[int, Row] = {unit: {"nearest": [], "nearest_elsewhere": [], "model_map": None} for unit in units}
+    for pictures, own, vectors, within, elsewhere in compared:
+        numbers = [keys[place][2] for place in own]
+        on_map = _rows(numbers, network.places(pictures, own, vectors))
+        for unit, near, far in zip(numbers, within.found(), elsewhere.found(), strict=True):
+            related[unit] = {
+                "nearest": named(near),
+                "nearest_elsewhere": named(far),
+                "model_map": on_map.get(unit),
+            }
+    return related
 
 
 def _mapped(subject: Subject, perplexity: int) -> dict[int, Row]:
@@ -176,7 +195,11 @@ def _mapped(subject: Subject, perplexity: int) -> dict[int, Row]:
         return {}
     most = max(found.values(), key=lambda parts: sum(len(units) for units, _ in parts))
     units = [unit for some, _ in most for unit in some]
-    made = unit_map(torch.cat([vectors for _, vectors in most]), perplexity, seed(subject.key(), "map"))
+    return _rows(units, unit_map(torch.cat([vectors for _, vectors in most]), perplexity, seed(subject.key(), "map")))
+
+
+def _rows(units: Sequence[int], made: UnitMap | None) -> dict[int, Row]:
+    """The place of each unit on a map, as its row has it; none where there is no map."""
     if made is None:
         return {}
     return {
