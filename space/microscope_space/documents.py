@@ -64,7 +64,8 @@ def documents(atlas: Atlas) -> list[Route]:
 
     def mapped(request: Request) -> Response:
         def map_of(now: Atlas) -> bytes:
-            return maps.of(now, parse_key(request.path_params["key"]), request.query_params.get("zoom", ""))
+            asked = request.query_params
+            return maps.of(now, parse_key(request.path_params["key"]), asked.get("zoom", ""), asked.get("part"))
 
         return _picture(request, atlas.latest(), map_of, invalid=404)
 

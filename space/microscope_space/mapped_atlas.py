@@ -1,4 +1,4 @@
-"""Maps of layers' activations as pictures: drawn when first asked for, and kept a while."""
+"""Maps of layers' activations, and of networks' units, as pictures: drawn when first asked for, and kept a while."""
 
 import io
 from collections import OrderedDict
@@ -8,6 +8,8 @@ from microscope_atlas.atlas import maps
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.keys import Key
+from microscope_space import network_map
+from microscope_space.network_map import Part
 
 KEPT = 12  # of at most some 2 MB each
 SMALLEST, LARGEST = 640, 2400  # px on a side
@@ -19,14 +21,18 @@ class Maps:
 
     def __init__(self, most: int = KEPT):
         self._most, self._lock = most, Lock()
-        self._kept: OrderedDict[tuple[str, Key, str], bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Key, str, str | None], bytes] = OrderedDict()
 
-    def of(self, atlas: Atlas, key: Key, zoom: str) -> bytes:
-        """The map of a layer at a zoom, a JPEG; UnknownName where the atlas has none."""
-        asked = atlas.version, key, zoom
+    def of(self, atlas: Atlas, key: Key, zoom: str = "", part: str | None = None) -> bytes:
+        """The map of a layer at a zoom, or a part of a network's, a JPEG; UnknownName where the atlas has none."""
+        asked = atlas.version, key, zoom, part
         with self._lock:  # while one is drawn, others wait: it is the same that they want
             if asked not in self._kept:
-                self._kept[asked] = _drawn(atlas, key, zoom)
+                self._kept[asked] = (
+                    network_map.drawn(atlas, key.model, network_map.part_of(part or str(Part())))
+                    if key.layer is None
+                    else _drawn(atlas, key, zoom)
+                )
             self._kept.move_to_end(asked)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)

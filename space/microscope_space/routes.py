@@ -33,6 +33,7 @@ from microscope_space.pages import (
     layer,
     lists,
     model,
+    network_map,
     search,
     unit,
     unit_map,
@@ -54,7 +55,7 @@ log = logging.getLogger(__name__)
 VIEWS: dict[str, Callable[[Atlas, Query], Page]] = {
     "compare": lambda atlas, asked: compare.compare(atlas, asked.get("a", ""), asked.get("b", "")),
     "list": lists.lists,
-    unit_map.VIEW: lambda atlas, asked: unit_map.unit_map(atlas, key_of(asked)),
+    unit_map.VIEW: lambda atlas, asked: _unit_map(atlas, key_of(asked), asked.get("part")),
     groups.VIEW: lambda atlas, asked: groups.groups(atlas, key_of(asked)),
     "about": lambda atlas, asked: about.about(atlas),
     "activation_atlas": lambda atlas, asked: activation_atlas.activation_atlas(
@@ -154,6 +155,13 @@ def _page(atlas: Atlas, asked: Query) -> Page:
         chosen = {field.name: asked[field.name] for field in fields(Choice) if field.name in asked}
         return layer.layer(atlas, key.model, key.layer, Choice(**chosen))
     return unit.unit(atlas, key.model, key.layer, key.unit)
+
+
+def _unit_map(atlas: Atlas, key: Key | None, part: str | None) -> Page:
+    """The map of a network, or of a layer."""
+    if key is not None and key.layer is None:
+        return network_map.page(atlas, key.model, part)
+    return unit_map.unit_map(atlas, key)
 
 
 def key_of(asked: Query) -> Key | None:

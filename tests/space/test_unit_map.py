@@ -1,15 +1,19 @@
-"""The map of a layer's units."""
+"""The maps of a layer's units, and of a network's."""
 
+import io
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.run import run
-from microscope_space import routes
+from microscope_space import documents, routes
 from microscope_space.html import text
 from tests import atlases
 
@@ -60,6 +64,43 @@ def test_layer_without_a_map_says_what_it_takes(cache: Path, tmp_path: Path) -> 
     atlas = Atlas(Folder(tmp_path))
     assert text.NO_MAP in page(atlas, view="map")
     assert "view=map" not in page(atlas)
+
+
+def test_network_has_a_map_of_all_its_units(atlas: Atlas) -> None:
+    shown = str(routes.show(atlas, {"model": atlases.MODEL, "view": "map"}))
+    told = re.findall(r'<a href="([^"]*)" title="([^"]*)" style="left', shown)
+    rows = [row for row in atlas.rows("units", atlases.MODEL, LAYER) if row["model_map"]]
+    assert sum(1 + int((re.findall(r"and (\d+) more", title) or [0])[0]) for _, title in told) == len(rows) > 20
+    assert f"{len(rows)} of {COUNT} units are on it" in shown
+    for link, title in told:
+        assert ("part=1-" in link) == (" more" in title)
+    assert "view=map" in str(routes.show(atlas, {"model": atlases.MODEL}))
+
+
+def test_part_of_a_map_leads_farther_and_beside(atlas: Atlas) -> None:
+    shown = str(routes.show(atlas, {"model": atlases.MODEL, "view": "map", "part": "2-0-3"}))
+    ways = re.findall(r'part=([^"]*)" title="(\w+)"', shown)
+    assert ways == [("1-0-1", "farther"), ("2-0-2", "left"), ("2-1-3", "down")]
+    assert "is no part of a map" in str(routes.show(atlas, {"model": atlases.MODEL, "view": "map", "part": "2-9-9"}))
+
+
+def test_part_of_a_map_is_a_picture(atlas: Atlas) -> None:
+    with TestClient(Starlette(routes=documents.documents(atlas))) as client:
+        answer = client.get(f"/map/{atlases.MODEL}?part=0-0-0")
+        assert answer.status_code == 200
+        picture = Image.open(io.BytesIO(answer.content))
+        assert picture.size == (1024, 1024)
+        assert len(set(picture.convert("L").resize((64, 64)).tobytes())) > 10
+        assert client.get(f"/map/{atlases.MODEL}").content == answer.content
+        assert client.get(f"/map/{atlases.MODEL}?part=0-0-1").status_code == 404
+
+
+def test_network_without_a_map_says_what_it_takes(cache: Path, tmp_path: Path) -> None:
+    recipes = {name: atlases.quick(name) for name in ("responses", "units")}
+    run.render(Folder(tmp_path), [atlases.request({LAYER: range(2)})], recipes, atlases.HERE, 2, lambda *_: None)
+    atlas = Atlas(Folder(tmp_path))
+    assert text.NO_NETWORK_MAP in str(routes.show(atlas, {"model": atlases.MODEL, "view": "map"}))
+    assert "view=map" not in str(routes.show(atlas, {"model": atlases.MODEL}))
 
 
 def test_map_of_no_layer_is_a_wrong_question(atlas: Atlas) -> None:

@@ -103,7 +103,7 @@ class NetworkMap:
         if made is None:
             return None
         at = {unit: place for place, unit in enumerate(laid)}
-        nearest = torch.cat([(some @ known.T).argmax(1) for some in answers.split(ROWS)]).tolist()
+        nearest = torch.cat([(some @ known.T).argmax(1) for some in torch.split(answers, ROWS)]).tolist()
         falls = [at.get(unit, near) for unit, near in zip(units, nearest, strict=True)]
         return UnitMap(made.places[falls], made.trustworthiness)
 
@@ -118,7 +118,7 @@ class _Asked:
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sha256", hashlib.sha256(self.answers.contiguous().numpy()).hexdigest())
+        object.__setattr__(self, "sha256", hashlib.sha256(self.answers.contiguous().numpy().data).hexdigest())
 
 
 @lru_cache(maxsize=1)  # all layers of a network ask for the same

@@ -96,9 +96,9 @@ def thumbnail(key: Key) -> str:
     return f"{root()}thumbnail/{quote(str(key), safe='/:')}{_query(said)}"
 
 
-def map(key: Key, zoom: str) -> str:
-    """Where a page finds the map of a layer's activations as one picture."""
-    return f"{root()}map/{quote(str(key), safe='/:')}{_query({'zoom': zoom, 'v': version() or None})}"
+def map(key: Key, **asked: str) -> str:
+    """Where a page finds a map as one picture: of a layer's activations at a `zoom`, or a `part` of a network's."""
+    return f"{root()}map/{quote(str(key), safe='/:')}{_query({**asked, 'v': version() or None})}"
 
 
 def glance() -> str:

@@ -33,7 +33,7 @@ def heat(row: Mapping[str, Any]) -> Markup:
         '<image href="{}" width="{}" height="{}" preserveAspectRatio="none"/>',
         _pixels(
             [
-                [_colour((value - low) / (high - low or 1)) if _finite(value) else CLEAR for value in line]
+                [(*viridis((value - low) / (high - low or 1)), 255) if _finite(value) else CLEAR for value in line]
                 for line in row["responses"]
             ]
         ),
@@ -215,12 +215,12 @@ def _finite(value: float | None) -> bool:
     return value is not None and isfinite(value)
 
 
-def _colour(share: float) -> tuple[int, int, int, int]:
-    """Of a share from 0 to 1, RGB and opacity."""
+def viridis(share: float) -> tuple[int, int, int]:
+    """The colour of a share from 0 to 1, RGB: dark to bright."""
     at = min(max(share, 0.0), 1.0) * (len(COLOURS) - 1)
     low = min(int(at), len(COLOURS) - 2)
     red, green, blue = (round(a + (b - a) * (at - low)) for a, b in zip(COLOURS[low], COLOURS[low + 1], strict=True))
-    return red, green, blue, 255
+    return red, green, blue
 
 
 def _pixels(lines: Sequence[Sequence[tuple[int, int, int, int]]]) -> str:

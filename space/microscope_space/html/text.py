@@ -117,6 +117,17 @@ UNIT_MAP = (
     "groups lie, and how wide they are, says nothing. Trustworthiness is 1 where all neighbours here are neighbours in "
     "truth."
 )
+NETWORK_MAP = (
+    "Units of all layers of the network: each square shows one, framed in the colour of how deep its layer is."
+)
+NETWORK_MAP_LINK = "A map of the units of all layers"
+NETWORK_MAP_HOW = (
+    "A square with a number stands for so many units, and leads nearer to them; one without leads to its unit. Turn "
+    "the wheel over the map to enlarge it, drag to move."
+)
+NO_NETWORK_MAP = (
+    "This network has no map: one takes 21 units or more whose responses vary, and the lens units of this version."
+)
 NO_MAP = (
     "This layer has no map: one takes 21 units or more, 4,096 at most, whose responses vary, and the lens units of "
     "this version."

@@ -98,11 +98,11 @@ def _map(key: Key, zoom: str, rows: Sequence[Row], chosen: str | None) -> Markup
         '<div class="map" style="--cell:{}%" role="region" aria-label="Map" tabindex="0"><div><img src="{}" alt="{}">'
         '{}</div></div><p class="about">{} <a href="{}">{}</a></p>',
         f"{side:.3f}",
-        links.map(key, zoom),
+        links.map(key, zoom=zoom),
         f"{len(rows)} cells of {key}, alike ones side by side",
         cells,
         text.MAP_HOW,
-        links.map(key, zoom),
+        links.map(key, zoom=zoom),
         text.MAP_WHOLE,
     )
 

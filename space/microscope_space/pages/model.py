@@ -17,6 +17,7 @@ from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.sources import SOURCES
 from microscope_space.html import graph, links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
+from microscope_space.pages import network_map
 from microscope_space.pages.frame import Page
 from microscope_space.pages.home import count
 from microscope_space.pages.table import Rows
@@ -48,7 +49,7 @@ def model(atlas: Atlas, name: str, lens: str = "deepdream", source: str | None =
     source = source or (NOISE if NOISE in sources else sources[0] if sources else None)
     title = known.title if known else name
     body = html(
-        '<h1 tabindex="-1">{}</h1>{}{}{}<p class="about">{}</p>{}{}',
+        '<h1 tabindex="-1">{}</h1>{}{}{}<p class="about">{}</p>{}{}{}',
         title,
         _about(atlas, name),
         markup.switch(
@@ -62,6 +63,7 @@ def model(atlas: Atlas, name: str, lens: str = "deepdream", source: str | None =
         if len(sources) > 1 or lens == "caricature"
         else NOTHING,
         told,
+        network_map.link_to(atlas, name),
         NOTHING if sources else markup.absent(text.LOST if lost else text.not_rendered(lens, name)),
         _graph(atlas, name, lens, {layer: rows.get(source) for layer, rows in shown.items()}, source),
     )

@@ -27,7 +27,7 @@ def unit_map(atlas: Atlas, key: Key | None) -> Page:
     """The map of a layer, or what to render where it has none; WrongLevel where the key is none of a layer."""
     if key is None or key.layer is None or key.unit is not None:
         raise WrongLevel(
-            f"a map is of a layer; {key or 'this link'} is none, add model and layer: ?model=...&layer=..."
+            f"a map is of a layer or a model; {key or 'this link'} is neither, add them: ?model=...&layer=..."
         )
     total = atlas.num_units(key.model, key.layer)
     told = Rows(atlas, key, ("units", "sheets"))
@@ -39,7 +39,7 @@ def unit_map(atlas: Atlas, key: Key | None) -> Page:
         markup.breakable(key.model),
         markup.breakable(key.layer),
         text.UNIT_MAP,
-        _trusted(placed, total),
+        trusted(len(placed), total, placed[0]["layer_map"]["trustworthiness"]) if placed else "",
         _map(key, placed, sheet) if placed else markup.absent(text.NO_MAP),
         links.href(key.model, key.layer),
         key.layer,
@@ -69,12 +69,9 @@ def _usual(sheet: Row) -> tuple[bool, bool, bool, bool]:
     return wrong[0], wrong[1], wrong[2], wrong[3]
 
 
-def _trusted(placed: Sequence[Row], total: int) -> str:
-    if not placed:
-        return ""
-    shown = f"{len(placed):,} of {count(total, 'unit')} are on it"
-    trusted = placed[0]["layer_map"]["trustworthiness"]
-    return f"{shown}; trustworthiness {markup.number(trusted)}."
+def trusted(num_placed: int, total: int, trustworthiness: float) -> str:
+    """How many units are on a map, and how far their neighbours there can be trusted."""
+    return f"{num_placed:,} of {count(total, 'unit')} are on it; trustworthiness {markup.number(trustworthiness)}."
 
 
 def _map(key: Key, placed: Sequence[Row], sheet: Row | None) -> Markup:
