@@ -180,3 +180,19 @@ def test_unknown_columns_are_answered_with_the_nearest(tmp_path: Path) -> None:
         told(
             csv(tmp_path, "key,family", "inceptionv1/mixed3b/1,a"), Stated("me", "CC0-1.0", columns={"label": "famly"})
         )
+
+
+@pytest.mark.parametrize("unit", ["NaN", "Infinity", "-Infinity", "1.5", "1e999", "9" * 400, "true", "[1]"])
+def test_unit_that_is_no_number_of_one_is_refused(tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(f'[{{"model": "inceptionv1", "layer": "mixed3b", "unit": {unit}, "label": "curves"}}]')
+    with pytest.raises((InvalidKey, InvalidSetting), match="row 1"):
+        read(path, manifest(), SAID)
+
+
+def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    pq.write_table(pa.table({"key": ["inceptionv1/mixed3b/1"], "label": ["a"]}), path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InvalidSetting, match="cannot be read as parquet"):
+        read(path, manifest(), SAID)

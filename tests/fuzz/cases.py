@@ -28,6 +28,8 @@ CASES = {  # of what -> in the quick share, and in the long one
     "manifests": (200, 1000),
     "manifests in check": (100, 500),
     "releases": (100, 500),
+    "files of labels": (40, 300),
+    "rows of labels": (200, 1500),
     "keys": (200, 1000),
     "old links": (200, 1000),
     "recipes": (100, 500),

@@ -216,15 +216,20 @@ def _values(row: Row, stated: Stated, where: str) -> dict[str, Any]:
         called = stated.columns.get(name, name)
         if name in stated.columns and called not in row:
             raise InvalidSetting(f"{where} has no column {called!r}; nearest: {nearest(called, map(str, row))}")
-        value = row.get(called)
-        if name == "unit" and isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
-            value = str(int(value))
+        value = _as_written(row.get(called)) if name == "unit" else row.get(called)
         if name != "score" and not isinstance(value, str | None):
             raise InvalidSetting(f"{where}: its {called} is {str(value)[:60]!r}, expected text")
         found[name] = value.strip() if isinstance(value, str) else value
         if found[name] in (None, ""):
             found[name] = getattr(stated, name, None)
     return found
+
+
+def _as_written(unit: Any) -> Any:
+    """A unit's number as a file of text has it; what is no whole number, as it is."""
+    if isinstance(unit, int) and not isinstance(unit, bool):
+        return str(unit)
+    return str(int(unit)) if isinstance(unit, float) and unit.is_integer() else unit
 
 
 def _content(path: Path) -> bytes:
@@ -248,7 +253,7 @@ def _rows(path: Path, content: bytes) -> Iterator[Row]:
             if None in row:
                 raise InvalidSetting(f"{path}, row {number} has more cells than the table's head")
             yield row
-    except (UnicodeDecodeError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
+    except (OSError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:  # the first: of Parquet
         raise InvalidSetting(f"{path} cannot be read as {ending.removeprefix('.')}: {error}") from error
 
 
