@@ -29,7 +29,7 @@ VALUE = st.one_of(
     st.sampled_from(("inceptionv1", "mixed3b", "3b:379", "inceptionv1/mixed3b/379", 379, 379.0, "curves", 0.5)),
     st.lists(st.integers(), max_size=2),
 )
-ROW = st.fixed_dictionaries({}, optional={name: VALUE for name in COLUMNS}) | st.builds(
+ROW = st.fixed_dictionaries({}, optional=dict.fromkeys(COLUMNS, VALUE)) | st.builds(
     lambda more: {**ROWS[0], **more}, st.dictionaries(st.sampled_from(COLUMNS) | TEXT, VALUE, max_size=2)
 )
 
