@@ -27,7 +27,7 @@ TWINS = {"efficientnet_lite1", "alexnet_caffe_places365", "inceptionv1_caffe_pla
 
 def _tier(name: str, *precision: Precision) -> object:
     """Where a processor has no instructions for bfloat16 it takes ten times as long as float32."""
-    slow = (name in LARGE or name in TWINS) + ("bfloat16" in precision and name != "efficientnet_lite0")
+    slow = (name in LARGE or name in TWINS) + ("bfloat16" in precision)
     slow += name in CLIP - {"contrastive_rn50"}  # the same operations, more of them
     return pytest.param(name, *precision, marks=((), pytest.mark.long, pytest.mark.hours)[min(slow, 2)])
 

@@ -74,7 +74,7 @@ def test_variants_are_a_set_beside_the_others() -> None:
     assert len(found) == 2 * LENS.count(settings(recipe))
 
 
-@pytest.mark.parametrize("layer", ["mixed", "logits"])
+@pytest.mark.parametrize("layer", [pytest.param("mixed", marks=pytest.mark.long), "logits"])
 def test_row_does_not_depend_on_which_units_are_asked_for(layer: str) -> None:
     together = identified(rows(layer, range(7), EVERY))
     for key, row in identified(rows(layer, range(5, 6), EVERY)).items():

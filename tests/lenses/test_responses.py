@@ -107,7 +107,7 @@ def test_natural_scores_are_the_objectives_on_the_pictures_best_by_them(recipe: 
     }
 
 
-@pytest.mark.parametrize("layer", ["mixed", "logits"])
+@pytest.mark.parametrize("layer", [pytest.param("mixed", marks=pytest.mark.long), "logits"])
 def test_natural_scores_agree_with_the_objectives_of_feature_visualization(layer: str) -> None:
     recipe = replace(LENS.recipe("draft"), top=10**6)
     graph = toy.network()
@@ -131,7 +131,7 @@ def test_neurons_have_no_places(recipe: Recipe) -> None:
     assert natural(row)["channel", 1] == natural(row)["neuron", 1]
 
 
-@pytest.mark.parametrize("layer", ["conv1", "mixed", "logits"])
+@pytest.mark.parametrize("layer", ["conv1", pytest.param("mixed", marks=pytest.mark.long), "logits"])
 def test_row_does_not_depend_on_which_units_are_asked_for(layer: str) -> None:
     recipe = replace(LENS.recipe("draft"), batch=32)
     together = toy_rows(layer, range(10), recipe)
@@ -139,7 +139,7 @@ def test_row_does_not_depend_on_which_units_are_asked_for(layer: str) -> None:
         assert equal(row, together[unit])
 
 
-@pytest.mark.parametrize("layer", ["mixed", "logits"])
+@pytest.mark.parametrize("layer", [pytest.param("mixed", marks=pytest.mark.long), "logits"])
 def test_batch_size_does_not_change_a_row_on_a_cpu(layer: str) -> None:
     small, large = (toy_rows(layer, range(10), replace(LENS.recipe("draft"), batch=batch)) for batch in (12, 32))
     assert len(picture_set(DEFAULT)) % 12 == 1  # the last batch is a single picture

@@ -102,9 +102,10 @@ def test_frames_come_as_they_are_made(atlas: Atlas) -> None:
 
 
 def test_the_first_step_is_shown_and_changes_nothing(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECIPES, "draft", replace(RECIPES["draft"], ascent=Ascent(steps=32), max_size=32))
+    monkeypatch.setitem(RECIPES, "draft", replace(RECIPES["draft"], ascent=Ascent(steps=8), max_size=32))
+    monkeypatch.setattr(live, "FRAMES", 4)
     seen = list(live.frames(atlas, PHOTO, MODEL, ["stem"]))
-    assert [frame.step for frame in seen] == [1, *range(2, 33, 2)]
+    assert [frame.step for frame in seen] == [1, *range(2, 9, 2)]
     monkeypatch.setattr(live, "_soon", lambda begun, every: begun(every=every))
     *_, last = live.frames(atlas, PHOTO, MODEL, ["stem"])
     assert np.array_equal(last.pictures, seen[-1].pictures)
