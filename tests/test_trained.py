@@ -1,13 +1,16 @@
 """What only real trained weights can show."""
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from microscope_atlas import render
 from microscope_atlas.lenses.feature_visualization import RECIPES, FeatureVisualization, Recipe
 from microscope_atlas.lenses.frames import square
 from microscope_atlas.lenses.lens import Subject
@@ -138,3 +141,46 @@ def test_through_local_response_norm_amounts_are_of_first_order(graph: Graph) ->
     picture = square(source("dog"), 224)[None].contiguous(memory_format=torch.channels_last)
     acts, onwards = graph.cut(picture, "conv1_7x7_s2", ["inception_3a"])
     assert attribute(acts[0], lambda given: onwards(given)[0].mean((1, 2, 3))).nonlinear == ("Lrn",)
+
+
+# curve detectors of inception_3b, the degrees that the hollow side of their curve faces, and the mean of their 16
+# strongest responses to the photos, which makes two of them weigh alike
+CURVES = {
+    358: (180, 540),
+    413: (0, 513),
+    394: (120, 573),
+    326: (225, 521),
+    386: (75, 478),
+    408: (330, 478),
+    398: (285, 431),
+}
+APART = 105  # degrees, from which two curves are taken for two meanings
+
+
+@pytest.mark.hours  # three minutes, two of which are a pass over a thousand photos
+def test_two_curve_detectors_in_one_are_more_polysemantic_than_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICROSCOPE_ATLAS_CACHE", str(tmp_path / "cache"))
+    weights.take(INCEPTIONV1_CAFFE, shared.GOOGLENET)
+    alone = [np.eye(480, dtype=np.float32)[unit] / strength for unit, (_, strength) in CURVES.items()]
+    faces = [degrees for degrees, _ in CURVES.values()]
+    pairs = [
+        (a, b) for a, b in combinations(range(len(alone)), 2) if abs((faces[a] - faces[b] + 180) % 360 - 180) >= APART
+    ]
+    np.save(tmp_path / "curves.npy", np.stack([*alone, *(alone[a] + alone[b] for a, b in pairs)]))
+    render(
+        tmp_path / "atlas",
+        INCEPTIONV1_CAFFE.name,
+        ["responses", "dataset_samples", "scores"],
+        dictionaries=f"inception_3b:curves={tmp_path / 'curves.npy'}",
+        pictures=str(shared.PHOTOS),
+        workers=1,
+    )
+    files = (tmp_path / "atlas" / "scores").rglob("*.parquet")
+    rows = [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
+    found = {row["unit"]: row["polysemanticity"] for row in rows}
+    more = [found[len(alone) + at] - (found[a] + found[b]) / 2 for at, (a, b) in enumerate(pairs)]
+    assert len(more) == 13
+    assert np.mean(more) > 3 * np.std(more, ddof=1) / len(more) ** 0.5
+    assert sum(each > 0 for each in more) >= 10

@@ -44,7 +44,7 @@ def render(
     Args:
         atlas: a folder, or a URL such as `s3://bucket/atlas`; made where there is none.
         models: a name, or several, as `load` takes them; None: a small atlas of two EfficientNets.
-        lenses: a name, or several; None: all but `texts`.
+        lenses: a name, or several; None: all but those that are rendered only where they are named.
         layers: of every model, one or several; None: all.
         units: of every layer: one, several, or a range; None: all. A lens that looks at layers sees all of them.
         quality: `draft`, `standard` or `microscope`; None: as the atlas began, of a new one `draft`.
