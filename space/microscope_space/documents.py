@@ -65,9 +65,10 @@ def documents(atlas: Atlas) -> list[Route]:
     def mapped(request: Request) -> Response:
         def map_of(now: Atlas) -> bytes:
             asked = request.query_params
-            return maps.of(now, parse_key(request.path_params["key"]), asked.get("zoom", ""), asked.get("part"))
+            return maps.of(now, parse_key(request.path_params["key"]), asked.get("zoom", ""), asked.get("part", ""))
 
-        return _picture(request, atlas.latest(), map_of, invalid=404)
+        kind = "image/webp" if "part" in request.query_params else "image/jpeg"
+        return _picture(request, atlas.latest(), map_of, invalid=404, kind=kind)
 
     def drawn(request: Request) -> Response:
         def figure_of(now: Atlas) -> bytes:
@@ -90,15 +91,17 @@ def documents(atlas: Atlas) -> list[Route]:
     ]
 
 
-def _picture(request: Request, now: Atlas, draw: Callable[[Atlas], bytes], invalid: int = 400) -> Response:
-    """A JPEG that is drawn of the atlas as it is now; in words, with a status, where it cannot be."""
+def _picture(
+    request: Request, now: Atlas, draw: Callable[[Atlas], bytes], invalid: int = 400, kind: str = "image/jpeg"
+) -> Response:
+    """A picture that is drawn of the atlas as it is now; in words, with a status, where it cannot be."""
     try:
         content = draw(now)
     except AtlasError as error:
         status = invalid if isinstance(error, InvalidKey) else 404 if isinstance(error, UnknownName) else 503
         return answer(request, routes.public(error).encode(), "text/plain", status)
     kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
-    return answer(request, content, "image/jpeg", kept=kept)
+    return answer(request, content, kind, kept=kept)
 
 
 class Document(Route):

@@ -22,8 +22,8 @@ GRID = 16  # cells along a side
 MOST_ZOOM = 8  # where a cell is 1/4096 of the map's side
 TILE, FRAME = 64, 4  # px of a cell, and of the frame that tells its layer's depth
 MARGIN = 0.01  # of the map's side, around the outermost unit
-EMPTY, BLANK = "#f1f3f5", "#d5d9de"  # where there is no unit, and a unit without a picture
-QUALITY = 85  # of the JPEG
+CLEAR, BLANK = (0, 0, 0, 0), "#d5d9de"  # where there is no unit, and a unit without a picture
+QUALITY = 80  # of the WebP, which lets the page be seen where there is no unit
 PART = re.compile("([0-9])-([0-9]{1,3})-([0-9]{1,3})")
 
 
@@ -141,7 +141,7 @@ def depth(layers: Sequence[str], layer: str) -> tuple[int, int, int]:
 
 
 def drawn(atlas: Atlas, model: str, part: Part) -> bytes:
-    """A part as a picture, a JPEG: units' thumbnails, each framed in the colour of its layer's depth.
+    """A part as a picture, a WebP: units' thumbnails, each framed in the colour of its layer's depth.
 
     UnknownName where the atlas has no map of the network.
     """
@@ -149,17 +149,17 @@ def drawn(atlas: Atlas, model: str, part: Part) -> bytes:
     if not len(there.unit):
         raise UnknownName(f"this atlas has no map of {model}")
     side = GRID * TILE
-    picture = Image.new("RGB", (side, side), EMPTY)
+    picture = Image.new("RGBA", (side, side), CLEAR)
     names = {}
     for cell in cells(there, part):
         left, top = cell.column * TILE, cell.row * TILE
-        picture.paste(depth(there.layers, cell.layer), (left, top, left + TILE, top + TILE))
+        picture.paste((*depth(there.layers, cell.layer), 255), (left, top, left + TILE, top + TILE))
         if cell.layer not in names:
             names[cell.layer] = atlas.thumbnails(model, cell.layer)
         small = _thumbnail(atlas, model, names[cell.layer].get(cell.unit))
         picture.paste(small.resize((TILE - 2 * FRAME,) * 2, Image.Resampling.LANCZOS), (left + FRAME, top + FRAME))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY, progressive=True)
+    picture.save(file, "WEBP", quality=QUALITY, method=2)
     return file.getvalue()
 
 

@@ -89,9 +89,14 @@ def test_part_of_a_map_is_a_picture(atlas: Atlas) -> None:
         answer = client.get(f"/map/{atlases.MODEL}?part=0-0-0")
         assert answer.status_code == 200
         picture = Image.open(io.BytesIO(answer.content))
-        assert picture.size == (1024, 1024)
-        assert len(set(picture.convert("L").resize((64, 64)).tobytes())) > 10
-        assert client.get(f"/map/{atlases.MODEL}").content == answer.content
+        assert (picture.format, picture.size) == ("WEBP", (1024, 1024))
+        assert answer.headers["Content-Type"] == "image/webp"
+        seen = picture.convert("RGBA").getchannel("A").histogram()
+        tiles = len(re.findall('style="left', str(routes.show(atlas, {"model": atlases.MODEL, "view": "map"}))))
+        assert seen[255] == tiles * 64 * 64
+        assert seen[0] == 1024**2 - seen[255]
+        for wrong in ("", "/stem?part=0-0-0", "/stem/3?part=0-0-0"):
+            assert client.get(f"/map/{atlases.MODEL}{wrong}").status_code == 404
         assert client.get(f"/map/{atlases.MODEL}?part=0-0-1").status_code == 404
 
 
