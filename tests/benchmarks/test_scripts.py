@@ -1,6 +1,9 @@
 """Every benchmark runs, as small as it can be, and writes what it says."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from microscope_atlas.publish.check import check
 from tests.atlases import PICTURES
 from tests.benchmarks import lucent
 
+ROOT = Path(__file__).parents[2]
 PLACE = "efficientnet_lite0/blocks_0"
 TINY = "own:tests.models.own_networks.small"
 SMALL = ("--workers", "1")
@@ -198,3 +202,33 @@ def test_before_renders_with_packages_of_its_own() -> None:
     assert (steps, seconds > 0, megabytes > 100) == (2, True, True)
     with pytest.raises(RuntimeError, match=r"ended with 1.*unheard"):
         before.rendered(roots, [False, "unheard", "of", "draft", "random", 2, 2])
+
+
+@pytest.mark.long
+def test_script_for_an_accelerator_does_every_part(tmp_path: Path) -> None:
+    asked = ["--device", "cpu", "--steps", "2", "--place", PLACE, "--models", "efficientnet_lite0", "--seconds", "1500"]
+    asked += ["--quality", "draft", "--set", "max_size=32"]
+    ended = subprocess.run(
+        [ROOT / "benchmarks" / "device.sh", *asked, "--into", tmp_path],
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=1600,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["about"]["device"] == "cpu"
+    parts = {name: part["ended"] for name, part in summary["parts"].items()}
+    assert parts.pop("vs_lucent") in ("ok", "left out: no Lucent")
+    assert parts == dict.fromkeys(("tests", "sheet", "throughput", "batch", "atlas_cost"), "ok")
+    assert {"throughput.json", "batch.json", "atlas_cost.json", "sheet.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+
+
+def test_script_for_an_accelerator_refuses_what_is_no_option(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [ROOT / "benchmarks" / "device.sh", "--into", tmp_path, "--fast"], capture_output=True, text=True
+    )
+    assert (ended.returncode, "--fast is no option" in ended.stderr) == (2, True)
+    assert not list(tmp_path.iterdir())
