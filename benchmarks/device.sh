@@ -71,6 +71,8 @@ without() {
 }
 
 timed=(--device "$device" --steps "$steps" --set "$set")
+matrix=() # as large as the device's kind wants them
+[ "$device" = cpu ] && matrix=(--matrix 512) # in bfloat16, which many processors multiply slowly
 
 if has pytest && has hypothesis; then
     part tests 15 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/rendering
@@ -79,7 +81,7 @@ else
 fi
 part sheet 15 "$python" -m benchmarks.sheet "${place##* }" "${timed[@]}" --out "$into/sheet.png"
 # shellcheck disable=SC2086 # each a word
-part throughput 20 "$python" -m benchmarks.throughput $place --quality "$quality" "${timed[@]}" --turns 1 --out "$into/throughput.json"
+part throughput 20 "$python" -m benchmarks.throughput $place --quality "$quality" "${timed[@]}" "${matrix[@]}" --turns 1 --out "$into/throughput.json"
 part batch 15 "$python" -m benchmarks.batch "${place%% *}" --quality "$quality" "${timed[@]}" --turns 1 --out "$into/batch.json"
 if has lucent; then
     part vs_lucent 20 "$python" -m benchmarks.vs_lucent "${timed[@]}" --turns 1 --out "$into/vs_lucent.json"

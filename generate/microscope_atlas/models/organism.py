@@ -178,9 +178,9 @@ def _flops(name: str, build: Callable[[], Network], node: str, size: int) -> int
 
 @cache
 def _blank(name: str, build: Callable[[], Network]) -> Network:
-    """The network without values; one for all layers, because to trace some takes seconds."""
+    """The network without values, as it is when it sees; one for all layers, because to trace some takes seconds."""
     with torch.device("meta"):
-        return build()
+        return build().eval()
 
 
 def structure(

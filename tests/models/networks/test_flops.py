@@ -36,6 +36,11 @@ def test_deeper_layers_cost_more(name: str) -> None:
     assert costs == sorted(costs)
 
 
+def test_cost_of_a_picture_that_leaves_one_place_is_told() -> None:
+    known = CATALOG["efficientnet_lite0"]
+    assert 0 < known.flops("blocks_6", 32) < known.flops("blocks_6", 64)
+
+
 def test_vgg_costs_what_is_published() -> None:
     """19.6 billion multiply-adds forward: He et al. 2015, https://arxiv.org/abs/1512.03385, section 3.3."""
     with torch.device("meta"):
