@@ -78,6 +78,21 @@ def test_units_against_are_never_silenced_as_those_for() -> None:
     assert made.ablate(top=3).units == (0,)
 
 
+def test_as_many_others_are_silenced_where_few_are_active() -> None:
+    made = attribute(torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0]), lambda acts: acts.sum(1))
+    found = made.ablate(top=4)
+    assert found.units == (0, 1) and found.attributed == found.drop == 2
+    assert set(found.random_drops) == {2.0}
+    alone = attribute(torch.tensor([2.0, 0.0]), lambda acts: acts.sum(1)).ablate()
+    assert (alone.units, alone.drop, alone.random_drops) == ((0,), 2, ()) and math.isnan(alone.random_drop)
+
+
+@pytest.mark.parametrize(("top", "draws"), [(0, 4), (-1, 4), (4, 0)])
+def test_nothing_to_silence_is_refused(top: int, draws: int) -> None:
+    with pytest.raises(ValueError, match=f"top is {top} and draws {draws}; expected 1 or more of each"):
+        attribute(torch.ones(4), lambda acts: acts.sum(1)).ablate(top, draws)
+
+
 def test_rank_correlation_is_one_where_amounts_are_what_is_lost() -> None:
     weights = torch.tensor([4.0, -3.0, 2.0, 1.0])
     assert attribute(torch.ones(4), lambda acts: acts @ weights).rank_correlation() == pytest.approx(1)
@@ -92,6 +107,17 @@ def test_rank_correlation_is_by_hand_where_the_two_differ() -> None:
     made = attribute(torch.ones(3), lambda acts: torch.maximum(5 * acts[:, 0], 4 * acts[:, 1]) + 2 * acts[:, 2])
     assert made.units.tolist() == [5, 0, 2] and made.drops([[0], [1], [2]]).tolist() == [1, 0, 2]
     assert made.rank_correlation() == pytest.approx(0.5)  # 1 - 6 (1 + 0 + 1) / (3 (9 - 1))
+
+
+def test_units_that_give_alike_share_a_rank() -> None:
+    assert math.isnan(attribute(torch.ones(4), lambda acts: acts.sum(1)).rank_correlation())
+    # amounts 5, 0, 0 and 2 have the ranks 4, 1.5, 1.5 and 3; lost are 1, 0, 0 and 2, as the second stands in for the
+    # first: 3, 1.5, 1.5 and 4. Less their mean of 2.5: products 0.75 + 1 + 1 + 0.75, squares 4.5 each
+    made = attribute(
+        torch.ones(4), lambda acts: torch.maximum(5 * acts[:, 0], 4 * acts[:, 1]) + 0 * acts[:, 2] + 2 * acts[:, 3]
+    )
+    assert made.units.tolist() == [5, 0, 0, 2]
+    assert made.rank_correlation() == pytest.approx(3.5 / 4.5)
 
 
 def test_steps_that_are_not_linear_are_named() -> None:

@@ -89,6 +89,7 @@ def test_a_picture_of_one_colour_has_no_reasons(atlas: Any) -> None:  # noqa: F8
         (3.0, 3.5, (0.2, -0.1), "So they do matter, and about as much as they are credited with."),
         (3.0, 9.0, (0.2, 0.5), "So they do matter, but take the single amounts with care."),
         (0.4, 3.0, (0.2, 0.5), "So they matter no more than others: do not rely on this list."),
+        (0.4, 3.0, (), "they are credited with 3. No other unit is active here to compare with."),
         (-1.0, 3.0, (-2.0, -3.0), "So they matter no more than others: do not rely on this list."),
     ],
 )
@@ -98,6 +99,8 @@ def test_what_the_test_says_is_said(drop: float, credited: float, random: tuple[
 
 def test_nothing_for_it_leaves_nothing_to_silence() -> None:
     assert "none to silence" in explained.judged(Ablation((), 0.0, 0.0, (0.0,)))
+    alone = explained.judged(Ablation((7,), 3.0, 2.0, ()))
+    assert alone.startswith("with the unit silenced that is credited most, it falls by 2; it is credited with 3.")
 
 
 def test_masks_are_numbered_and_told_apart() -> None:

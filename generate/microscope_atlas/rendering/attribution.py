@@ -36,12 +36,13 @@ class Ablation:
     units: tuple[int, ...]  # silenced together, at all their places; the most credited first
     attributed: float  # the sum of their amounts: how far the target would fall if all were linear
     drop: float  # how far it does fall; below 0 it rises
-    random_drops: tuple[float, ...]  # how far it falls when as many others are silenced, of those active at all
+    random_drops: tuple[float, ...]
+    # how far it falls when as many others are silenced, of those active at all; none where no other is
 
     @property
     def random_drop(self) -> float:
-        """The mean over the draws."""
-        return sum(self.random_drops) / len(self.random_drops)
+        """The mean over the draws; nan where there are no others."""
+        return sum(self.random_drops) / len(self.random_drops) if self.random_drops else float("nan")
 
 
 @dataclass(frozen=True)
@@ -108,31 +109,46 @@ class Attribution:
         return torch.cat(found)
 
     def ablate(self, top: int = 10, draws: int = 16, seed: int = 0) -> Ablation:
-        """Silence the `top` units that give most, and `draws` times as many others of those that are active."""
-        units = self.strongest(top)
-        others = [unit for unit in self._active() if unit not in units]
+        """Silence the `top` units that give most, and `draws` times as many others of those that are active.
+
+        Of fewer than twice as many active units no more than half, and one at least: else there were not as many others
+        to compare with. ValueError where either number is below 1.
+        """
+        if min(top, draws) < 1:
+            raise ValueError(f"top is {top} and draws {draws}; expected 1 or more of each")
+        active = self._active()
+        units = self.strongest(min(top, max(1, len(active) // 2)))
+        others = [unit for unit in active if unit not in units]
         stream = torch.Generator().manual_seed(seed)
-        chosen = [torch.randperm(len(others), generator=stream)[: len(units)].tolist() for _ in range(draws)]
+        count = draws if others else 0
+        chosen = [torch.randperm(len(others), generator=stream)[: len(units)].tolist() for _ in range(count)]
         drop, *random = self.drops([units, *([others[at] for at in some] for some in chosen)]).tolist()
         return Ablation(tuple(units), self.units[units].sum().item(), drop, tuple(random))
 
     def rank_correlation(self, batch: int = BATCH) -> float:
         """Spearman's, over active units, of their amounts and of how far the target falls without each alone.
 
-        A pass behind the layer for each of these units. nan where fewer than two are active.
+        A pass behind the layer for each of these units. Equals share a rank. nan where all of either are equal, as of
+        fewer than two units.
         """
         active = self._active()
         if len(active) < 2:
             return float("nan")
         falls = self.drops([[unit] for unit in active], batch)
-        ranks = torch.stack([self.units[active], falls]).double().argsort(1).argsort(1)
-        return torch.corrcoef(ranks.double())[0, 1].item()
+        return torch.corrcoef(torch.stack([_ranks(self.units[active]), _ranks(falls)]))[0, 1].item()
 
     def _active(self) -> list[int]:
         """The units that are not zero everywhere."""
         somewhere = self.acts.reshape(len(self.acts), -1).any(1)
         found: list[int] = somewhere.nonzero().flatten().tolist()
         return found
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """The rank of each of (values,), float64; equals share the mean of theirs."""
+    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    return (last - (counts - 1) / 2)[place]
 
 
 def attribute(acts: Tensor, score: Score) -> Attribution:

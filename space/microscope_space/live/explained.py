@@ -75,12 +75,18 @@ def judged(found: Ablation) -> str:
     count = len(found.units)
     if not count:
         return "no unit of the layer speaks for it, so there is none to silence."
-    most = max(found.random_drops)
     number = markup.number
+    which, they = ("unit silenced that is", "it is") if count == 1 else (f"{count} units silenced that are", "they are")
     told = (
-        f"with the {count} units silenced that are credited most, it falls by {number(found.drop)}; they are credited "
-        f"with {number(found.attributed)}. With as many other active units it falls by {number(found.random_drop)} on "
-        f"average, {number(most)} at most, of {len(found.random_drops)} random draws. "
+        f"with the {which} credited most, it falls by {number(found.drop)}; {they} credited with "
+        f"{number(found.attributed)}. "
+    )
+    if not found.random_drops:
+        return told + "No other unit is active here to compare with."
+    most = max(found.random_drops)
+    told += (
+        f"With as many other active units it falls by {number(found.random_drop)} on average, {number(most)} at most, "
+        f"of {len(found.random_drops)} random draws. "
     )
     if found.drop <= max(most, 0.0):
         return told + "So they matter no more than others: do not rely on this list."
