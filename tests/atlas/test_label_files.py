@@ -94,6 +94,10 @@ def test_row_that_says_who_says_so_is_believed_before_what_is_stated(tmp_path: P
         (["key,label", "inceptionv1/mixed3b/1,"], "row 1: its label is empty"),
         (["key,label", "inceptionv1/mixed3b/1, "], "row 1: its label is empty"),
         (["key,label", "inceptionv1/mixed3b/1,a", "inceptionv1/mixed3b/1,a"], "row 2: .* stands in row 1 already"),
+        (
+            ["key,label,score,measure", "inceptionv1/mixed3b/1,a,1,votes", "inceptionv1/mixed3b/1,a,2,votes"],
+            "row 2: .* stands in row 1 already",
+        ),
         (["key,label,score", "inceptionv1/mixed3b/1,a,1"], "row 1 has a score, and nobody says what it measures"),
         (["key,label,score,measure", "inceptionv1/mixed3b/1,a,high,votes"], "its score is 'high', expected a number"),
         (["key,label,score,measure", "inceptionv1/mixed3b/1,a,nan,votes"], "its score is 'nan', expected a number"),
@@ -108,8 +112,24 @@ def test_what_is_no_label_is_refused_with_its_row(tmp_path: Path, lines: list[st
         told(csv(tmp_path, *lines))
 
 
-@pytest.mark.parametrize(("stated", "lacking"), [(Stated("me"), "license"), (Stated(license="CC0-1.0"), "source")])
-def test_label_without_source_or_license_is_refused(tmp_path: Path, stated: Stated, lacking: str) -> None:
+def test_two_may_say_the_same_of_a_unit(tmp_path: Path) -> None:
+    row = "inceptionv1/mixed3b/1,a"
+    path = csv(tmp_path, "key,label,method,source", f"{row},by eye,me", f"{row},by eye,you", f"{row},by ear,me")
+    assert len(told(path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("stated", "lacking"),
+    [
+        (Stated("me"), "license"),
+        (Stated("me", "\t "), "license"),
+        (Stated(license="CC0-1.0"), "source"),
+        (Stated(" ", "CC0-1.0"), "source"),
+        (Stated("me", "CC0-1.0", ""), "method"),
+        (Stated("me", "CC0-1.0", " "), "method"),
+    ],
+)
+def test_label_that_lacks_who_or_how_or_a_license_is_refused(tmp_path: Path, stated: Stated, lacking: str) -> None:
     with pytest.raises(InvalidSetting, match=f"row 1 has no {lacking}"):
         told(csv(tmp_path, "key,label", "inceptionv1/mixed3b/1,a"), stated)
 
@@ -171,6 +191,11 @@ def test_what_is_no_table_is_refused_in_a_sentence(tmp_path: Path, name: str, co
 def test_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="cannot be read"):
         told(tmp_path / "nowhere.csv")
+
+
+def test_what_is_said_of_all_rows_is_text() -> None:
+    with pytest.raises(InvalidSetting, match="source of labels is '3', expected text"):
+        Stated(3)  # type: ignore[arg-type]
 
 
 def test_unknown_columns_are_answered_with_the_nearest(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ MOST_BYTES = 1 << 26  # of a file
 MOST_ROWS = 1_000_000
 MOST_CHARACTERS = {"label": 200, "source": 1000, "license": 200, "method": 100, "measure": 300}
 COLUMNS = ("key", "model", "layer", "unit", "label", "score", "measure", "method", "source", "license")
+SAID = ("source", "license", "method", "measure", "model", "layer")  # that may be said of all rows at once
 BRIEF = re.compile(r"([A-Za-z0-9_]+):(0|[1-9][0-9]{0,8})")  # `4c:447`, as papers write it
 
 Row = Mapping[str, Any]
@@ -51,7 +52,12 @@ class Stated:
     columns: Mapping[str, str] = field(default_factory=dict)  # ours -> the file's: `{"label": "family"}`
 
     def __post_init__(self) -> None:
-        """Refuse, with InvalidSetting, columns that are none of ours."""
+        """Take space around words away; InvalidSetting for what is no text, and for columns that are none of ours."""
+        for name in SAID:
+            value = getattr(self, name)
+            if not isinstance(value, str | None):
+                raise InvalidSetting(f"{name} of labels is {str(value)[:60]!r}, expected text")
+            object.__setattr__(self, name, value and value.strip())
         for name in self.columns:
             if name not in COLUMNS:
                 raise InvalidSetting(f"labels have no column {name!r}; nearest: {nearest(name, COLUMNS)}")
@@ -88,7 +94,8 @@ def read(path: Path, manifest: Manifest, stated: Stated, skip_absent: bool = Fal
     """
     content = _content(path)
     known, left_out = _Units(manifest), 0
-    found: dict[Label, int] = {}
+    found: list[Label] = []
+    first: dict[tuple[Key, str, str, str], int] = {}  # the row in which somebody says something of a unit
     for number, row in enumerate(_rows(path, content), 1):
         if number > MOST_ROWS:
             raise InvalidSetting(f"{path} has more than {MOST_ROWS:,} rows; expected a label a row, fewer of them")
@@ -102,8 +109,9 @@ def read(path: Path, manifest: Manifest, stated: Stated, skip_absent: bool = Fal
             left_out += 1
             continue
         label = _label(key, values, where)
-        if (first := found.setdefault(label, number)) != number:
-            raise InvalidSetting(f"{where}: {key} {label.label!r} stands in row {first} already; take it out")
+        found.append(label)
+        if (there := first.setdefault((key, label.label, label.method, label.source), number)) != number:
+            raise InvalidSetting(f"{where}: {key} {label.label!r} stands in row {there} already; take it out")
     if not found:
         told = f", of {left_out} rows about units that it does not have" if left_out else ""
         raise InvalidSetting(f"{path} has no label of a unit that is in the atlas{told}")
@@ -181,7 +189,11 @@ def _label(key: Key, values: Row, where: str) -> Label:
     """A label whose every claim has an owner; InvalidSetting where one has none."""
     if not values["label"]:
         raise InvalidSetting(f"{where}: its label is empty; expected words, such as curves")
-    for name, hint in (("source", "who says so"), ("license", "under which license, such as CC-BY-4.0")):
+    for name, hint in (
+        ("source", "who says so"),
+        ("license", "under which license, such as CC-BY-4.0"),
+        ("method", "how somebody came by it, such as by eye"),
+    ):
         if not values[name]:
             raise InvalidSetting(f"{where} has no {name}: say {hint}, in a column of that name or with --{name}")
     score = _score(values["score"], where)
