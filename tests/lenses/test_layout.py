@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.errors import ExtraMissing
-from microscope_atlas.lenses.layout import Layout, laid_out, refuse_absent
+from microscope_atlas.lenses.layout import EXACT, Layout, laid_out, refuse_absent
 
 SMALL = Layout(most=64, components=4, perplexity=5, early_steps=200, steps=200)
 
@@ -64,9 +64,20 @@ def test_units_that_are_dead_change_nothing_but_rounding() -> None:
     assert np.allclose(*distances, atol=1e-5)
 
 
-def test_vectors_that_are_all_alike_have_places() -> None:
-    places = laid_out(torch.ones(20, 4), SMALL, 0).places
-    assert places.isfinite().all()
+@pytest.mark.parametrize("count", [20, EXACT + 1])
+@pytest.mark.parametrize("units", [1, 4])
+def test_vectors_that_are_all_alike_have_places(count: int, units: int) -> None:
+    lengths = torch.linspace(0.1, 7, count)[:, None]
+    laid = laid_out(lengths * torch.tensor([[0.3, 0.1, 0.7, 0.2]])[:, :units], SMALL, 0)
+    assert torch.equal(laid.places, torch.zeros(count, 2))
+    assert torch.equal(laid.fall(torch.ones(3, units)), torch.zeros(3, 2))
+
+
+def test_vectors_of_a_lone_unit_have_places_in_the_plane() -> None:
+    signs = torch.tensor([[1.0], [-2.0]]).repeat(10, 1)
+    places = laid_out(signs, SMALL, 0).places
+    assert places.shape == (20, 2)
+    assert places[:, 0].unique().tolist() == [0, 1]
 
 
 def test_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

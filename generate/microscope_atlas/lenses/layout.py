@@ -22,6 +22,7 @@ from microscope_atlas.structure import Count, at_least, between
 AT_ONCE = 1024  # vectors that are compared with all others in one go
 EXACT = 1000  # vectors; of fewer all pairs repel each other, of more by an interpolation (Linderman et al. 2019)
 SMALL = 1e-4  # standard deviation to start from: t-SNE's authors'
+ALIKE = 1e-6  # how far directions are from their mean, at most, where they differ by rounding alone
 CUT = 0.01  # share of the places, on each side, that are moved to the border: one outlier must not press all others
 
 
@@ -102,10 +103,12 @@ def _embedded(vectors: Tensor, settings: Layout, seed: int) -> Tensor:
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     count = len(vectors)
+    if vectors.abs().max() < ALIKE:  # openTSNE divides by how far its start spreads, and crashes where that is nothing
+        return torch.zeros(count, 2).double()
     perplexity = min(settings.perplexity, max(1.0, (count - 1) / 3))
     numbers, distances = _neighbours(vectors, min(count - 1, max(2, round(3 * perplexity))))
     near = PrecomputedNeighbors(numbers.numpy(), distances.double().numpy())
-    start = vectors[:, :2].double()
+    start = F.pad(vectors[:, :2].double(), (0, max(0, 2 - vectors.shape[1])))  # of a lone unit there is one
     start = start / start[:, 0].std().clamp(min=torch.finfo(torch.float64).tiny) * SMALL
     embedding = TSNEEmbedding(
         start.numpy(),
