@@ -126,6 +126,15 @@ def test_what_cannot_be_grouped_is_told_and_nothing_is_stored(
     assert not list((tmp_path / "atlas").rglob("*.parquet"))
 
 
+def test_more_groups_than_activations_to_find_them_in_are_refused(tmp_path: Path) -> None:
+    """Else what takes them apart would fail with words of its own."""
+    with pytest.raises(
+        LensFailed, match=r"takes 16 activations apart and asks for 20 groups.*--set groups\.factorised"
+    ):
+        rendered(tmp_path / "atlas", changed(quick(NAME), {"groups": 20, "factorised": 16}))
+    assert not (tmp_path / "atlas").exists()
+
+
 def test_layer_without_places_is_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(LensFailed, match="looks at layers whose units are on a map; efficientnet_lite0/logits is none"):
         rendered(tmp_path / "atlas", layer="logits")

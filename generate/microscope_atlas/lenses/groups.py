@@ -87,7 +87,12 @@ class Groups(directions.PlacesLens[Recipe]):
         return [Part("groups", recipe.groups, recipe.ascent.steps)]
 
     def refuse(self, organism: Organism, weights_sha256: str | None, recipe: Recipe) -> None:
-        """PicturesFailed for a set of too few pictures."""
+        """PicturesFailed for a set of too few pictures; LensFailed for more groups than activations to find them in."""
+        if recipe.groups > recipe.factorised:
+            raise LensFailed(
+                f"{self.name} takes {recipe.factorised} activations apart and asks for {recipe.groups} groups; "
+                f"expected as many activations as groups or more: --set {self.name}.factorised=NUMBER"
+            )
         directions.refuse_few_pictures(self.name, recipe, recipe.min_pictures)
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
