@@ -173,6 +173,12 @@ def test_field_is_cut_at_the_border() -> None:
     assert seen(replace(layer, receptive_field=None), 3, 3, 32) == ((0, 32), (0, 32))
 
 
+def test_position_that_padding_puts_beyond_the_picture_sees_what_is_next_to_it() -> None:
+    layer = Layer("l", "conv", 1, 1, 1, {}, origin=-2)  # a kernel of 1, padded by 2
+    rows = {at: seen(layer, at, at, 32)[0] for at in (0, 1, 2, 33, 34, 35)}
+    assert rows == {0: (0, 1), 1: (0, 1), 2: (0, 1), 33: (31, 32), 34: (31, 32), 35: (31, 32)}
+
+
 def test_box_of_a_long_field_is_long() -> None:
     layer = Layer("l", "conv", 1, None, 1, {}).seeing(Field(3, 2, -1), Field(9, 1, 0))
     assert seen(layer, 4, 4, 32) == ((7, 10), (4, 13))

@@ -134,6 +134,7 @@ def test_middle_of_a_field_is_looked_at_and_small_ones_whole() -> None:
     row = {"unit": 1, "bucket": "top", "rank": 2, "picture": 7, "left": 0, "top": 20, "right": 100, "bottom": 224}
     assert _box(row, {(1, "top", 2): (-40, 50, 80, 170)}) == (7, 0, 50, 80, 170)
     assert _box(row, {}) == (7, 0, 20, 100, 224)
+    assert _box(row, {(1, "top", 2): (-80, 50, 0, 170)}) == (7, 0, 20, 100, 224)  # it is in the padding
 
 
 def test_wrong_settings_are_told() -> None:

@@ -106,7 +106,10 @@ def refuse_other_pictures(subject: Subject, response: Row, recipe: PicturesRecip
 
 
 def seen(layer: Layer, y: int | None, x: int | None, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What a position of a layer sees of a picture of `size` px: rows [start, stop) and columns; a neuron sees all."""
+    """What a position of a layer sees of a picture of `size` px: rows [start, stop) and columns; a neuron sees all.
+
+    Of a position that padding puts beyond the picture it is the pixels next to it.
+    """
     rows, columns = (_seen(side, at, size) for side, at in zip(layer.sides, (y, x), strict=True))
     return rows, columns
 
@@ -115,4 +118,5 @@ def _seen(side: Field, position: int | None, size: int) -> tuple[int, int]:
     if position is None or side.size is None:
         return 0, size
     start = side.origin + position * side.stride
-    return max(start, 0), min(start + side.size, size)
+    begin = min(max(start, 0), size - 1)
+    return begin, max(min(start + side.size, size), begin + 1)

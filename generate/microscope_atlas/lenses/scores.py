@@ -217,12 +217,15 @@ def _embedded(subject: Subject, known: _Known, embeds: Embedding, batch: int, mi
 
 
 def _box(row: Row, middles: Middles) -> Box:
-    """What is looked at: the middle of what the row shows, as far as that reaches."""
+    """What is looked at: the middle of what the row shows, as far as that reaches; all of it where it does not."""
     picture, left, top, right, bottom = (int(row[name]) for name in BOX)
     middle = middles.get((row["unit"], row["bucket"], row["rank"]))
     if middle is None:
         return picture, left, top, right, bottom
-    return picture, max(left, middle[0]), max(top, middle[1]), min(right, middle[2]), min(bottom, middle[3])
+    narrow = max(left, middle[0]), max(top, middle[1]), min(right, middle[2]), min(bottom, middle[3])
+    if narrow[0] >= narrow[2] or narrow[1] >= narrow[3]:  # the middle is in the padding
+        return picture, left, top, right, bottom
+    return picture, *narrow
 
 
 def _picture(subject: Subject, row: Row, box: Box) -> Image.Image:
