@@ -67,7 +67,7 @@ def documents(atlas: Atlas) -> list[Route]:
             asked = request.query_params
             return maps.of(now, parse_key(request.path_params["key"]), asked.get("zoom", ""), asked.get("part", ""))
 
-        kind = "image/webp" if "part" in request.query_params else "image/jpeg"
+        kind = "image/webp" if request.query_params.get("part") else "image/jpeg"
         return _picture(request, atlas.latest(), map_of, invalid=404, kind=kind)
 
     def drawn(request: Request) -> Response:

@@ -20,7 +20,7 @@ PARTS = {
 ASKED = {
     "q": "words to search for; a key or a link is opened",
     "by": "of a search: meaning, where the atlas has embeddings and their CLIP is at hand",
-    "view": "compare, list or about",
+    "view": "compare, list, about, map, groups or activation_atlas",
     "a": "of compare: the key of a unit",
     "b": "of compare: the key of another",
     "units": "of list: keys, with commas between them",

@@ -11,9 +11,9 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName, WrongLevel, unknown
 from microscope_atlas.keys import Key, parse_key
 from microscope_atlas.publish.cite import citation
-from microscope_space import routes
+from microscope_space import network_map, routes
 from microscope_space.html import links, text
-from microscope_space.pages import groups, lists
+from microscope_space.pages import activation_atlas, groups, lists, unit_map
 from microscope_space.pages.unit import per_unit
 from microscope_space.search import meaning
 from microscope_space.search.find import find as found_by
@@ -164,11 +164,54 @@ def _grouped(atlas: Atlas, asked: Query) -> Record:
     return {**brief(atlas, key), **_pictured(atlas, key.model, {groups.VIEW: rows})}
 
 
+def _mapped(atlas: Atlas, asked: Query) -> Record:
+    """Where a layer's units lie on its map, or what a part of a network's map shows."""
+    key = routes.key_of(asked)
+    if key is not None and key.layer is None:
+        return _part(atlas, key.model, asked.get("part"))
+    key, rows, total = unit_map.there(atlas, key)
+    units = [{"unit": row["unit"], "x": row["layer_map"]["x"], "y": row["layer_map"]["y"]} for row in rows]
+    trusted = rows[0]["layer_map"]["trustworthiness"] if rows else None
+    return {**brief(atlas, key), "num_units": total, "trustworthiness": trusted, "units": units}
+
+
+def _part(atlas: Atlas, model: str, asked: str | None) -> Record:
+    """The cells of a part of a network's map that units lie in: the one shown, and the part that all of them are in."""
+    total = sum(atlas.layers(model).values())
+    part = network_map.part_of(asked) if asked else network_map.Part()
+    placed = network_map.placed(atlas, model)
+    cells = [
+        {
+            "row": cell.row,
+            "column": cell.column,
+            "num_units": cell.num_units,
+            **brief(atlas, Key(model, cell.layer, cell.unit)),
+            "part": str(nearer) if (nearer := part.nearer(cell.row, cell.column)) else None,
+        }
+        for cell in network_map.cells(placed, part)
+    ]
+    about = {"num_units": total, "num_placed": len(placed.unit), "trustworthiness": placed.trustworthiness}
+    return {**brief(atlas, Key(model)), **about, "part": str(part), "grid": network_map.GRID, "cells": cells}
+
+
+def _atlas_of(atlas: Atlas, asked: Query) -> Record:
+    """The cells of a layer's activation atlas at a zoom, or the one that is asked for."""
+    view = activation_atlas
+    key, zooms, at, rows = view.there(atlas, asked.get("model", ""), asked.get("layer", ""), asked.get("zoom"))
+    if "cell" in asked:
+        rows = [dict(view.cell_of(key, rows, asked["cell"]))]
+    told = [{name: value for name, value in row.items() if name not in DROPPED | {"mean"}} for row in rows]
+    about = {"zooms": zooms, "zoom": at, "map_url": links.map(key, zoom=at)}
+    return {**brief(atlas, key), **about, **_pictured(atlas, key.model, {view.VIEW: told})}
+
+
 VIEWS: dict[str, Callable[[Atlas, Query], Record]] = {
     "compare": _compared,
     "list": _listed,
     "about": _about,
     groups.VIEW: _grouped,
+    unit_map.VIEW: _mapped,
+    activation_atlas.VIEW: _atlas_of,
 }
 
 

@@ -74,6 +74,23 @@ def test_map_is_a_picture_at_every_zoom(client: TestClient) -> None:
         assert image["alt"]
 
 
+def test_picture_is_called_what_it_is(client: TestClient) -> None:
+    for link in (f"/map{LAYER}?zoom=0", f"/map{LAYER}?zoom=0&part="):
+        answer = client.get(link)
+        assert (answer.headers["content-type"], Image.open(io.BytesIO(answer.content)).format) == ("image/jpeg", "JPEG")
+
+
+def test_programs_are_told_the_cells(client: TestClient) -> None:
+    told = client.get(f"/json{PAGE}").json()
+    assert told["zoom"] == max(told["zooms"]) == "2"
+    cells = told["activation_atlas"]
+    assert cells and {(cell["zoom"], cell["grid"]) for cell in cells} == {(2, 2)}
+    assert "mean" not in cells[0] and pictured(client, cells[0]["image_url"]).width >= 32
+    (cell,) = client.get(f"/json{PAGE}&cell={cells[0]['row']}-{cells[0]['column']}").json()["activation_atlas"]
+    assert cell == cells[0]
+    assert client.get(f"/json{PAGE}&zoom=7").status_code == 400
+
+
 def test_finest_zoom_is_shown_unasked(client: TestClient) -> None:
     chosen = [each for each in page(client, PAGE).of("a") if each.get("aria-current") == "true"]
     assert [str(each["href"]).partition("zoom=")[2] for each in chosen] == ["2"]

@@ -13,8 +13,9 @@ from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.run import run
-from microscope_space import documents, routes
+from microscope_space import documents, records, routes
 from microscope_space.html import text
+from microscope_space.pages.frame import LIVE
 from tests import atlases
 
 LAYER = "blocks_2"  # which nothing rectifies: all its units vary
@@ -111,3 +112,35 @@ def test_network_without_a_map_says_what_it_takes(cache: Path, tmp_path: Path) -
 def test_map_of_no_layer_is_a_wrong_question(atlas: Atlas) -> None:
     answer, _ = routes.answer(atlas, {"view": "map"})
     assert answer.view == "wrong"
+
+
+def test_what_is_read_as_a_page_is_read_by_programs() -> None:
+    """A page's head names its JSON, whichever page it is."""
+    assert records.VIEWS.keys() == routes.VIEWS.keys() - set(LIVE)
+
+
+def test_programs_are_told_where_units_are(atlas: Atlas) -> None:
+    told, status = records.record(atlas, {"view": "map"}, f"{atlases.MODEL}/{LAYER}")
+    rows = {row["unit"]: row["layer_map"] for row in atlas.rows("units", atlases.MODEL, LAYER) if row["layer_map"]}
+    assert status == 200
+    assert {each["unit"]: (each["x"], each["y"]) for each in told["units"]} == {
+        unit: (place["x"], place["y"]) for unit, place in rows.items()
+    }
+    assert {told["trustworthiness"]} == {place["trustworthiness"] for place in rows.values()}
+
+
+def test_programs_are_told_what_a_part_of_a_networks_map_shows(atlas: Atlas) -> None:
+    told, status = records.record(atlas, {"view": "map"}, atlases.MODEL)
+    assert (status, told["part"], told["grid"]) == (200, "0-0-0", 16)
+    assert sum(each["num_units"] for each in told["cells"]) == told["num_placed"] > 20
+    inner, _ = records.record(atlas, {"view": "map", "part": told["cells"][0]["part"]}, atlases.MODEL)
+    assert told["cells"][0]["key"] in {each["key"] for each in inner["cells"]}
+    for wrong in ("1-2-0", "x", "9-0-0"):
+        said, status = records.record(atlas, {"view": "map", "part": wrong}, atlases.MODEL)
+        assert status == 400 and "is no part of a map" in said["error"]
+
+
+def test_a_part_has_one_address(atlas: Atlas) -> None:
+    for asked, address in (("0-0-0", None), ("2-00-3", "2-0-3")):
+        shown, _ = routes.answer(atlas, {"model": atlases.MODEL, "view": "map", "part": asked})
+        assert shown.asked == {"view": "map", **({"part": address} if address else {})}

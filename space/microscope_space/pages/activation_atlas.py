@@ -26,28 +26,38 @@ Row = Mapping[str, Any]
 
 def activation_atlas(atlas: Atlas, model: str, layer: str, zoom: str | None = None, cell: str | None = None) -> Page:
     """A layer's map at a zoom, its finest unless told, and one of its cells; UnknownName where it is not there."""
-    key = Key(model, layer)
-    atlas.num_units(model, layer)
-    rows = Rows(atlas, key, (VIEW,))[VIEW]
-    if not rows:
-        raise UnknownName(f"this atlas has no {TABLE.title.lower()} of {key}")
-    there = {str(row["zoom"]): row["grid"] for row in rows}
-    at = zoom or max(there, key=int)
-    if at not in there:
-        raise unknown("zoom", at, "this map", there)
-    found = [row for row in rows if str(row["zoom"]) == at]
+    key, zooms, at, found = there(atlas, model, layer, zoom)
     asked = {"view": VIEW, **({"zoom": zoom} if zoom else {}), **({"cell": cell} if cell else {})}
     body = html(
         '<h1 tabindex="-1"><span>{}</span> {}</h1><p class="about">{}</p>{}{}{}',
         markup.breakable(model),
         markup.breakable(layer),
-        text.MAP.format(placed=f"{rows[0]['num_placed']:,}"),
-        _switch(key, there, at),
+        text.MAP.format(placed=f"{found[0]['num_placed']:,}"),
+        _switch(key, zooms, at),
         shown("map", TABLE, found, partial(_map, key, at, found, cell)),
-        shown("cell", TABLE, found, partial(_cell, key, _asked(key, found, cell))) if cell else NOTHING,
+        shown("cell", TABLE, found, partial(_cell, key, cell_of(key, found, cell))) if cell else NOTHING,
     )
     about = f"A map of what {key} tells apart, in {len(found)} cells."
     return Page(f"{key}, {TABLE.title.lower()}", body, about, key, asked=asked)
+
+
+def there(
+    atlas: Atlas, model: str, layer: str, zoom: str | None = None
+) -> tuple[Key, dict[str, int], str, list[dict[str, Any]]]:
+    """A layer's key, how many cells its map has along a side at each zoom, the zoom that is shown, and its cells.
+
+    UnknownName where there is no map, or no such zoom.
+    """
+    key = Key(model, layer)
+    atlas.num_units(model, layer)
+    rows = Rows(atlas, key, (VIEW,))[VIEW]
+    if not rows:
+        raise UnknownName(f"this atlas has no {TABLE.title.lower()} of {key}")
+    zooms = {str(row["zoom"]): row["grid"] for row in rows}
+    at = zoom or max(zooms, key=int)
+    if at not in zooms:
+        raise unknown("zoom", at, "this map", zooms)
+    return key, zooms, at, [row for row in rows if str(row["zoom"]) == at]
 
 
 def link_to(atlas: Atlas, key: Key) -> Markup:
@@ -58,8 +68,8 @@ def link_to(atlas: Atlas, key: Key) -> Markup:
     return html('<p><a href="{}">{}: {}</a></p>', to, TABLE.title, text.MAP_LINK)
 
 
-def _asked(key: Key, rows: Sequence[Row], cell: str) -> Row:
-    """The cell that a link names."""
+def cell_of(key: Key, rows: Sequence[Row], cell: str) -> Row:
+    """The cell that a link names; InvalidKey, UnknownName where there is none."""
     match = CELL.fullmatch(cell)
     if not match:
         raise InvalidKey(f"cell {cell!r} is none; expected its row and column, 3-12")

@@ -36,7 +36,9 @@ def page(atlas: Atlas, model: str, asked: str | None = None) -> Page:
         title,
     )
     told = f"{count(total, 'unit')} of {title}: those that answer alike lie near each other."
-    return Page(f"{title}, a map", body, told, Key(model), asked={"view": VIEW, **({"part": asked} if asked else {})})
+    return Page(
+        f"{title}, a map", body, told, Key(model), asked={"view": VIEW, **({"part": str(part)} if part.zoom else {})}
+    )
 
 
 def link_to(atlas: Atlas, model: str) -> Markup:

@@ -25,13 +25,8 @@ Row = Mapping[str, Any]
 
 def unit_map(atlas: Atlas, key: Key | None) -> Page:
     """The map of a layer, or what to render where it has none; WrongLevel where the key is none of a layer."""
-    if key is None or key.layer is None or key.unit is not None:
-        raise WrongLevel(
-            f"a map is of a layer or a model; {key or 'this link'} is neither, add them: ?model=...&layer=..."
-        )
-    total = atlas.num_units(key.model, key.layer)
-    told = Rows(atlas, key, ("units", "sheets"))
-    placed = [row for row in told["units"] if mapped(row)]
+    key, placed, total = there(atlas, key)
+    told = Rows(atlas, key, ("sheets",))
     sheet = min(told["sheets"], key=_usual, default=None)
     body = html(
         '<h1 tabindex="-1"><span>{}</span> {}, a map</h1><p class="about">{} {}</p>{}'
@@ -48,6 +43,19 @@ def unit_map(atlas: Atlas, key: Key | None) -> Page:
         f"{count(total, 'unit')} of {key.layer}, a layer of {key.model}: those that answer alike lie near each other."
     )
     return Page(f"{key}, a map", body, about, key, asked={"view": VIEW})
+
+
+def there(atlas: Atlas, key: Key | None) -> tuple[Key, list[Row], int]:
+    """A layer's key, the rows of its units that have a place on its map, and how many units it has.
+
+    WrongLevel where the key is none of a layer.
+    """
+    if key is None or key.layer is None or key.unit is not None:
+        raise WrongLevel(
+            f"a map is of a layer or a model; {key or 'this link'} is neither, add them: ?model=...&layer=..."
+        )
+    total = atlas.num_units(key.model, key.layer)
+    return key, [row for row in Rows(atlas, key, ("units",))["units"] if mapped(row)], total
 
 
 def mapped(row: Row) -> bool:
