@@ -91,6 +91,11 @@ def test_what_speaks_for_one_rather_than_another(net: "ma.Net", picture: Image.I
             InvalidSetting,
             r"^channel\(3, 1\) is 0 on this picture, and no unit of 1 moves it: it is silent or saturated$",
         ),
+        (
+            lambda net, it: ma.attribute(net, it, 1e60 * ma.channel("3", 0), "1"),
+            InvalidSetting,
+            "or what units of 1 give to it, is no finite number on this picture",
+        ),
         (lambda net, it: ma.neuron("3", 0, 4), InvalidSetting, "place 4; expected a row and a column"),
         (lambda net, it: ma.neuron("3", 0, (0, -1)), InvalidSetting, "column of a place is -1, expected a whole"),
         (lambda net, it: ma.attribute(net, it, "3/0", "1"), InvalidSetting, "target '3/0'; expected an objective"),

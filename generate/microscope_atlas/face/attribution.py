@@ -1,6 +1,7 @@
 """Why a network says what it says of a picture: attribution from Python."""
 
 from collections.abc import Iterable
+from math import isfinite
 from os import PathLike
 
 import torch
@@ -41,7 +42,7 @@ def attribute(net: AnyNet, picture: Image.Image | str | PathLike[str], target: O
     Raises:
         UnknownName: no such layer or unit.
         InvalidSetting: a layer that is not before the target; a place that is not on its map; a target that nothing
-            moves on this picture, as a silent unit.
+            moves on this picture, as a silent unit, or that is no finite number.
         PicturesFailed: the picture cannot be read, or is all one colour.
 
     """
@@ -74,6 +75,10 @@ def attributed(network: Network, organism: Organism, picture: Tensor, target: Ob
         some = [name for name in before(organism, (term.layer for _, term in target.terms)) if name != layer]
         told = f"; expected a layer before it, such as {', '.join(some[-3:])}" if some else ", and no layer does"
         raise InvalidSetting(f"layer {layer!r} of {organism.name} does not lead to {target}{told}") from error
+    if not (isfinite(made.target) and made.amounts.isfinite().all()):
+        raise InvalidSetting(
+            f"{target}, or what units of {layer} give to it, is no finite number on this picture: nobody can tell why"
+        )
     if not made.gradient.any():
         raise InvalidSetting(
             f"{target} is {made.target:g} on this picture, and no unit of {layer} moves it: it is silent or saturated"
