@@ -152,6 +152,14 @@ def test_too_few_pictures_are_refused_before_anything_is_stored(given: dict[str,
     assert not (tmp_path / "a" / schema.MANIFEST).exists()
 
 
+def test_too_few_responses_that_were_kept_are_refused(given: dict[str, Any], tmp_path: Path) -> None:
+    """A larger set does not help where responses are kept of a part of it alone."""
+    few = {**given, "responses": changed(given["responses"], {"max_responses": 1})}
+    with pytest.raises(RenderFailed, match=r"kept of 1 pictures, and the 1 that .* twice as many.*soft_wpmi\.best="):
+        rendered(tmp_path / "a", {"colours": range(1)}, few)
+    assert not list((tmp_path / "a").rglob(f"{NAME}/*/*.parquet"))
+
+
 def test_without_a_clip_or_one_without_texts_nothing_is_stored(given: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(LensFailed, match=r"needs a CLIP: --set labels_clip_dissect\.clip=NAME, of contrastive_rn50"):
         rendered(tmp_path / "a", {"colours": range(1)}, {**given, NAME: replace(given[NAME], clip="")})

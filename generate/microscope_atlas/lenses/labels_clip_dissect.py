@@ -168,7 +168,14 @@ def _responses(subject: Subject, units: Sequence[int], recipe: Recipe) -> _Respo
     if len(kept_of) > 1:
         raise NotRendered(f"responses of {subject.key()} are to different numbers of pictures: {sorted(kept_of)}")
     number = len(picture_set(recipe.pictures, recipe.revision))
-    pictures = tuple(spaced(number, kept_of.pop()))
+    pictures = tuple(spaced(number, most := kept_of.pop()))
+    if len(pictures) < 2 * recipe.soft_wpmi.best:
+        raise LensFailed(
+            f"the responses of {subject.key()} are kept of {most} pictures, and the {recipe.soft_wpmi.best} that "
+            "excite a unit most are compared with them all: expected twice as many at least; keep more, "
+            "--set responses.max_responses=NUMBER, or look at fewer, "
+            f"--set {LabelsClipDissect.table.name}.soft_wpmi.best=NUMBER"
+        )
     excited = [unit for unit, (excites, _) in sorted(found.items()) if excites]
     values = torch.stack([found[unit][1] for unit in excited]) if excited else torch.zeros(0, len(pictures)).double()
     digest = hashlib.sha256(repr((excited, pictures)).encode() + values.numpy().tobytes()).hexdigest()
