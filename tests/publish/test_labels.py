@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from microscope_atlas.hub.repo import Repo
 from microscope_atlas.keys import Key
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.cite import cite
-from microscope_atlas.publish.labels import take
+from microscope_atlas.publish.labels import take, take_back
 from microscope_atlas.run import reproduce
 from tests import atlases
 from tests.commands import Commands
@@ -192,6 +193,22 @@ def test_all_words_are_looked_for_and_whole_ones_come_first(root: Path, tmp_path
 def test_published_version_is_not_labelled(families: Path) -> None:
     with pytest.raises(AtlasUnwritable, match="is published, and never changes; label the atlas that it was made from"):
         take(Revision(Repo("someone/atlas", "dataset"), "v2026.1.0", "0" * 40), families, STATED)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"no labels")], ids=["lost", "damaged"])
+def test_labels_that_are_lost_or_damaged_are_had_again_as_check_says(
+    root: Path, families: Path, harm: Callable[[Path], object]
+) -> None:
+    """No rendering brings them back."""
+    take(Folder(root), families, STATED)
+    path = next(path for path in read_manifest(Folder(root)).shards if path.startswith("labels_families/"))
+    harm(root / path)
+    told = [problem for problem in check(Folder(root)) if problem.startswith(path)]
+    assert told and all("label ATLAS --forget families, then --from families.csv" in problem for problem in told)
+    assert not any("render" in problem for problem in told)
+    take_back(Folder(root), "families")
+    take(Folder(root), families, STATED)
+    assert list(check(Folder(root))) == []
 
 
 def test_label_without_an_owner_is_no_label_to_check(root: Path, families: Path) -> None:

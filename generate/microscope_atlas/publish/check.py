@@ -49,11 +49,20 @@ def check(storage: Storage, sample: int | None = None) -> Iterator[str]:
         yield str(error)
 
 
+def _made_again(manifest: Manifest, lens: str, how: str) -> str:
+    """How rows are had again that are lost or damaged: `how`, except labels from a file, which nobody can render."""
+    if lens not in manifest.given_labels:
+        return how
+    name, file = lens.removeprefix(f"{schema.LABELS.name}_"), manifest.lenses[lens].get("file")
+    return f"take these labels back and in again: label ATLAS --forget {name}, then --from {file}"
+
+
 def _coverage(manifest: Manifest) -> Iterator[str]:
     """Each planned unit exactly once."""
     present = [shard.units for shard in manifest.shards.values()]
     for run in missing(manifest.planned, present):
-        yield f"{run} is planned and not there; running render again makes it, and forget takes it back"
+        how = _made_again(manifest, run.lens, "running render again makes it, and forget takes it back")
+        yield f"{run} is planned and not there; {how}"
     for run in missing(present, manifest.planned):
         yield f"{run} is there, and nobody planned it; running render again for just these plans it"
     stops: dict[tuple[str, str, str], int] = {}
@@ -86,7 +95,8 @@ def _model(
     entries: dict[str, list[dict[str, Any]]] = {}
     whole = True
     for shard in made:
-        problems = [] if shard.path in there else ["missing; running render again makes it"]
+        how = _made_again(manifest, shard.units.lens, "running render again makes it")
+        problems = [] if shard.path in there else [f"missing; {how}"]
         if not problems and shard.path in chosen:
             with storage.local_copy(shard.path) as file:
                 content, problems = _shard(file, manifest, shard)
@@ -125,7 +135,8 @@ def _index(
 def _shard(path: Path, manifest: Manifest, shard: Shard) -> tuple[pa.Table | None, list[str]]:
     """A shard's rows, as far as they can be read and are of its table, and what is wrong with it."""
     if (path.stat().st_size, shards.file_sha256(path)) != (shard.bytes, shard.sha256):
-        return None, ["its length or sha256 is not the one in the manifest; delete it and run render again"]
+        how = _made_again(manifest, shard.units.lens, "delete it and run render again")
+        return None, [f"its length or sha256 is not the one in the manifest; {how}"]
     if not manifest.expects(shard):
         return None, ["its id is not that of the settings in the manifest"]
     table = manifest.table(shard.units.lens)
