@@ -122,7 +122,7 @@ class ActivationAtlas(directions.PlacesLens[Recipe]):
             )
         pictures = picture_set(recipe.pictures, recipe.revision)
         with sampled(subject, pictures, recipe.num_vectors, recipe.batch) as sample:
-            directions.refuse_few_vectors(subject, sample, recipe, recipe.min_vectors)
+            directions.refuse_few_vectors(self.name, subject, sample, recipe, recipe.min_vectors)
             numbers = spaced(sample.vectors.length, recipe.layout.most)
             start = seed(subject.key(), self.name, "layout")
             cells = cells_of(

@@ -45,6 +45,8 @@ class Settings(Protocol):
     @property
     def power(self) -> float: ...
     @property
+    def num_vectors(self) -> int: ...
+    @property
     def batch(self) -> int: ...
     @property
     def robust_views(self) -> int: ...
@@ -156,13 +158,14 @@ def refuse_few_pictures(lens: str, recipe: Settings, least: int) -> None:
         )
 
 
-def refuse_few_vectors(subject: Subject, sample: Sample, recipe: Settings, least: int) -> None:
-    """PicturesFailed where a set has given fewer activations."""
+def refuse_few_vectors(lens: str, subject: Subject, sample: Sample, recipe: Settings, least: int) -> None:
+    """PicturesFailed where a set has given fewer activations, or fewer were asked for."""
     if sample.vectors.length >= least:
         return
     there = f"{sample.vectors.length} activations of {subject.key()} that have a direction"
     left_out = f"{sample.num_silent} more are all zero, {sample.num_not_finite} not finite"
-    raise PicturesFailed(
-        f"{recipe.pictures} gives {there} ({left_out}), expected {least} or more; "
-        "name a larger set, --pictures, or a layer with a larger map"
-    )
+    if recipe.num_vectors < least:  # no set would give enough
+        hint = f"look at more, --set {lens}.num_vectors=NUMBER"
+    else:
+        hint = "name a larger set, --pictures, or a layer with a larger map"
+    raise PicturesFailed(f"{recipe.pictures} gives {there} ({left_out}), expected {least} or more; {hint}")

@@ -104,7 +104,7 @@ class Groups(directions.PlacesLens[Recipe]):
             )
         pictures = picture_set(recipe.pictures, recipe.revision)
         with sampled(subject, pictures, recipe.num_vectors, recipe.batch, with_logits=False) as sample:
-            directions.refuse_few_vectors(subject, sample, recipe, max(recipe.min_vectors, recipe.groups))
+            directions.refuse_few_vectors(self.name, subject, sample, recipe, max(recipe.min_vectors, recipe.groups))
             found = grouped(subject, sample, recipe.groups, recipe.factorised, pictures.photos)
             for some in directions.batches(range(recipe.groups), subject, recipe):
                 yield _batch(subject, found, some, pictures, sample, recipe)
