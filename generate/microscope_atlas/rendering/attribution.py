@@ -146,9 +146,8 @@ class Attribution:
 
 def _ranks(values: Tensor) -> Tensor:
     """The rank of each of (values,), float64; equals share the mean of theirs."""
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    return (last - (counts - 1) / 2)[place]
+    below, equal = (values < values[:, None]).sum(1), (values == values[:, None]).sum(1)
+    return below.double() + (equal + 1) / 2
 
 
 def attribute(acts: Tensor, score: Score) -> Attribution:
