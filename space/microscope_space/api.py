@@ -17,7 +17,7 @@ from microscope_atlas.errors import AtlasDamaged, AtlasError, InvalidKey, Unknow
 from microscope_atlas.keys import parse_key
 from microscope_atlas.pictures.sources import SOURCES
 from microscope_space import documents, masked, openapi, records, routes, whole
-from microscope_space.answers import AGAIN, FOREVER, UNKNOWN, answer, kind
+from microscope_space.answers import AGAIN, FOREVER, UNKNOWN, answer, kind, soon
 from microscope_space.html import links, text
 from microscope_space.html.escaped import html
 from microscope_space.pages import card
@@ -161,7 +161,7 @@ def plain(atlas: Atlas) -> list[Route]:
         return answer(request, content.encode(), "text/html", status, more=headers)
 
     return [
-        Route("/picture", picture),
+        Route("/picture", soon(lambda request: _is_near(atlas, request), picture)),
         Route("/photo/{name}", photo),
         Route("/thumbnail/{key:path}", small),
         Route("/json", told),
@@ -170,6 +170,13 @@ def plain(atlas: Atlas) -> list[Route]:
         Route("/glance/{model}/{layer}/{unit}", at_a_glance),
         Route("/embed/{model}/{layer}/{unit}", embed),
     ]
+
+
+def _is_near(atlas: Atlas, request: Request) -> bool:
+    """Whether a picture is a few bytes of a file on this machine, and nothing else is to be read or made."""
+    now = atlas.seen()
+    near = now is not None and now.storage.near and now.is_open(request.query_params.get("model", ""))
+    return near and "mask" not in request.query_params
 
 
 def shown(atlas: Atlas, asked: Mapping[str, str]) -> tuple[Markup, int]:

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -19,7 +20,8 @@ from microscope_atlas.errors import AtlasError
 from microscope_space import api, documents, offline, routes
 from microscope_space.html import links, text
 from microscope_space.html.escaped import html
-from microscope_space.live import caricature, live, networks, probe, uploads
+from microscope_space.live import caricature, probe, uploads
+from microscope_space.live.drawing import zero_gpu
 from microscope_space.pages import frame as page
 from microscope_space.pages import home
 from microscope_space.search import index
@@ -30,6 +32,10 @@ HERE = Path(__file__).parent / "html"
 QUEUE = 32  # visitors who wait, at most, for something that is rendered
 SESSIONS = 1000  # visitors that Gradio remembers, some 0.3 MB each; it forgets none by itself
 ABANDONED = (600, 600)  # seconds between two looks for uploads that nobody read, and their age
+# that a connection waits for its visitor's next request: with uvicorn's 5, while a page is looked at, every one ends as
+# the next is on its way, which fails; longer than proxies keep theirs, which are then those that end it
+KEEP_ALIVE_SECONDS = 75
+SWITCH_SECONDS = 0.0005  # that a thread computes while others wait: ten of Python's own 5 ms are felt
 # Gradio's own greys and blue are too faint to be read; each has a twin for dark pages
 COLOURS = {
     "body_text_color_subdued": ("#5a626c", "#a5adb8"),
@@ -56,7 +62,9 @@ def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
     `settings` are those of Gradio's launch. Returns the server's application and address.
     """
     known = Atlas(open_atlas(atlas) if isinstance(atlas, str) else atlas)
-    if live.zero_gpu():
+    if zero_gpu():
+        from microscope_space.live import live
+
         live.zero_gpu_render()
     Thread(target=ready, args=(known,), daemon=True).start()
     more: dict[str, Any] = {}
@@ -66,7 +74,9 @@ def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
 
         route, more["lifespan"] = tools.served(known)
         own.insert(0, route)
-    application, address, _ = _blocks(known).launch(
+    sys.setswitchinterval(SWITCH_SECONDS)
+    blocks = _blocks(known)
+    application, address, _ = blocks.launch(
         theme=THEME,
         css_paths=[HERE / "style.css", HERE / "live.css"],
         head=f"<script>{(HERE / 'script.js').read_text()}</script>",
@@ -77,16 +87,15 @@ def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
         app_kwargs={"routes": own, **more},  # these come before Gradio's own
         **settings,
     )
+    blocks.server.config.timeout_keep_alive = KEEP_ALIVE_SECONDS  # which Gradio lets nobody say; of connections to come
     return application, address
 
 
 def ready(atlas: Atlas) -> None:
-    """Read and load what the first visitor would wait for: the tables of layers, the covers, a network."""
+    """Read what the first visitor would wait for: the tables of layers, and the covers."""
     try:
         home.home(atlas)
         index.of(atlas)
-        for model in networks.choices(atlas)[:1]:  # which the live views begin with
-            networks.ahead(atlas, model).join()
     except AtlasError as error:  # said where it is asked for
         log.warning("not ready ahead: %s", error)
 

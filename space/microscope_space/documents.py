@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +18,8 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName
 from microscope_atlas.keys import parse_key
 from microscope_space import figure, mapped_atlas, preview, routes
-from microscope_space.answers import AGAIN, FOREVER, answer
+from microscope_space.answers import AGAIN, FOREVER, Content, answer, soon
+from microscope_space.finished import Finished
 from microscope_space.html import links, text
 from microscope_space.html.escaped import NOTHING, html
 from microscope_space.pages import frame as framing
@@ -36,21 +37,30 @@ log = logging.getLogger(__name__)
 
 def documents(atlas: Atlas) -> list[Route]:
     """The routes of all pages that are read, and of what they need."""
-    previews, maps = preview.Previews(), mapped_atlas.Maps()
+    previews, maps, finished = preview.Previews(), mapped_atlas.Maps(), Finished()
 
     def page(request: Request) -> Response:
         now = atlas.latest()
+        if known := finished.find(_asked(now, request)):
+            return answer(request, known)
         with links.based(root(request), now.version, origin(request)):
             shown, notice = _answer(now, request)
-            content = document(now, shown, notice, origin(request), request.query_params.get("__theme", ""))
-        return answer(request, content.encode(), "text/html", shown.status)
+            whole = document(now, shown, notice, origin(request), request.query_params.get("__theme", ""))
+        content = Content(whole.encode(), "text/html")
+        if shown.status == 200 and shown.key:  # lists are no part of an atlas' version
+            finished.keep(_asked(now, request), content)
+        return answer(request, content, status=shown.status)
+
+    def is_finished(request: Request) -> bool:
+        now = atlas.seen()
+        return now is not None and finished.find(_asked(now, request)) is not None
 
     def file(request: Request) -> Response:
         name, digest, kind = request.path_params["name"], request.path_params["digest"], request.path_params["kind"]
         if (known := f"{name}.{kind}") not in FILES:
             return answer(request, b"There is no such file.", "text/plain", 404)
         content, now = _file(known)
-        return answer(request, content, FILES[known], kept=FOREVER if digest == now else AGAIN)
+        return answer(request, content, kept=FOREVER if digest == now else AGAIN)
 
     def seen(request: Request) -> Response:
         def preview_of(now: Atlas) -> bytes:
@@ -83,11 +93,11 @@ def documents(atlas: Atlas) -> list[Route]:
         return _picture(request, atlas.latest(), figure_of)
 
     return [
-        Route("/files/{name}.{digest}.{kind}", file),
+        Route("/files/{name}.{digest}.{kind}", soon(lambda _: True, file)),
         Route("/preview/{key:path}", seen),
         Route("/map/{key:path}", mapped),
         Route("/figure", drawn),
-        Document("/{path:path}", page),
+        Document("/{path:path}", soon(is_finished, page)),
     ]
 
 
@@ -119,6 +129,11 @@ def _is_gradios(path: str, request: Request) -> bool:
     if not first:
         return request.query_params.get("view") in LIVE
     return first in links.TAKEN and first != "models"
+
+
+def _asked(atlas: Atlas, request: Request) -> Hashable:
+    """All that a page depends on."""
+    return atlas.version, root(request), origin(request), request.path_params["path"], request.url.query
 
 
 def _answer(atlas: Atlas, request: Request) -> tuple[Page, Markup]:
@@ -178,10 +193,10 @@ def address_of(name: str) -> str:
 
 
 @cache
-def _file(name: str) -> tuple[bytes, str]:
+def _file(name: str) -> tuple[Content, str]:
     """A file's content and its hash."""
     content = (HERE / name).read_bytes()
-    return content, hashlib.sha256(content).hexdigest()[:12]
+    return Content(content, FILES[name]), hashlib.sha256(content).hexdigest()[:12]
 
 
 def root(request: Request) -> str:

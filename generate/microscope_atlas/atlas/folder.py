@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -27,6 +28,7 @@ class Folder(WritableStorage):
     """An atlas on this machine. Links within it are followed, wherever it is listed, read or written."""
 
     root: Path
+    near: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

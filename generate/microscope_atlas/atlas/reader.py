@@ -39,6 +39,7 @@ class Atlas:
         self.manifest: Manifest = read_manifest(storage)
         self._opening = {model: Lock() for model in self.manifest.indexes}
         self._shard = lru_cache(SHARDS)(self._read)
+        self._open = set[str]()
         self._images = lru_cache(MODELS)(lambda model: Images(storage, model, self.manifest.shards))
         self._units = lru_cache(MODELS)(self._some_of_units)
         self._thumbnails = lru_cache(THUMBNAILS)(self._read_thumbnails)
@@ -50,6 +51,10 @@ class Atlas:
         While a run goes on, what was there before it is shown: of what it makes there is no index yet.
         """
         return self._newest.look()
+
+    def seen(self) -> "Atlas | None":
+        """The same, without a look; None where it is time for one."""
+        return self._newest.seen()
 
     @cached_property
     def release(self) -> releases.Release | None:
@@ -189,7 +194,12 @@ class Atlas:
             raise unknown("model", model, "this atlas", self.manifest.indexes)
         with self._opening[model]:  # or two threads would read one index
             images = self._images(model)
+            self._open.add(model)
         return images.read(table, name, column)
+
+    def is_open(self, model: str) -> bool:
+        """Whether the index of a model's images was read already; it may be forgotten where there are many models."""
+        return model in self._open
 
     def _shards(self, table: str, model: str, layer: str | None, unit: int | None = None) -> Sequence[Shard]:
         layers = self._layers.get(model, ()) if layer is None else (layer,)
@@ -260,6 +270,9 @@ class _Newest:
     def __init__(self, first: Atlas):
         self._atlas, self._seen, self._looked = first, first._stamp, time.monotonic()
         self._lock = Lock()
+
+    def seen(self) -> Atlas | None:
+        return self._atlas if time.monotonic() - self._looked < LOOK_SECONDS else None
 
     def look(self) -> Atlas:
         with self._lock:

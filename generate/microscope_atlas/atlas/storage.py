@@ -8,12 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import ClassVar
 
 
 class Storage(ABC):
     """An atlas' files, to be read. Paths are relative to the atlas, with slashes."""
 
     commit: str | None = None  # that a revision on the Hub is; no other place has one
+    near: ClassVar[bool] = False  # whether a slice of a file takes microseconds
 
     @property
     @abstractmethod

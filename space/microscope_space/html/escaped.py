@@ -3,6 +3,7 @@
 A test holds that templates are literals and that nothing else of the Space makes Markup.
 """
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import LiteralString
@@ -10,6 +11,7 @@ from typing import LiteralString
 from markupsafe import Markup, escape
 
 NOTHING = Markup()
+SPECIAL = re.compile("[&<>\"']")  # what is escaped
 
 
 def html(template: LiteralString, *values: object) -> Markup:
@@ -19,17 +21,19 @@ def html(template: LiteralString, *values: object) -> Markup:
     for value, piece in zip(values, others, strict=True):
         filled.append(_safe(value))
         filled.append(piece)
-    return Markup("".join(filled))
+    return str.__new__(Markup, "".join(filled))  # Markup's own asks first what it is given: a third of a page's time
 
 
 def joined(parts: Iterable[object], between: LiteralString = "") -> Markup:
     """The parts one after another: HTML as it is, anything else as text."""
-    return Markup(between.join([_safe(part) for part in parts]))
+    return str.__new__(Markup, between.join([_safe(part) for part in parts]))
 
 
 def _safe(value: object) -> str:
     """HTML as it is, anything else escaped; the common kinds first, of which a page has thousands."""
     if type(value) is Markup:
+        return value
+    if type(value) is str and not SPECIAL.search(value):
         return value
     return str(value) if type(value) is int else escape(value)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode
+from functools import lru_cache
+from urllib.parse import quote, quote_plus, urlencode
 
 from microscope_atlas.keys import Key
 
@@ -82,7 +83,7 @@ def query(model: str | None = None, layer: str | None = None, unit: int | None =
 def image(table: str, model: str, name: str, column: str = "image", **more: str) -> str:
     """Where a page finds an image of the atlas."""
     asked = {"table": table, "model": model, "column": column, "name": name, **more, "v": version()}
-    return f"{root()}picture?{urlencode({name: value for name, value in asked.items() if value})}"
+    return f"{root()}picture?{'&'.join([f'{name}={_quoted(value)}' for name, value in asked.items() if value])}"
 
 
 def photo(name: str, version: str) -> str:
@@ -119,6 +120,12 @@ def asked(**more: str) -> str:
 def outside(url: str) -> str | None:
     """A link that an atlas states to elsewhere; None where it is none that a page may lead to."""
     return url if url.startswith("https://") else None
+
+
+@lru_cache(4096)
+def _quoted(value: str) -> str:
+    """A value within a query; a page says the same few again and again."""
+    return quote_plus(value)
 
 
 def _query(asked: Mapping[str, str | int | None]) -> str:

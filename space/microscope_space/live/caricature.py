@@ -18,9 +18,9 @@ from microscope_atlas.pictures.sources import SOURCES
 from microscope_space import routes
 from microscope_space.html import links, markup
 from microscope_space.html.escaped import NOTHING, html, joined
-from microscope_space.live import chooser, live, networks
+from microscope_space.live import chooser, drawing, networks
 from microscope_space.live.chooser import Picture
-from microscope_space.live.live import Frame, Stored
+from microscope_space.live.drawing import Frame, Stored
 from microscope_space.live.turns import Turns
 
 RENDERING = "rendering"  # Gradio's queue: one caricature at a time; whoever came first is next
@@ -48,14 +48,14 @@ def build(atlas: Atlas) -> None:
         layers = gr.Dropdown(
             list(atlas.layers(first)) if first else [],
             value=layers_first,
-            label=f"Layers, up to {live.MAX_LAYERS}",
+            label=f"Layers, up to {drawing.MAX_LAYERS}",
             multiselect=True,
-            max_choices=live.MAX_LAYERS,
+            max_choices=drawing.MAX_LAYERS,
             min_width=260,
         )
     quality = gr.Radio(
         [(words, name) for name, words in QUALITIES.items()],
-        value="draft" if live.device().type == "cpu" else "standard",
+        value=networks.quick(),
         label="Quality",
     )
     with gr.Row():
@@ -67,7 +67,7 @@ def build(atlas: Atlas) -> None:
 
     def on_load(request: gr.Request) -> tuple[Any, ...]:
         wanted, there = chooser.ahead(atlas, request, "caricature")
-        there = there[: live.MAX_LAYERS]
+        there = there[: drawing.MAX_LAYERS]
         query = dict(request.query_params)
         offered = gr.Dropdown(list(atlas.layers(wanted)) if wanted else [], value=there)
         return wanted, offered, *chooser.begun(query), *known(atlas.latest(), query.get("picture"), wanted, there)
@@ -86,7 +86,7 @@ def build(atlas: Atlas) -> None:
     async def on_start(picture: Picture, model: str, layers: list[str], quality: str) -> AsyncIterator[tuple[Any, ...]]:
         yield gr.HTML(status(""), visible=True), "", ""
         with TURNS.taken():
-            async with aclosing(live.awaited(shown(atlas.latest(), picture, model, layers, quality))) as frames:
+            async with aclosing(drawing.awaited(shown(atlas.latest(), picture, model, layers, quality))) as frames:
                 async for words, figures in frames:
                     yield words, figures, gr.skip()
 
@@ -141,10 +141,12 @@ def caricatures(
     """What there is of each layer so far, and the last frame: at once what the atlas has, then what is rendered."""
     made: Caricatures = dict.fromkeys(layers)
     if isinstance(picture, str):
-        made.update({layer: live.stored(atlas, picture, model, layer) for layer in layers})
+        made.update({layer: drawing.stored(atlas, picture, model, layer) for layer in layers})
     missing = [layer for layer in layers if made[layer] is None]
     yield dict(made), None
     if missing or not layers:
+        from microscope_space.live import live  # loads PyTorch
+
         for frame in live.frames(atlas, picture, model, missing, quality):
             yield {**made, **{layer: (frame, i) for i, layer in enumerate(missing)}}, frame
 
@@ -212,7 +214,7 @@ def known(atlas: Atlas, picture: str | None, model: str | None, layers: Sequence
     if picture is None or picture not in SOURCES or model is None or not layers:
         return status(""), ""
     try:
-        if all(live.stored(atlas, picture, model, layer) for layer in layers):
+        if all(drawing.stored(atlas, picture, model, layer) for layer in layers):
             return next(shown(atlas, picture, model, layers, "draft"))
     except AtlasError as error:
         return chooser.refused(error), ""

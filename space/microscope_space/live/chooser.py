@@ -9,9 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError, PicturesFailed
-from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.decoder import fitted
 from microscope_atlas.pictures.sources import SOURCES, source
 from microscope_space import routes
@@ -63,7 +63,7 @@ def network(atlas: Atlas) -> gr.Dropdown:
 
 def title(model: str) -> str:
     """`BVLC GoogLeNet (inceptionv1_caffe)`."""
-    known = CATALOG[model]
+    known = organisms()[model]
     return model if known.title == model else f"{known.title} ({model})"
 
 

@@ -5,27 +5,26 @@ How much a unit is excited is told in its own measure: its activation over the s
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from microscope_atlas.atlas.organisms import Field, Layer
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.lenses.dataset_samples import seen
-from microscope_atlas.lenses.frames import pixels, square
-from microscope_atlas.models.organism import Organism
 from microscope_space.live import networks
+
+if TYPE_CHECKING:
+    import torch
+
+    from microscope_atlas.models.organism import Organism
 
 TOP = 5  # units shown of each layer
 CLASSES = 5  # that are likeliest
 
 KNOWN = ("layer", "unit", "maximum", "class_name", "thumbnail")  # columns of `units`
-
-CPU = torch.device("cpu")
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -75,6 +74,10 @@ def probe(atlas: Atlas, picture: Image.Image, model: str, top: int = TOP) -> See
     Only units that the atlas knows are compared; those that no natural picture excites have no measure, and are left
     out. UnknownName and WeightsError as of `networks`.
     """
+    import torch
+
+    from microscope_atlas.lenses.frames import pixels, square
+
     organism, kind = networks.runnable(atlas, model), networks.weights_kind(atlas, model)
     known = _known(atlas.units(model, KNOWN))
     names = [layer for layer in atlas.layers(model) if layer in known]
@@ -84,7 +87,7 @@ def probe(atlas: Atlas, picture: Image.Image, model: str, top: int = TOP) -> See
     with torch.no_grad():
         pictures = shown[None].contiguous(memory_format=torch.channels_last)
         asked = names if organism.logits is None else [*names, organism.logits]
-        acts = networks.network(model, kind, CPU)(pictures, asked) if asked else []
+        acts = networks.network(model, kind, torch.device("cpu"))(pictures, asked) if asked else []
     layers: dict[str, list[Excited]] = {}
     maps = {}
     for name, act in zip(names, acts, strict=False):  # logits that the atlas lacks come last
@@ -96,7 +99,7 @@ def probe(atlas: Atlas, picture: Image.Image, model: str, top: int = TOP) -> See
     return Seen(pixels(shown).numpy(), layers, maps, classes)
 
 
-def _classes(organism: Organism, logits: torch.Tensor) -> list[Class]:
+def _classes(organism: "Organism", logits: "torch.Tensor") -> list[Class]:
     assert organism.logits is not None and organism.classes is not None
     shares, units = logits.softmax(0).topk(min(CLASSES, len(logits)))
     return [
@@ -118,6 +121,8 @@ def _excited(
     layer: Layer, known: Sequence[dict[str, Any]], acts: Map, size: int, top: int, model: str
 ) -> Iterator[Excited]:
     """The most excited units of a layer, of those that are excited at all; acts are (units, height, width)."""
+    from microscope_atlas.lenses.dataset_samples import seen
+
     units = np.array([row["unit"] for row in known])
     flat = acts[units].reshape(len(units), -1)
     activations, places = flat.max(1), flat.argmax(1)

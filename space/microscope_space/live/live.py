@@ -1,9 +1,8 @@
-"""Caricatures of a visitor's picture, rendered as they are watched; and those that the atlas has already.
+"""Caricatures of a visitor's picture, rendered as they are watched.
 
 One is rendered at a time, in a thread of its own, so that pages are answered meanwhile; who is next, the caller says.
 """
 
-import asyncio
 import hashlib
 import importlib
 import json
@@ -11,17 +10,15 @@ import math
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from threading import get_native_id
-from typing import Any, TypeVar, get_args
+from typing import get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -43,52 +40,18 @@ from microscope_atlas.rendering.ascend import canvas_size
 from microscope_atlas.rendering.views import centre
 from microscope_atlas.run.shard import device_name, software
 from microscope_space.live import networks
+from microscope_space.live.drawing import MAX_LAYERS, QUALITIES, Frame, Pixels, zero_gpu
 
-QUALITIES: tuple[Quality, ...] = ("draft", "standard")  # offered; the first is quick on a CPU, the second on a GPU
-MAX_LAYERS = 4  # at once: each costs as much again
 FRAMES = 16  # of a caricature: each costs a quarter of a step
 MOST_STEPS = 8  # between two frames, so that leaving is noticed soon
 GPU_SECONDS = 15  # that ZeroGPU lends; an anonymous visitor has about two minutes a day
 NICE = 10  # of the thread that renders: on busy cores pages come first
 BUDGET_SECONDS = {"cpu": 60.0, "cuda": 12.0}  # then what there is is the result; of what ZeroGPU lends, less its start
 
-Pixels = NDArray[np.uint8]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What there is after some steps."""
-
-    pictures: tuple[Pixels, ...]  # (height, width, 3), one for each layer
-    scores: tuple[float, ...]  # how strongly each has what its layer sees in the picture: 1 for a copy
-    step: int
-    steps: int
-    seconds: float  # since the work began
-    seconds_left: float  # at the pace so far
-    made: tuple[str, ...] = ()  # how each was made, as JSON; of the last frame only
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A caricature that the atlas has."""
-
-    file: bytes  # JPEG
-    made: dict[str, Any]  # its row, without the image
-
 
 def device() -> torch.device:
     """Where caricatures are rendered: a GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def stored(atlas: Atlas, name: str, model: str, layer: str) -> Stored | None:
-    """The atlas' own caricature of one of the package's pictures; None where it has none."""
-    for row in atlas.rows(caricature.Caricature.table.name, model, layer):
-        if row["source"] == name and row["image"] is not None:
-            file = atlas.image(caricature.Caricature.table.name, model, row["image"])
-            return Stored(file, {column: value for column, value in row.items() if column != "image"})
-    return None
 
 
 def frames(
@@ -251,25 +214,6 @@ def _in_a_thread(start: Callable[[], Generator[Frame, None, None]]) -> Generator
             yield frame
     finally:
         _WORKER.submit(work.close)  # in its turn, before whatever comes next; a server that cancels must not wait
-
-
-async def awaited(work: Generator[T, None, None]) -> AsyncGenerator[T, None]:
-    """The same, but whoever waits for the next may leave at once: the work is closed when that one is made.
-
-    Gradio holds a page's Start button back until its cancelled work has ended, and drops what is clicked meanwhile.
-    """
-    thread = ThreadPoolExecutor(1)
-    try:
-        while (each := await asyncio.get_running_loop().run_in_executor(thread, next, work, None)) is not None:
-            yield each
-    finally:
-        thread.submit(work.close)
-        thread.shutdown(wait=False)
-
-
-def zero_gpu() -> bool:
-    """Whether this is a Space that borrows a GPU for each call. Others have the package `spaces`, too."""
-    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 @cache

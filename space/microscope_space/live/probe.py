@@ -9,10 +9,10 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import Key
-from microscope_atlas.models.catalog import CATALOG
 from microscope_space import routes
 from microscope_space.html import links
 from microscope_space.html.escaped import NOTHING, html, joined
@@ -158,6 +158,6 @@ def marked(each: Excited, seen: Seen) -> Image.Image:
     """The picture, grey and faint where a unit is silent, with a frame around what it sees where it is active most."""
     size = len(seen.picture)
     active = np.sqrt(seen.maps[each.layer, each.unit])  # so that half as active is still seen
-    image = drawn.shaded(seen.picture, excited.heat(CATALOG[each.model].layer(each.layer), active, size))
+    image = drawn.shaded(seen.picture, excited.heat(organisms()[each.model].layers[each.layer], active, size))
     box = (each.left, each.top, each.right, each.bottom)
     return image if box == (0, 0, size, size) else drawn.framed(image, box, size)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,17 +20,14 @@ from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.rendering.attribution import Ablation, Attribution
 from microscope_space.live import networks
-from microscope_space.live.excited import CPU, Map, Pixels, centres
+from microscope_space.live.excited import Map, Pixels, centres
+from microscope_space.live.place import MEAN, STRONGEST, Where
 
 TOP = 6  # units for, and as many against
 SILENCED = 10  # units, in the test
 DRAWS = 8  # of as many others
 GROUPS = 5  # as many as colours that everybody tells apart
 IN_GROUP = 4  # units of a group that are shown
-
-STRONGEST: Literal["strongest"] = "strongest"
-MEAN: Literal["mean"] = "mean"
-Where = Literal["strongest", "mean"] | tuple[float, float]  # of a map; a point: px from left and top of the picture
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def why(
         raise UnknownName(f"unit {unit} is not in {model}/{layer}; it has 0 to {known.units - 1}")
     source = organism.layer(_earlier(atlas, organism, layer, earlier))
     torch.set_num_threads(1)  # of this thread of the server; see live
-    network = networks.network(model, kind, CPU)
+    network = networks.network(model, kind, torch.device("cpu"))
     shown = square(picture, organism.input_size)
     place = _place(network, shown, known, unit, where)
     target = channel(layer, unit) if place is None else neuron(layer, unit, place)

@@ -1,8 +1,7 @@
 """Why here?, below what fires: units of an earlier layer that an answer is credited to; and the same for programs."""
 
-from math import isfinite
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 import gradio.events
@@ -11,16 +10,17 @@ from markupsafe import Markup
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError, InvalidSetting
 from microscope_atlas.keys import Key, parse_key
-from microscope_atlas.models.catalog import CATALOG
 from microscope_space import routes
 from microscope_space.html import links
 from microscope_space.html.escaped import NOTHING, html
-from microscope_space.live import chooser, explained, live, networks, reasons
+from microscope_space.live import chooser, networks
 from microscope_space.live.chooser import Picture
 from microscope_space.live.excited import Seen
-from microscope_space.live.reasons import MEAN, STRONGEST, Reason, Where
+from microscope_space.live.place import MEAN, POINT, STRONGEST, Where, place
 
-POINT = "point"
+if TYPE_CHECKING:
+    from microscope_space.live.reasons import Reason
+
 WHERE = {
     STRONGEST: "where it is strongest",
     MEAN: "on average over the picture",
@@ -120,9 +120,11 @@ def listen(atlas: Atlas, asking: Asking, picture: gr.State, model: gr.Dropdown, 
 
 def begun(atlas: Atlas, model: str, seen: Seen) -> tuple[Any, Any, Any]:
     """What the components begin with once a picture was looked at: seen, what to ask about, and of what layer."""
+    from microscope_space.live import reasons
+
     listed = [(f"{each.name} ({each.layer} {each.unit})", f"{each.layer}/{each.unit}") for each in seen.classes]
     for layer, units in reversed(seen.layers.items()):
-        if reasons.earlier_layers(atlas, CATALOG[model], layer):
+        if _earlier(atlas, model, layer):
             listed += [(f"{layer} {each.unit}, {each.ratio:.0%}", f"{layer}/{each.unit}") for each in units]
     if not listed:
         return gr.Column(visible=False), gr.skip(), gr.skip()
@@ -134,7 +136,7 @@ def begun(atlas: Atlas, model: str, seen: Seen) -> tuple[Any, Any, Any]:
 def offered(atlas: Atlas, model: str, target: str) -> Any:
     """The layers whose units a target can be credited to, and the last of them."""
     try:
-        found = reasons.earlier_layers(atlas, networks.runnable(atlas, model), _key(model, target).layer or "")
+        found = _earlier(atlas, model, _key(model, target).layer or "")
     except AtlasError:  # said where it is asked why
         return gr.skip()
     return gr.Dropdown(found, value=next(reversed(found), None))
@@ -142,11 +144,17 @@ def offered(atlas: Atlas, model: str, target: str) -> Any:
 
 def button(atlas: Atlas, model: str, layer: str, unit: int, name: str) -> Markup:
     """What asks why of a unit that was found; nothing where no layer is before it."""
-    if not reasons.earlier_layers(atlas, CATALOG[model], layer):
+    if not _earlier(atlas, model, layer):
         return NOTHING
     return html(
         '<button type="button" data-why="{}/{}" aria-label="Why here? {}">Why here?</button>', layer, unit, name
     )
+
+
+def _earlier(atlas: Atlas, model: str, layer: str) -> list[str]:
+    from microscope_space.live import reasons
+
+    return reasons.earlier_layers(atlas, networks.runnable(atlas, model), layer)
 
 
 def _key(model: str, target: str) -> Key:
@@ -160,13 +168,15 @@ def shown(
     atlas: Atlas, picture: Picture, model: str, target: str, where: str, left: float, top: float, earlier: str | None
 ) -> str:
     """The answer as HTML; a point is in percent of the picture."""
+    from microscope_space.live import explained, reasons
+
     now = atlas.latest()
     try:
         key = _key(model, str(target or ""))
         assert key.layer is not None and key.unit is not None
         organism = networks.runnable(now, model)
         part = organism.input_size / 100
-        asked = (left * part, top * part) if where == POINT else _where(where)
+        asked = (left * part, top * part) if where == POINT else place(where)
         found = reasons.why(now, chooser.opened(picture), model, key.layer, key.unit, earlier or None, asked)
     except AtlasError as error:
         return chooser.refused(error)
@@ -178,6 +188,8 @@ def plain(
     atlas: Atlas, picture: Picture, model: str, layer: str, unit: int, earlier: str | None, where: Where
 ) -> dict[str, Any]:
     """The answer as plain values."""
+    from microscope_space.live import live, reasons
+
     why = reasons.why(atlas.latest(), chooser.opened(picture), model, layer, unit, earlier, where)
     made, test = why.attribution, why.ablation
     return {
@@ -209,7 +221,7 @@ def plain(
     }
 
 
-def _plain(each: Reason) -> dict[str, Any]:
+def _plain(each: "Reason") -> dict[str, Any]:
     return {"unit": each.unit, "amount": each.amount, "places": each.map.tolist(), "in_atlas": each.known is not None}
 
 
@@ -236,23 +248,9 @@ def _endpoint(atlas: Atlas, queue: str) -> None:
             key = _key(str(model), f"{layer}/{unit}")  # Gradio lets any type through
             assert key.layer is not None and key.unit is not None
             return plain(
-                atlas, chooser.given(picture), key.model, key.layer, key.unit, str(earlier or "") or None, _where(where)
+                atlas, chooser.given(picture), key.model, key.layer, key.unit, str(earlier or "") or None, place(where)
             )
         except AtlasError as error:
             raise gr.Error(routes.public(error), print_exception=False) from error
 
     gradio.events.api(why, api_name="why", concurrency_id=queue, concurrency_limit=1)
-
-
-def _where(asked: Any) -> Where:
-    if asked == STRONGEST:
-        return STRONGEST
-    if asked == MEAN:
-        return MEAN
-    try:
-        left, top = (float(each) for each in str(asked).split(","))
-        if isfinite(left) and isfinite(top):
-            return left, top
-        raise ValueError
-    except ValueError as error:
-        raise InvalidSetting(f"where is {asked!r}; expected strongest, mean, or a point as 112,80") from error

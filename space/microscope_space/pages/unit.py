@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any
 
@@ -414,6 +414,7 @@ def _made(atlas: Atlas, rows: Rows) -> Markup:
     return markup.section("made", "How it was made", parts or markup.absent("There are no rows."))
 
 
+@lru_cache(256)  # a network's units share theirs
 def _settings(recipe: str) -> str:
     """A recipe, a setting a line; as it is where it is no JSON."""
     try:
