@@ -56,10 +56,11 @@ def build_app(atlas: str | Storage) -> gr.Blocks:
     return _blocks(Atlas(open_atlas(atlas) if isinstance(atlas, str) else atlas))
 
 
-def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
+def serve(atlas: str | Storage, prevent_thread_lock: bool = False, **settings: Any) -> tuple[Any, str]:
     """Serve it with its style, script and plain routes, and as MCP's tools where that extra is installed.
 
-    `settings` are those of Gradio's launch. Returns the server's application and address.
+    It returns once the server has ended, or with `prevent_thread_lock` at once: the server's application and address.
+    `settings` are others of Gradio's launch.
     """
     known = Atlas(open_atlas(atlas) if isinstance(atlas, str) else atlas)
     if zero_gpu():
@@ -85,9 +86,12 @@ def serve(atlas: str | Storage, **settings: Any) -> tuple[Any, str]:
         ssr_mode=False,
         max_file_size=uploads.MAX_BYTES,
         app_kwargs={"routes": own, **more},  # these come before Gradio's own
+        prevent_thread_lock=True,
         **settings,
     )
     blocks.server.config.timeout_keep_alive = KEEP_ALIVE_SECONDS  # which Gradio lets nobody say; of connections to come
+    if not prevent_thread_lock:
+        blocks.block_thread()
     return application, address
 
 

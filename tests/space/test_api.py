@@ -247,8 +247,13 @@ def test_card_of_what_is_not_there_says_so(client: httpx.Client, key: str) -> No
 def test_no_more_visitors_are_remembered_than_memory_is_for(known: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(app, "ready", lambda _: None)
-    monkeypatch.setattr(
-        app, "_blocks", lambda _: SimpleNamespace(launch=lambda **settings: given.update(settings) or "abc")
+    blocks = SimpleNamespace(
+        launch=lambda **settings: given.update(settings) or "abc",
+        server=SimpleNamespace(config=SimpleNamespace()),
+        block_thread=lambda: given.update(waited=True),
     )
+    monkeypatch.setattr(app, "_blocks", lambda _: blocks)
     app.serve(known.storage)
+    assert blocks.server.config.timeout_keep_alive > 60  # as proxies keep theirs
+    assert given["waited"]
     assert given["state_session_capacity"] == app.SESSIONS <= 1000  # Gradio's own limit is 3 GB of them

@@ -1,6 +1,7 @@
 """What is served on one's own machine, and what is deployed: the same, in the same versions."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 
 from microscope_atlas.cli.browse import browse
 from microscope_atlas.errors import ExtraMissing
+from tests.atlases import MODEL
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "space/microscope_space/html"
@@ -43,3 +45,25 @@ def test_nothing_is_asked_from_elsewhere() -> None:
     for name in ("style.css", "live.css", "script.js"):
         content = (FOLDER / name).read_text().replace('const face = "https://huggingface.co";', "")
         assert "//" not in re.sub(r"^\s*//.*|; //.*|\{ // .*|\} // .*", "", content, flags=re.MULTILINE)
+
+
+@pytest.mark.long  # Gradio loads long
+def test_pages_are_read_without_pytorch(every: Path) -> None:
+    """Which is a third of the memory, and is loaded with the first live view."""
+    code = f"""
+import sys
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from microscope_atlas.atlas.locate import open_atlas
+from microscope_atlas.atlas.reader import Atlas
+from microscope_space import api, app, documents
+app.build_app({str(every)!r})
+known = Atlas(open_atlas({str(every)!r}))
+app.ready(known)
+with TestClient(Starlette(routes=[*api.plain(known), *documents.documents(known)])) as client:
+    for link in ("", "{MODEL}", "{MODEL}/blocks_4", "{MODEL}/blocks_4/2", "?q=dog", "json/{MODEL}", "openapi.json"):
+        assert client.get("/" + link).status_code == 200, link
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"

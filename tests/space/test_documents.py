@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import gradio.routes
@@ -18,7 +19,7 @@ from starlette.testclient import TestClient
 
 from microscope_atlas.atlas.manifest import Manifest
 from microscope_atlas.atlas.reader import Atlas
-from microscope_space import api, documents, preview
+from microscope_space import answers, api, documents, preview
 from microscope_space.html import links
 from tests.atlases import MODEL
 from tests.space.test_pages import PAGES, Elements
@@ -253,3 +254,60 @@ def test_a_unit_page_looks_at_its_own_part_of_the_manifest_alone(known: Atlas, m
         for link in (f"/{KEY}", f"/{MODEL}/blocks_6/1", f"/{MODEL}/blocks_4", f"/{MODEL}", "/", "/?view=about"):
             assert client.get(link).status_code == 200
     assert len(calls) == 1
+
+
+def test_a_page_that_is_finished_is_given_again(known: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    document = documents.document
+    monkeypatch.setattr(documents, "document", lambda *asked: made.append(asked[1].shown) or document(*asked))
+    with plain(Atlas(known.storage)) as client:
+        first, again = (client.get(f"/{KEY}") for _ in range(2))
+        assert first.content == again.content and first.headers == again.headers
+        assert len(made) == 1
+        assert client.get(f"/{KEY}", headers={"If-None-Match": first.headers["etag"]}).status_code == 304
+        assert client.get(f"/{KEY}", headers={"Accept-Encoding": "identity"}).text == first.text
+        assert len(made) == 1
+        client.get(f"/{KEY}", headers={"Host": "elsewhere"})  # whose links are others
+        client.get(f"/{KEY}?__theme=dark")
+        assert len(made) == 3
+        for link in ("/list", "/?view=about", "/?q=blocks", f"/{MODEL}/blocks_9"):  # not of the atlas' version alone
+            made.clear()
+            client.get(link), client.get(link)
+            assert len(made) == 2, link
+
+
+def test_of_another_atlas_nothing_finished_is_given(known: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    atlas = Atlas(known.storage)
+    with plain(atlas) as client:
+        before = client.get(f"/{KEY}").text
+        other = Atlas(known.storage)
+        other.__dict__["identity"] = "f" * 64
+        monkeypatch.setattr(atlas._newest, "_atlas", other)
+        assert client.get(f"/{KEY}").text == before.replace(atlas.version, "f" * 12)
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_pictures_of_this_machine_and_finished_pages_are_answered_where_requests_are_read(
+    known: Atlas, monkeypatch: pytest.MonkeyPatch, near: bool
+) -> None:
+    handed = []
+
+    async def noting(endpoint: Any, request: Any) -> Any:
+        handed.append(request.url.path)
+        return endpoint(request)
+
+    monkeypatch.setattr(answers, "run_in_threadpool", noting)
+    monkeypatch.setattr(type(known.storage), "near", near)
+    with plain(Atlas(known.storage)) as client:
+        page = client.get(f"/{KEY}").text
+        picture = unescape(re.findall(r'src="(/picture[^"]*)"', page)[0])
+        file = re.findall(r'href="(/files/[^"]*)"', page)[0]
+        client.get(picture)  # which reads the index
+        assert handed == [f"/{KEY}", "/picture"]
+        handed.clear()
+        for link in (f"/{KEY}", picture, file):
+            assert client.get(link).status_code == 200
+        assert handed == ([] if near else ["/picture"])
+        handed.clear()
+        client.get(f"{picture}&mask=none")  # is put together first
+        assert handed == ["/picture"]

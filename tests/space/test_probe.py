@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from microscope_atlas.atlas.organisms import Layer
+from microscope_atlas.atlas.organisms import Layer, organisms
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.models import weights
@@ -48,6 +48,7 @@ MAXIMA = {
 def atlas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """All that is asked of an atlas, of the network made by hand."""
     monkeypatch.setitem(CATALOG, "handmade", HANDMADE)
+    monkeypatch.setitem(organisms(), "handmade", HANDMADE)
     networks._weights.clear()
     networks._network.clear()
     sha256 = weights.load(HANDMADE).sha256
