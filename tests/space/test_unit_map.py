@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from playwright.sync_api import sync_playwright
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -14,9 +15,11 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.run import run
 from microscope_space import documents, records, routes
+from microscope_space.documents import HERE
 from microscope_space.html import text
 from microscope_space.pages.frame import LIVE
 from tests import atlases
+from tests.space.test_browser import CHROMIUM, FLAGS
 
 LAYER = "blocks_2"  # which nothing rectifies: all its units vary
 COUNT = 24
@@ -144,3 +147,25 @@ def test_a_part_has_one_address(atlas: Atlas) -> None:
     for asked, address in (("0-0-0", None), ("2-00-3", "2-0-3")):
         shown, _ = routes.answer(atlas, {"model": atlases.MODEL, "view": "map", "part": asked})
         assert shown.asked == {"view": "map", **({"part": address} if address else {})}
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+def test_tiles_are_seen_side_by_side_and_the_wheel_brings_them_nearer(atlas: Atlas) -> None:
+    files = {name: (HERE / name).read_text() for name in ("style.css", "script.js")}
+    document = f"<!doctype html><html class=page><style>{files['style.css']}</style>{page(atlas, view='map')}"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        shown = chromium.new_page(viewport={"width": 1280, "height": 900})
+        shown.set_content(document)
+        shown.add_script_tag(content=files["script.js"])
+        boxes = [each.bounding_box() for each in shown.locator(".places i").all()]
+        assert len(boxes) > 20
+        assert all(box and box["width"] == box["height"] > 10 for box in boxes)
+        assert len({(box["x"], box["y"]) for box in boxes if box}) == len(boxes)
+        whole = shown.locator(".map").bounding_box()
+        assert whole and whole["width"] == whole["height"] < 900
+        shown.mouse.move(whole["x"] + 200, whole["y"] + 200)
+        shown.mouse.wheel(0, -600)
+        shown.wait_for_function(f"document.querySelector('.places i').offsetWidth > {2 * boxes[0]['width']}")
+        chromium.close()

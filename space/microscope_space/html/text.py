@@ -115,7 +115,7 @@ GROUPS_WARNING = (
 UNIT_MAP = (
     "Units that answer the same natural pictures alike lie near each other. Near is all that counts: how far apart "
     "groups lie, and how wide they are, says nothing. Trustworthiness is 1 where all neighbours here are neighbours in "
-    "truth."
+    "truth. Turn the wheel over the map to come nearer, drag to move."
 )
 NETWORK_MAP = (
     "Units of all layers of the network: each square shows one, framed in the colour of how deep its layer is."

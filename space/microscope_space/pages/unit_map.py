@@ -101,8 +101,16 @@ def _map(key: Key, placed: Sequence[Row], sheet: Row | None) -> Markup:
         for row, left, top in zip(placed, x, y, strict=True)
     )
     style = html("{}{}--tile:{}%", shown.style if shown else "", ";" if shown else "", f"{side:.2f}")
-    kind = "map" if shown else "map plain"
-    return html('<ul class="{}" style="{}" aria-label="Map of {}">{}</ul>', kind, style, key.layer, items)
+    return html(
+        '<div class="map" role="region" aria-label="Map of {}" tabindex="0"><div>'
+        '<ul class="{}" style="{}" data-glance="{}" data-asked="{}">{}</ul></div></div>',
+        key.layer,
+        "places" if shown else "places plain",
+        style,
+        links.glance(),
+        links.asked(),
+        items,
+    )
 
 
 def _spread(values: Sequence[float], side: float) -> list[float]:
