@@ -75,7 +75,7 @@ def test_whoever_waits_for_a_frame_may_leave() -> None:
         seen = []
 
         async def watch() -> None:
-            async for each in live.awaited(work()):
+            async for each in drawing.awaited(work()):
                 seen.append(each)
 
         watching = asyncio.create_task(watch())

@@ -13,7 +13,7 @@ from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.pictures.sources import source
 from microscope_atlas.rendering.attribution import Ablation
 from microscope_space.html import text
-from microscope_space.live import chooser, drawn, excited, explained, probe, reasons, why
+from microscope_space.live import chooser, drawn, excited, explained, place, probe, reasons, why
 from tests import atlases
 from tests.space.test_probe import SIZE, a_red_dot, atlas  # noqa: F401 - a fixture
 
@@ -155,8 +155,8 @@ def test_what_goes_wrong_is_said_escaped(known: Atlas) -> None:
     assert chooser.FORGOTTEN[1:] in why.shown(known, None, atlases.MODEL, "logits/1", "strongest", 50, 50, None)  # type: ignore[arg-type]
     for asked in ("there", "nan,1", "1,2,3", "inf,0", None):
         with pytest.raises(InvalidSetting, match=f"where is {asked!r}; expected strongest, mean, or a point as 112,80"):
-            why._where(asked)
-    assert why._where("112, 80") == (112.0, 80.0)
+            place.place(asked)
+    assert place.place("112, 80") == (112.0, 80.0)
 
 
 def test_only_layers_before_are_offered(known: Atlas) -> None:
