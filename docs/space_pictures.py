@@ -38,7 +38,6 @@ def unit(page: Page, address: str) -> None:
 def units_map(page: Page, address: str) -> None:
     """A layer's units at their places on its map."""
     page.goto(f"{address}{MODEL}/{LAYER}?view=map")
-    page.locator(".places").evaluate("each => each.scrollIntoView({block: 'center'})")
 
 
 def why(page: Page, address: str) -> None:
@@ -55,7 +54,7 @@ def why(page: Page, address: str) -> None:
 SHOTS: dict[str, tuple[Callable[[Page, str], None], int]] = {
     "space_layer": (layer, 1000),
     "space_unit": (unit, 1400),
-    "space_map": (units_map, 1000),
+    "space_map": (units_map, 1310),
     "space_why": (why, 1150),
 }
 
