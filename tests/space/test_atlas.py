@@ -23,9 +23,12 @@ from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, UnknownName
 from microscope_atlas.lenses.registry import UNASKED
 from microscope_atlas.publish.cite import bibtex
+from microscope_space import routes
 from microscope_space.search.find import find
 from tests.atlases import MODEL
 from tests.hub_double import Hub
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -213,3 +216,13 @@ def test_a_class_is_found_by_few_bytes(hub: Hub, tmp_path: Path) -> None:
 def test_there_must_be_an_atlas(tmp_path: Path) -> None:
     with pytest.raises(AtlasDamaged, match="holds no atlas"):
         Atlas(Folder(tmp_path))
+
+
+def test_columns_that_came_later_are_null_in_an_atlas_from_before() -> None:
+    atlas = Atlas(Folder(ROOT / "version_0_1" / "atlas"))
+    for model in atlas.models:
+        rows = atlas.units(model, ("unit", "model_map", "layer_map"))
+        assert rows.num_rows > 0
+        assert rows["model_map"].null_count == rows["layer_map"].null_count == rows.num_rows
+        assert atlas.units(model, ("model_map",)).column_names == ["model_map"]
+        assert routes.answer(atlas, {"model": model})[0].status == 200

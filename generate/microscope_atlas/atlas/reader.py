@@ -257,11 +257,17 @@ class Atlas:
         return ranges.read(self.storage, path, shard.bytes, self.manifest.table(shard.units.lens))
 
     def _some_of_units(self, model: str, columns: tuple[str, ...], layer: str | None) -> pa.Table:
+        table = self.manifest.table(schema.UNITS.name)  # which may lack columns that came after its rows
+        known = {column.name for column in table.columns}
+        there = [name for name in columns if name in known] or ["unit"]
         found = [
-            ranges.read(self.storage, shard.path, shard.bytes, schema.UNITS, columns)
+            ranges.read(self.storage, shard.path, shard.bytes, table, there)
             for shard in self._shards("units", model, layer)
         ]
-        return pa.concat_tables(found) if found else schema.UNITS.arrow.empty_table().select(columns)
+        rows = pa.concat_tables(found) if found else table.arrow.empty_table().select(there)
+        for field in (schema.UNITS.arrow.field(name) for name in columns if name not in known):
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows.select(list(columns))
 
 
 class _Newest:
