@@ -3,7 +3,6 @@
 import importlib.util
 import logging
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -32,10 +31,9 @@ HERE = Path(__file__).parent / "html"
 QUEUE = 32  # visitors who wait, at most, for something that is rendered
 SESSIONS = 1000  # visitors that Gradio remembers, some 0.3 MB each; it forgets none by itself
 ABANDONED = (600, 600)  # seconds between two looks for uploads that nobody read, and their age
-# that a connection waits for its visitor's next request: with uvicorn's 5, while a page is looked at, every one ends as
-# the next is on its way, which fails; longer than proxies keep theirs, which are then those that end it
+# that a connection waits for its visitor's next request, longer than a page is looked at and than most proxies keep
+# theirs: with uvicorn's 5 a request may be on its way as the server ends the connection
 KEEP_ALIVE_SECONDS = 75
-SWITCH_SECONDS = 0.0005  # that a thread computes while others wait: ten of Python's own 5 ms are felt
 # Gradio's own greys and blue are too faint to be read; each has a twin for dark pages
 COLOURS = {
     "body_text_color_subdued": ("#5a626c", "#a5adb8"),
@@ -75,7 +73,6 @@ def serve(atlas: str | Storage, prevent_thread_lock: bool = False, **settings: A
 
         route, more["lifespan"] = tools.served(known)
         own.insert(0, route)
-    sys.setswitchinterval(SWITCH_SECONDS)
     blocks = _blocks(known)
     application, address, _ = blocks.launch(
         theme=THEME,
