@@ -70,12 +70,14 @@ class Commands:
         file_limit: int | None = None,
         memory_limit: int | None = None,
         jumping_clock: bool = False,
+        silence: float | None = None,
     ) -> Command:
         """Start a command in a process group of its own, with more in its environment if that is given.
 
         Where these are given, it kills itself before the `die_at_event`-th time that it opens, makes, renames or
         removes a file in the atlas, cannot write files of more than `file_limit` bytes, gets no more than
-        `memory_limit` bytes of memory beyond what it starts with, and has a clock that jumps by years at every look.
+        `memory_limit` bytes of memory beyond what it starts with, has a clock that jumps by years at every look, and
+        takes a lease for lost after `silence` seconds.
         """
         self._count += 1
         folder = Path(self._folder.name) / str(self._count)
@@ -84,7 +86,13 @@ class Commands:
             (folder / name).touch()
         args_ = [str(arg) for arg in args]
         more = dict(environment or {})
-        faults = {"event": die_at_event, "limit": file_limit, "memory": memory_limit, "clock": jumping_clock}
+        faults = {
+            "event": die_at_event,
+            "limit": file_limit,
+            "memory": memory_limit,
+            "clock": jumping_clock,
+            "silence": silence,
+        }
         return Command(self._ask({"args": args_, "folder": str(folder), "more": more, **faults}), folder)
 
     def wait(self, command: Command) -> Result:
@@ -132,6 +140,7 @@ def _run(
     limit: int | None,
     memory: int | None,
     clock: bool,
+    silence: float | None,
 ) -> None:
     """In the fork: become the command."""
     import random
@@ -139,6 +148,7 @@ def _run(
     import signal
     import time
 
+    from microscope_atlas.atlas import lease
     from microscope_atlas.cli import main
 
     os.setpgid(0, 0)
@@ -156,6 +166,8 @@ def _run(
         years = random.Random(0)
         time.time = lambda: years.uniform(0, 4e9)
         time.time_ns = lambda: int(time.time() * 1e9)
+    if silence is not None:
+        lease.HEARTBEAT_SECONDS, lease.SILENCE_SECONDS = silence / 6, silence
     if event is not None:
         seen = 0
 

@@ -9,6 +9,8 @@ import base64
 import hashlib
 import json
 import re
+import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,12 +32,15 @@ class Commit:
     files: Files
 
 
+RESET = 0
+
+
 @dataclass
 class Fault:
     """An answer in place of the right one."""
 
     request: str  # pattern of the requests that meet it: `POST .*/commit/main`
-    status: int
+    status: int  # RESET: the connection breaks
     times: int  # how often
     after: bool = False  # it does what was asked, and its answer is lost
 
@@ -52,6 +57,8 @@ class Hub:
     sent: list[str] = field(default_factory=list)  # LFS objects that were uploaded, by sha256
     ranges: list[str] = field(default_factory=list)  # of what was read in part: `bytes=0-7`
     faults: list[Fault] = field(default_factory=list)
+    at: dict[int, Fault] = field(default_factory=dict)  # those that requests of these numbers meet, whatever they ask
+    met: list[str] = field(default_factory=list)  # of these, which met what
     before: dict[str, Callable[[], object]] = field(default_factory=dict)  # pattern of a request -> called once before
     most_sent: int | None = None  # uploads that are answered; the next ones wait until `resume` is set
     resume: Event = field(default_factory=Event)
@@ -116,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body in one packet
-    lost = False
+    lost: int | None = None  # what is answered in place of the right answer, once all was done
 
     def do_GET(self) -> None:
         self._route(
@@ -152,19 +159,22 @@ class _Handler(BaseHTTPRequestHandler):
         split = urlsplit(self.path)
         path, self.query = unquote(split.path), parse_qs(split.query)
         self.hub: Hub = self.server.hub  # type: ignore[attr-defined]
-        self.lost = False
+        self.lost = None
         request = f"{self.command} {path}"
         self.hub.requests.append(request)
         self.body = self._read_body()
         for pattern in list(self.hub.before):
             if re.fullmatch(pattern, request):
                 self.hub.before.pop(pattern)()
-        for fault in self.hub.faults:
+        numbered = self.hub.at.pop(len(self.hub.requests), None)
+        if numbered and re.fullmatch(numbered.request, request):
+            self.hub.met.append(f"{numbered.status} {request}")
+        for fault in (*self.hub.faults, *([numbered] if numbered else [])):
             if fault.times and re.fullmatch(fault.request, request):
                 fault.times -= 1
                 if not fault.after:
                     return self._refuse(fault.status, "")
-                self.lost = True
+                self.lost = fault.status
         if not path.startswith(("/api/", "/lfs/", "/datasets/", "/spaces/")):
             path = "/models" + path  # which have no prefix in links
         for pattern, answer in routes.items():
@@ -317,8 +327,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, b"", {"X-Error-Code": code, "X-Error-Message": code} if code else {})
 
     def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        if self.lost:
-            status, content, headers = 503, b"", {}
+        if self.lost is not None:
+            status, content, headers = self.lost, b"", {}
+        if status == RESET:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            self.connection.close()
+            return
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)

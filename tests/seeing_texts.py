@@ -14,7 +14,7 @@ from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.lenses import embedded
 from microscope_atlas.lenses.recipe import changed
 from microscope_atlas.lenses.registry import lens
-from microscope_atlas.models import converted, weights
+from microscope_atlas.models import at_hand, converted
 from microscope_atlas.models.catalog import CATALOG
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import Preprocess
@@ -61,7 +61,7 @@ SEEING = Organism(
 def put(organism: Organism, image: dict[str, Tensor], tower: dict[str, Tensor] | None) -> str:
     """Into the cache, as weights that were taken from a file."""
     sha256 = converted.identity(image)
-    converted.write(weights.cached_file(organism), converted.Weights(image, sha256, GIVEN))
+    converted.write(at_hand.cached_file(organism), converted.Weights(image, sha256, GIVEN))
     if tower:
         kept.keep(organism, sha256, converted.Weights(tower, converted.identity(tower), GIVEN))
     return sha256

@@ -146,6 +146,8 @@ def _page(atlas: Atlas, asked: Query) -> Page:
         raise unknown("view", asked["view"], "this Space", VIEWS)
     if "view" in asked:
         return VIEWS[asked["view"]](atlas, asked)
+    if "url" in asked and legacy.page(asked["url"]) == "about":
+        return VIEWS["about"](atlas, asked)
     key = key_of(asked)
     if key is None:
         return home.home(atlas)
@@ -167,7 +169,7 @@ def _unit_map(atlas: Atlas, key: Key | None, part: str | None) -> Page:
 def key_of(asked: Query) -> Key | None:
     """What a link is about; None of all. InvalidKey, UnknownName where it cannot be."""
     if "url" in asked:
-        return legacy.resolve(asked["url"])
+        return None if legacy.page(asked["url"]) else legacy.resolve(asked["url"])
     parts = [asked[name] for name in ("model", "layer", "unit") if name in asked]
     for name, above in (("layer", "model"), ("unit", "layer")):
         if name in asked and above not in asked:

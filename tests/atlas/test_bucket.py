@@ -1,7 +1,6 @@
 """An atlas in storage that speaks S3, served by a real server on this machine."""
 
 import json
-import logging
 import threading
 import uuid
 from collections.abc import Iterator
@@ -24,20 +23,15 @@ from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine
 from microscope_atlas.run.run import Outcome
 from tests.atlases import IMAGES, LAYER, LENS, MODEL, RECIPE, at, content, quick, render, request
+from tests.s3 import credentials, s3_server
 
 RECIPES = {LENS: RECIPE, "sheets": quick("sheets")}  # the second reads what the first has made
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    serving = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    serving.start()
-    host, port = serving.get_host_and_port()
-    yield f"http://{host}:{port}"
-    serving.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture(params=["s3", "memory"])
@@ -46,12 +40,7 @@ def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"atlases-{uuid.uuid4().hex}"
     if request.param == "memory":
         return f"memory://{name}/one"
-    for key, value in {
-        "AWS_ENDPOINT_URL": request.getfixturevalue("server"),
-        "AWS_ACCESS_KEY_ID": "nobody",
-        "AWS_SECRET_ACCESS_KEY": "nothing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
+    for key, value in credentials(request.getfixturevalue("server")).items():
         monkeypatch.setenv(key, value)
     fsspec.filesystem("s3", skip_instance_cache=True).mkdir(name)
     return f"s3://{name}/one"
@@ -218,6 +207,15 @@ def test_run_whose_atlas_was_taken_over_writes_no_more(url: str, monkeypatch: py
             first.write(schema.MANIFEST, "{}")
     assert first.size(schema.MANIFEST) is None
     assert first.size(LEASE)  # the other's
+
+
+def test_run_that_was_asleep_looks_before_it_writes(url: str) -> None:
+    first = Bucket(url)  # between two beats, as a stopped process wakes up
+    with first.lock():
+        first._fs.pipe_file(first._key(LEASE), json.dumps({"owner": "other:1", "id": "2", "beat": 0}).encode())
+        with pytest.raises(AtlasBusy, match="taken over"):
+            first.write(schema.MANIFEST, "{}")
+    assert first.size(schema.MANIFEST) is None
 
 
 def test_urls_of_files_are_folders(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from microscope_atlas.atlas.links import link, resolve
+from microscope_atlas.atlas.links import link, page, resolve
 from microscope_atlas.errors import InvalidKey, UnknownName
 from microscope_atlas.models.catalog import CATALOG
 
@@ -121,3 +122,36 @@ def test_what_is_no_link_is_refused_with_the_reason(link: str, reason: str) -> N
 def test_unknown_model_op_or_unit_is_named_with_what_there_is(link: str, reason: str) -> None:
     with pytest.raises(UnknownName, match=reason):
         resolve(link)
+
+
+FOUND = [  # in papers, notebooks and posts, without the six that are templates
+    line.split("\t")[1]
+    for line in (Path(__file__).with_name("links.txt")).read_text().splitlines()
+    if "\t" in line and "{" not in line
+]
+
+
+def test_of_the_links_that_are_found_in_the_wild_all_but_eight_lead_on() -> None:
+    keys, pages, refused = [], [], {}
+    for each in FOUND:
+        if shown := page(each):
+            pages.append(shown)
+            continue
+        try:
+            keys.append(resolve(each))
+        except (InvalidKey, UnknownName) as error:
+            refused[each.partition("openai.com")[2]] = str(error)
+    assert (len(FOUND), len(keys), sorted(pages)) == (177, 164, ["about", *["models"] * 4])
+    never = [path for path, reason in refused.items() if "its weights were never published" in reason]
+    assert len(never) == 6 and all(path.startswith("/models/contrastive_v2/") for path in never)
+    others = {path: reason for path, reason in refused.items() if path not in never}
+    assert "is not in what is known of OpenAI Microscope's inceptionv1" in others.pop(
+        "/models/inceptionv1/inceptionv1_0/385"
+    )
+    assert "does not read /models/MODEL" in others.pop("/transparency-indicator.png")
+    assert not others
+
+
+@pytest.mark.parametrize("link", ["/about", "/", "", "https://example.org/models", "/models/inceptionv1", "http://["])
+def test_other_links_are_to_no_page(link: str) -> None:
+    assert page(link) is None

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from microscope_atlas.errors import WeightsError
-from microscope_atlas.models import converted, weights
+from microscope_atlas.models import at_hand, converted, weights
 from microscope_atlas.models.download import file_hash
 from microscope_atlas.models.formats.state_dict import read_state_dict
 from microscope_atlas.models.organism import Organism, Source
@@ -185,7 +185,7 @@ def test_conversion_that_is_stopped_leaves_no_half_file(
 def test_damaged_cache_is_refused_with_what_to_do(server: str, cache: Path) -> None:
     known = toy(source(f"{server}/whole.pth"))
     weights.load(known)
-    path = weights.cached_file(known)
+    path = at_hand.cached_file(known)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from microscope_atlas.errors import WeightsError
-from microscope_atlas.models import weights
+from microscope_atlas.models import at_hand, weights
 from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE
 from microscope_atlas.models.download import file_hash
 from microscope_atlas.models.organism import UNSTATED
@@ -132,7 +132,7 @@ def test_file_that_is_not_there_is_refused(cache: Path) -> None:
 
 def test_damaged_cache_is_refused_and_says_what_to_do(cache: Path, file: Path) -> None:
     weights.take(INCEPTIONV1_CAFFE, file)
-    cached = weights.cached_file(INCEPTIONV1_CAFFE)
+    cached = at_hand.cached_file(INCEPTIONV1_CAFFE)
     content = bytearray(cached.read_bytes())
     content[-5] ^= 1
     cached.write_bytes(content)

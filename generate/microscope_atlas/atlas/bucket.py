@@ -87,10 +87,12 @@ class Bucket(WritableStorage):
         with TemporaryDirectory() as folder:
             copy = Path(folder) / Path(path).name
             yield copy
-            if self._lease and self._lease.lost.is_set():
-                raise AtlasBusy(f"another run has taken over {self}: this one was silent for too long")
             content = copy.read_bytes()
             with self._translated_errors(path):
+                if self._lease and not self._lease.is_held():
+                    raise AtlasBusy(
+                        f"another run has taken over {self}: this one was silent for too long. What it finished stays"
+                    )
                 try:
                     self._fs.pipe_file(self._key(path), content)
                 except PermissionError as error:

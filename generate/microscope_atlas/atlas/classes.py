@@ -1,7 +1,7 @@
 """The names of classes, where their license lets them travel with us.
 
-Places365's names came without one at hand, so its networks have none; nor has inceptionv1, whose 1008 logits are in an
-order of their own.
+Places365's names came without one, and inceptionv1's 1008 logits are in an order of their own, whose names lie in its
+archive: these are fetched with the weights, or taken from a file, into the cache. See models.at_hand.
 """
 
 from functools import cache

@@ -28,6 +28,7 @@ MAX_BYTES = 1 << 28  # of an image; the largest sheets have 20 MB
 NEAR = 1000  # names that the nearest is looked for in
 BATCH = 1 << 16  # images that are read of an index at once
 READ = ("table", "file", "column", "name", "offset", "length")  # of an index
+Held = tuple[bytes, pq.FileMetaData]  # of a file: all of it, and where its columns lie
 PLACE = np.dtype([("file", np.int32), ("offset", np.int64), ("length", np.int32)])  # where an image lies
 
 
@@ -61,30 +62,40 @@ def fingerprint(shards: Sequence[Shard]) -> str:
     return hashlib.sha256("\n".join(sorted(f"{shard.path} {shard.sha256}" for shard in shards)).encode()).hexdigest()
 
 
-def slices(path: Path, content: pa.Table, images: Sequence[str]) -> Iterator[tuple[int, str, int, int]]:
+def slices(
+    path: Path, content: pa.Table, images: Sequence[str], held: Held | None = None
+) -> Iterator[tuple[int, str, int, int]]:
     """Row, column, offset and length of every image in a Parquet file; AtlasDamaged where its bytes lie in no slice.
 
-    `content` are the file's rows, with these columns at least.
+    `content` are the file's rows, with these columns at least; `held` what of it was read already.
     """
-    about = pq.read_metadata(path)
+    if held:
+        yield from _slices(path, content, images, *held)
+        return
     with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-        first = 0
-        for group in map(about.row_group, range(about.num_row_groups)):
-            chunks = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
-            for name in images:
-                at = chunks[f"{name}.bytes"].data_page_offset
-                column = content[name].slice(first, group.num_rows).combine_chunks()
-                for row, value in enumerate(column.field("bytes")):
-                    encoded = value.as_py()
-                    if encoded is None:
-                        continue
-                    # PLAIN: its length in four bytes, then the bytes themselves
-                    found = whole.find(len(encoded).to_bytes(4, "little") + encoded, at)
-                    if found < 0:
-                        raise AtlasDamaged(f"{path}: the {name} of row {first + row} is not one slice of the file")
-                    at = found + 4 + len(encoded)
-                    yield first + row, name, found + 4, len(encoded)
-            first += group.num_rows
+        yield from _slices(path, content, images, whole, pq.read_metadata(path))
+
+
+def _slices(
+    path: Path, content: pa.Table, images: Sequence[str], whole: bytes | mmap.mmap, about: pq.FileMetaData
+) -> Iterator[tuple[int, str, int, int]]:
+    first = 0
+    for group in map(about.row_group, range(about.num_row_groups)):
+        chunks = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+        for name in images:
+            at = chunks[f"{name}.bytes"].data_page_offset
+            column = content[name].slice(first, group.num_rows).combine_chunks()
+            for row, value in enumerate(column.field("bytes")):
+                encoded = value.as_py()
+                if encoded is None:
+                    continue
+                # PLAIN: its length in four bytes, then the bytes themselves
+                found = whole.find(len(encoded).to_bytes(4, "little") + encoded, at)
+                if found < 0:
+                    raise AtlasDamaged(f"{path}: the {name} of row {first + row} is not one slice of the file")
+                at = found + 4 + len(encoded)
+                yield first + row, name, found + 4, len(encoded)
+        first += group.num_rows
 
 
 def _read_rows(storage: Storage, manifest: Manifest, shard: Shard) -> list[dict[str, Any]]:
@@ -92,18 +103,22 @@ def _read_rows(storage: Storage, manifest: Manifest, shard: Shard) -> list[dict[
         return rows(file, shard, manifest.table(shard.units.lens))
 
 
-def rows(path: Path, shard: Shard, table: Table, content: pa.Table | None = None) -> list[dict[str, Any]]:
-    """What the index says of one shard of a table, row by row; `content` is what is in it, if that was read already."""
+def rows(
+    path: Path, shard: Shard, table: Table, content: pa.Table | None = None, held: Held | None = None
+) -> list[dict[str, Any]]:
+    """What the index says of one shard of a table, row by row; `content` and `held` are what was read of it already."""
     if not table.images:
         return []
     has_units = any(column.name == "unit" for column in table.keys)
     with shards.reading(path):
         if content is None:
             content = pq.read_table(path, columns=[*table.images, *(["unit"] if has_units else [])], partitioning=None)
-        return _rows(path, table, shard, content, has_units)
+        return _rows(path, table, shard, content, has_units, held)
 
 
-def _rows(path: Path, table: Table, shard: Shard, content: pa.Table, has_units: bool) -> list[dict[str, Any]]:
+def _rows(
+    path: Path, table: Table, shard: Shard, content: pa.Table, has_units: bool, held: Held | None
+) -> list[dict[str, Any]]:
     names = {column: content[column].combine_chunks().field("path") for column in table.images}
     units = content["unit"].to_pylist() if has_units else [None] * content.num_rows
     return [
@@ -120,7 +135,7 @@ def _rows(path: Path, table: Table, shard: Shard, content: pa.Table, has_units: 
             "length": length,
             "file_sha256": shard.sha256,
         }
-        for row, column, offset, length in slices(path, content, table.images)
+        for row, column, offset, length in slices(path, content, table.images, held)
     ]
 
 

@@ -43,6 +43,12 @@ class Lease:
                 raise self._busy(winner)
         self._renewer.start()
 
+    def is_held(self) -> bool:
+        """Whether it is ours still, looked up now: a process that was stopped learns of it no sooner than it asks."""
+        if not self.lost.is_set() and not self._is_ours():
+            self.lost.set()
+        return not self.lost.is_set()
+
     def release(self) -> None:
         self._ended.set()
         self._renewer.join()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from microscope_atlas.atlas.organisms import Layer, Part, organisms
@@ -12,6 +12,8 @@ from microscope_atlas.keys import NUMBER, Key
 HOST = "microscope.openai.com"
 NEVER = "OpenAI Microscope showed it, but its weights were never published"
 ELSEWHERE = dict.fromkeys(("contrastive_v1", "contrastive_v2"), NEVER)
+Page = Literal["models", "about"]
+PAGES: dict[str, Page] = {"": "models", "models": "models", "about": "about"}  # by their paths there
 GLUED = re.compile(r"""["'<>`].*""", re.DOTALL)  # the end of the attribute, or of the text, that a link was taken from
 TEMPLATE = re.compile(r"[${}]")
 EXPECTED = f"expected, for example, https://{HOST}/models/inceptionv1/mixed4c_0/447"
@@ -48,6 +50,19 @@ def resolve(link: str) -> Key:
     if part.start + unit >= part.stop:
         raise UnknownName(f"unit {unit} is not in {model}/{op}; it has 0:{part.stop - part.start}")
     return Key(model, part.layer, part.start + unit)
+
+
+def page(link: str) -> Page | None:
+    """What a link to no network led to: the list of networks, which was the first page there, or what it is about.
+
+    None of every other link.
+    """
+    try:
+        url = urlsplit(link if "://" in link or link.startswith("/") else f"//{link}")
+    except ValueError:
+        return None
+    ours = url.netloc == HOST or (url.netloc == "" and url.path.strip("/") == "models")
+    return PAGES.get(url.path.strip("/")) if ours else None
 
 
 def link(organism: Shown, layer: str, unit: int) -> str | None:

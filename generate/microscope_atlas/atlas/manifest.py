@@ -13,7 +13,17 @@ from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.provenance import Provenance
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Table
-from microscope_atlas.atlas.units import Input, UnitRange, content_id, inputs, renderers, union
+from microscope_atlas.atlas.units import (
+    Input,
+    Made,
+    UnitRange,
+    content_id,
+    inputs,
+    made_by_layer,
+    near,
+    renderers,
+    union,
+)
 from microscope_atlas.errors import AtlasDamaged
 from microscope_atlas.keys import LAYER, MODEL
 from microscope_atlas.structure import structure
@@ -113,23 +123,32 @@ class Manifest:
         names = [name for name in order if name in self.lenses and self.table(name).config == config]
         return names or [config]
 
-    def expects(self, shard: Shard) -> bool:
-        """Whether a shard's content is what these settings make."""
-        return self.renderer(shard) is not None
+    def expects(self, shard: Shard, made: Made | None = None) -> bool:
+        """Whether a shard's content is what these settings make; `made` are its shards, where many are looked at."""
+        return self.renderer(shard, made) is not None
 
-    def renderer(self, shard: Shard) -> int | None:
+    def renderer(self, shard: Shard, of: Made | None = None) -> int | None:
         """Which of `renderers` made a shard's content with these settings; None: it has other settings."""
         recipe, model = self.lenses.get(shard.units.lens), self.models.get(shard.units.model)
         if recipe is None or model is None:
             return None
-        made = partial(content_id, shard.units, recipe, model["weights_sha256"], self.inputs(shard.units))
+        made = partial(content_id, shard.units, recipe, model["weights_sha256"], self.inputs(shard.units, of))
         made = partial(made, dictionary=identity_of(model, shard.units.layer))
         return next((number for number in renderers(shard.units.model) if made(renderer=number) == shard.id), None)
 
-    def inputs(self, units: UnitRange) -> tuple[Input, ...]:
+    @property
+    def made(self) -> Made:
+        """Its shards, by lens, model and layer, for who asks after the inputs of many."""
+        return made_by_layer(Input(shard.units, shard.id) for shard in self.shards.values())
+
+    def inputs(self, units: UnitRange, made: Made | None = None) -> tuple[Input, ...]:
         """The shards that rows about `units` are made from; none where their lens looks at the network."""
         reads = self.table(units.lens).reads
-        return inputs(units, reads, (Input(shard.units, shard.id) for shard in self.shards.values()))
+        if not reads:
+            return ()
+        if made is None:
+            return inputs(units, reads, (Input(shard.units, shard.id) for shard in self.shards.values()))
+        return inputs(units, reads, near(units, reads, made))
 
     def depth(self, model: str, layer: str) -> int:
         """Where a layer stands in its network, 0 next to the picture; behind all others where nobody says."""

@@ -91,11 +91,17 @@ class Known:
     legacy_parts: Mapping[str, Part]
     edges: list[tuple[str, str]]
     class_list: str | None  # of CLASSES
+    has_other_names: bool = False  # of its classes, which may not ship with this package
 
     @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of its classes, in the order of its logits; None where they are not known."""
         return CLASSES[self.class_list]() if self.class_list else None
+
+    def lacks_name(self, layer: str) -> bool:
+        """Whether units of a layer stand for classes whose names did not come with this package."""
+        counts = [each.units for each in self.layers.values()]
+        return self.has_other_names and self.layers[layer].units == counts[-1]
 
 
 @cache

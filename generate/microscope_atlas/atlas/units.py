@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,6 +90,26 @@ def inputs(units: UnitRange, reads: Mapping[str, Scope], shards: Iterable[Input]
         return scope is not None and overlaps and (other.model, other.layer) == (units.model, units.layer)
 
     return tuple(sorted(shard for shard in shards if wanted(shard.units)))
+
+
+Made = Mapping[str, Mapping[tuple[str, str], Sequence[Input]]]  # lens -> model and layer -> shards
+
+
+def made_by_layer(shards: Iterable[Input]) -> Made:
+    """Shards by lens, model and layer."""
+    found: dict[str, dict[tuple[str, str], list[Input]]] = {}
+    for shard in shards:
+        of = shard.units
+        found.setdefault(of.lens, {}).setdefault((of.model, of.layer), []).append(shard)
+    return found
+
+
+def near(units: UnitRange, reads: Mapping[str, Scope], made: Made) -> Iterator[Input]:
+    """Of the shards that are there, those among which `inputs` finds all that it wants."""
+    for lens, scope in reads.items():
+        there = made.get(lens, {})
+        for layer in there if scope == "atlas" else [(units.model, units.layer)]:
+            yield from there.get(layer, ())
 
 
 def missing(wanted: Iterable[UnitRange], present: Iterable[UnitRange], most: int | None = None) -> list[UnitRange]:

@@ -49,12 +49,12 @@ def models(
     ] = None,
 ) -> None:
     """The organisms; or one's layers, units and sizes; with --json their names in OpenAI Microscope, too."""
-    from microscope_atlas.atlas.links import resolve
+    from microscope_atlas.atlas.links import page, resolve
     from microscope_atlas.atlas.organisms import organisms
     from microscope_atlas.console import print_table
     from microscope_atlas.errors import unknown
 
-    if link is not None:
+    if link is not None and page(link) != "models":
         key = str(resolve(link))
         print(json.dumps({"key": key}) if as_json else key)
         return

@@ -298,6 +298,9 @@ def with_retries(call: Callable[[], T]) -> T:
                 raise
             if response is None and time.monotonic() + wait - start >= SILENCE_SECONDS:
                 raise
+        except json.JSONDecodeError as error:  # the client reads some answers before it looks at their status
+            if error.doc.strip():
+                raise
         time.sleep(wait)
     return call()
 
@@ -325,6 +328,8 @@ def _reason(error: Exception) -> str:
         return f"{error} {_reason(error.__cause__)}"  # of a thread that sends files
     if isinstance(error, json.JSONDecodeError):
         said = " ".join(error.doc.split())[:MAX_SAID]
+        if not said:
+            return f"{endpoint()} answered with nothing: it is busy, or it is no Hub. Run it again later"
         return f"{endpoint()} answered with what is no JSON, so it is no Hub, or something stands before it: {said!r}"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, RevisionNotFoundError):

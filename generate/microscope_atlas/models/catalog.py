@@ -1,9 +1,11 @@
 """The organisms, by name. A new one is a new file and one line here."""
 
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache as unbounded
+from functools import lru_cache
 
 from microscope_atlas.atlas.dictionaries import Attached
+from microscope_atlas.cache import cache
 from microscope_atlas.errors import UnknownName, unknown
 from microscope_atlas.models.adapters import own, timm, torchvision, transformers
 from microscope_atlas.models.architectures.alexnet import ALEXNET, ALEXNET_CAFFE_PLACES365
@@ -15,6 +17,7 @@ from microscope_atlas.models.architectures.inceptionv3_slim import INCEPTIONV3_S
 from microscope_atlas.models.architectures.inceptionv4_slim import INCEPTIONV4_SLIM
 from microscope_atlas.models.architectures.resnetv2_slim import RESNETV2_50_SLIM
 from microscope_atlas.models.architectures.vgg19 import VGG19_CAFFE
+from microscope_atlas.models.at_hand import at_hand, stamps
 from microscope_atlas.models.dictionaries.attached import attached
 from microscope_atlas.models.organism import Organism
 
@@ -52,11 +55,14 @@ def organism(name: str) -> Organism:
     """
     plain = _plain(name)
     known = attached(plain.name)
-    return _with_dictionaries(name, tuple(known.items())) if known else plain
+    return _with_dictionaries(name, tuple(known.items()), _stamps(name)) if known else plain
+
+
+Stamps = tuple[tuple[int, int] | None, ...]
 
 
 @lru_cache(maxsize=8)
-def _with_dictionaries(name: str, known: tuple[tuple[str, Attached], ...]) -> Organism:
+def _with_dictionaries(name: str, known: tuple[tuple[str, Attached], ...], _: Stamps) -> Organism:
     return replace(_plain(name), dictionaries=dict(known))
 
 
@@ -66,7 +72,17 @@ def _plain(name: str) -> Organism:
         return _foreign(name)
     if name not in CATALOG:
         raise unknown("model", name, "the catalog", CATALOG)
-    return CATALOG[name]
+    return _at_hand(name, str(cache()), _stamps(name))
+
+
+def _stamps(name: str) -> Stamps:
+    return stamps(CATALOG[name]) if name in CATALOG else ()
+
+
+@lru_cache(maxsize=64)
+def _at_hand(name: str, _: str, __: Stamps) -> Organism:
+    """An organism of the catalog, read once, until what this machine has of it changes."""
+    return at_hand(CATALOG[name])
 
 
 def note_origin(name: str, source: str) -> None:
@@ -75,7 +91,7 @@ def note_origin(name: str, source: str) -> None:
         _foreign.cache_clear()
 
 
-@cache
+@unbounded
 def _foreign(name: str) -> Organism:
     """A network from outside, once a process: it is built to see what it is."""
     prefix, _, rest = name.partition(":")

@@ -22,6 +22,8 @@ from microscope_atlas.models.networks.network import Network
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.structure import structure
 
+LACKING = "lacking"  # in a file's header, as JSON
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -30,6 +32,7 @@ class Weights:
     tensors: dict[str, Tensor]
     sha256: str  # of names, shapes and bytes of all tensors
     provenance: Provenance
+    lacking: tuple[str, ...] = ()  # layers of the network that there are no tensors for
 
 
 def expected(network: Network) -> dict[str, Tensor]:
@@ -90,6 +93,8 @@ def identity(tensors: dict[str, Tensor]) -> str:
 def write(path: Path, weights: Weights) -> None:
     """Write weights whole or not at all; WeightsError where the disk refuses."""
     header = {"sha256": weights.sha256, "provenance": json.dumps(asdict(weights.provenance))}
+    if weights.lacking:
+        header[LACKING] = json.dumps(weights.lacking)
     try:
         with whole(path) as beside:
             save_file(weights.tensors, beside, metadata=header)
@@ -107,6 +112,7 @@ def read(path: Path) -> Weights:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         stated = header["sha256"]
         origin = structure(Provenance, json.loads(header["provenance"]), "provenance")
+        lacking = structure(tuple[str, ...], json.loads(header.get(LACKING, "[]")), LACKING)
     # RuntimeError: numbers of another type; RecursionError: JSON within JSON within JSON
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged: {error!r}") from error
@@ -115,4 +121,4 @@ def read(path: Path) -> Weights:
     found = identity(tensors)
     if found != stated:
         raise WeightsError(f"{path} is damaged: its tensors have sha256 {found}, expected {stated}")
-    return Weights(tensors, found, origin)
+    return Weights(tensors, found, origin, lacking)

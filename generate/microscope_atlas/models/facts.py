@@ -18,6 +18,7 @@ def facts(organism: Organism) -> dict[str, Any]:
         "legacy_parts": dict(organism.legacy_parts),
         "edges": organism.edges,
         "class_list": names[organism.name_classes] if organism.name_classes else None,
+        "has_other_names": organism.classes_in is not None,
     }
     made: dict[str, Any] = json.loads(json.dumps(plain))
     return made

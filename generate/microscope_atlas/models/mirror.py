@@ -55,6 +55,8 @@ def publish(name: str, weights: Mapping[str, Weights]) -> str:
     HubFailed where the Hub refuses.
     """
     for model, given in weights.items():
+        if given.lacking:
+            raise WeightsError(f"the weights of {model} lack {', '.join(given.lacking)}; publish whole ones")
         if given.provenance.license in (UNSTATED, UNTRAINED.license):
             raise WeightsError(f"the license of {model}'s weights is not stated; they are not ours to publish")
     repo = Repo(name, "model")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.atlas.organisms import Field, Layer, Part
-from microscope_atlas.errors import NetworkFailed, unknown
+from microscope_atlas.errors import NetworkFailed, UnknownName, unknown
 from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.networks.flops import flops
 from microscope_atlas.models.networks.graph import edges
@@ -31,6 +31,7 @@ class Source:
     sha1: str | None = None  # of the file, where its publisher states one
     sha256: str | None = None  # likewise
     forms: tuple[Form, ...] = (Form.STATE_DICT,)  # that `read` takes, the published file's first
+    lacks: str | None = None  # what is not in it: it is taken where that is agreed to, and never fetched unasked
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ class Organism:
     known: Structure | None = None  # where it was read already
     revision: str | None = None  # of what the name stands for, where that may be another one tomorrow
     dictionaries: Mapping[str, Attached] = field(default_factory=dict)  # by the layers that they make
+    lacking: tuple[str, ...] = ()  # layers that the weights at hand have no tensors for
+    classes_in: str | None = None  # names of its classes that may not ship: a URL, or a file within its archive
+    spare_classes: int = 0  # logits at the end that stand for nothing
 
     @cached_property
     def structure(self) -> Structure:
@@ -166,6 +170,11 @@ class Organism:
 
     def layer(self, name: str) -> Layer:
         """Layer `name`; UnknownName with the nearest names where there is none."""
+        if name in self.lacking:
+            raise UnknownName(
+                f"layer {name!r} is not in the weights of {self.name} that are at hand; take a file that has it: "
+                f"microscope-atlas weights {self.name} --from FILE"
+            )
         if name not in self.layers:
             raise unknown("layer", name, self.name, self.layers)
         return self.layers[name]

@@ -1,6 +1,7 @@
 """Trained weights: fetched or taken, verified, converted, cached; and the network ready to run."""
 
 import hashlib
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,7 +11,8 @@ import torch
 from microscope_atlas.atlas.provenance import UNTRAINED, Provenance
 from microscope_atlas.cache import cache
 from microscope_atlas.errors import UnknownName, WeightsError
-from microscope_atlas.models import converted, mirror
+from microscope_atlas.models import at_hand, converted, mirror
+from microscope_atlas.models.at_hand import cached_file
 from microscope_atlas.models.converted import Weights
 from microscope_atlas.models.dictionaries.attached import load as dictionary
 from microscope_atlas.models.dictionaries.behind import Behind
@@ -92,7 +94,8 @@ def _scales(name: str, value: torch.Tensor) -> bool:
 
 def fetch(organism: Organism, repo: str | None = None, listen: Listen = unheard) -> Weights:
     """Weights from the first that gives them, the mirror `repo` or one of the sources, converted into the cache."""
-    attempts = [partial(_obtain, organism, source, listen) for source in organism.sources]
+    sources = [source for source in organism.sources if isinstance(source, Library) or not source.lacks]
+    attempts = [partial(_obtain, organism, source, listen) for source in sources]
     if repo:
         attempts.insert(0, partial(_copy, organism, repo))
     refusals = []
@@ -109,10 +112,11 @@ def fetch(organism: Organism, repo: str | None = None, listen: Listen = unheard)
     )
 
 
-def take(organism: Organism, path: Path, source: Source | None = None) -> Weights:
+def take(organism: Organism, path: Path, source: Source | None = None, partial: bool = False) -> Weights:
     """Weights from a file at hand, converted into the cache. `source` says where the file came from, if not by hand.
 
-    With a text tower in it, that is kept beside them.
+    With a text tower in it, that is kept beside them; so are names of classes. `partial`: layers that the file has no
+    tensors for are left out.
 
     Raises WeightsError where the file cannot be read, is damaged, or is of another network; the cache stays as it was.
     """
@@ -121,27 +125,34 @@ def take(organism: Organism, path: Path, source: Source | None = None) -> Weight
         raise WeightsError(f"there is no file {file}")
     given = source or _source_of(organism, path)
     read = given.read(path)
+    wants = converted.expected(organism.blank())
+    read = converted.unscoped(read, wants)
+    lacking = at_hand.lacking(organism, read, wants)
+    if lacking and not partial:
+        first, wanted = next((name, value) for name, value in wants.items() if name not in read)
+        raise WeightsError(
+            f"{path} is not all of {organism.name}: it has no {first}, expected with shape {tuple(wanted.shape)}, "
+            f"and so no layer {', '.join(lacking)}{f'; {given.lacks}' if given.lacks else ''}. --partial takes the rest"
+        )
+    if lacking:
+        organism = at_hand.without(organism, lacking)
     tensors = converted.fit(organism, read, str(path))
     official = source is not None or _stated(given, file)
     provenance = Provenance(
-        source=source.where if source else path.name,
+        source=", without ".join([source.where if source else path.name, *([", ".join(lacking)] if lacking else [])]),
         file_sha256=_sha256(file),
         license=given.license if official else UNSTATED,  # another file may hold anything, by anybody
         official=official,
         ignored=tuple(sorted(name for name in read if name not in tensors and not converted.uncounted(name))),
     )
-    weights = Weights(tensors, converted.identity(tensors), provenance)
+    weights = Weights(tensors, converted.identity(tensors), provenance, lacking)
     tower = kept.tower_in(organism, path, provenance)
     converted.write(cached_file(organism), weights)
     if tower:
         kept.keep(organism, weights.sha256, tower)
+    if organism.classes_in and (names := at_hand.names_within(path, organism.classes_in)):
+        at_hand.take_names(organism, names, str(path))
     return weights
-
-
-def cached_file(organism: Organism) -> Path:
-    """Where the organism's converted weights lie."""
-    file = cache() / "weights" / mirror.filename(organism.name)
-    return file.with_stem(f"{file.stem}@{organism.revision}") if organism.revision else file
 
 
 def _obtain(organism: Organism, source: Source | Library, listen: Listen) -> Weights:
@@ -149,9 +160,18 @@ def _obtain(organism: Organism, source: Source | Library, listen: Listen) -> Wei
         return _borrow(organism, source)
     with obtained(source, cache() / "downloads", listen) as path:
         try:
-            return take(organism, path, source)
+            taken = take(organism, path, source)
         except WeightsError as error:
             raise WeightsError(f"{source.where}: {error}") from error
+    if organism.classes_in and "://" in organism.classes_in:
+        _obtain_names(organism, organism.classes_in)
+    return taken
+
+
+def _obtain_names(organism: Organism, where: str) -> None:
+    """Fetch the names of its classes; where they are not to be had they stay unknown, as all that shows them says."""
+    with suppress(WeightsError), obtained(Source(where, read_tensors, UNSTATED), cache() / "downloads") as path:
+        at_hand.take_names(organism, at_hand.names_in(path), where)
 
 
 def _copy(organism: Organism, repo: str) -> Weights:

@@ -4,22 +4,23 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from microscope_atlas.atlas import images, lists, releases, schema, shards
 from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
 from microscope_atlas.atlas.organisms import Kind, organisms
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
-from microscope_atlas.atlas.units import UnitRange, missing
+from microscope_atlas.atlas.units import Made, UnitRange, missing
 from microscope_atlas.errors import AtlasDamaged, AtlasError
 from microscope_atlas.pictures.decoder import decoded
 from microscope_atlas.publish.card import agrees
@@ -41,8 +42,9 @@ def check(storage: Storage, sample: int | None = None) -> Iterator[str]:
         made = sorted(manifest.shards.values(), key=lambda shard: (shard.units.model, shard.path))
         num_read = min(len(made), sample or len(made))
         chosen = {made[at * len(made) // num_read].path for at in range(num_read)}
+        known = _Known(manifest, {lens: manifest.table(lens) for lens in manifest.lenses}, manifest.made)
         for model, some in groupby(made, lambda shard: shard.units.model):
-            yield from _model(storage, manifest, there, model, list(some), chosen)
+            yield from _model(storage, known, there, model, list(some), chosen)
         yield from _files(storage, manifest, there)
         yield from lists.problems(storage, manifest)
     except AtlasError as error:  # what cannot be read or is unknown here ends the check
@@ -55,6 +57,18 @@ def _made_again(manifest: Manifest, lens: str, how: str) -> str:
         return how
     name, file = lens.removeprefix(f"{schema.LABELS.name}_"), manifest.lenses[lens].get("file")
     return f"take these labels back and in again: label ATLAS --forget {name}, then --from {file}"
+
+
+class _Known(NamedTuple):
+    """A manifest with what many shards ask of it."""
+
+    manifest: Manifest
+    tables: Mapping[str, Table]  # of its lenses
+    made: Made
+
+    def table(self, shard: Shard) -> Table:
+        lens = shard.units.lens
+        return self.tables[lens] if lens in self.tables else self.manifest.table(lens)
 
 
 def _coverage(manifest: Manifest) -> Iterator[str]:
@@ -89,7 +103,7 @@ def _files(storage: Storage, manifest: Manifest, there: Set[str]) -> Iterator[st
 
 
 def _model(
-    storage: Storage, manifest: Manifest, there: Set[str], model: str, made: Sequence[Shard], chosen: Set[str]
+    storage: Storage, known: _Known, there: Set[str], model: str, made: Sequence[Shard], chosen: Set[str]
 ) -> Iterator[str]:
     """A model's shards are whole, and its index says where their images lie."""
     entries: dict[str, list[dict[str, Any]]] = {}
@@ -99,9 +113,9 @@ def _model(
         problems = [] if shard.path in there else [f"missing; {how}"]
         if not problems and shard.path in chosen:
             with storage.local_copy(shard.path) as file:
-                content, problems = _shard(file, manifest, shard)
+                content, held, problems = _shard(file, known, shard)
                 if content is not None and not problems:
-                    entries[shard.path] = images.rows(file, shard, manifest.table(shard.units.lens), content)
+                    entries[shard.path] = images.rows(file, shard, known.table(shard), content, held)
         whole = whole and not problems
         for problem in problems:
             yield f"{shard.path}: {problem}"
@@ -109,7 +123,7 @@ def _model(
     if whole and path not in there:
         yield f"{path}: missing, or not of the shards that are there; running render again makes it"
     elif whole:
-        yield from _index(storage, manifest, model, entries)
+        yield from _index(storage, known.manifest, model, entries)
 
 
 def _index(
@@ -132,21 +146,22 @@ def _index(
         yield f"{path}: does not say where the images lie"
 
 
-def _shard(path: Path, manifest: Manifest, shard: Shard) -> tuple[pa.Table | None, list[str]]:
-    """A shard's rows, as far as they can be read and are of its table, and what is wrong with it."""
-    if (path.stat().st_size, shards.file_sha256(path)) != (shard.bytes, shard.sha256):
-        how = _made_again(manifest, shard.units.lens, "delete it and run render again")
-        return None, [f"its length or sha256 is not the one in the manifest; {how}"]
-    if not manifest.expects(shard):
-        return None, ["its id is not that of the settings in the manifest"]
-    table = manifest.table(shard.units.lens)
+def _shard(path: Path, known: _Known, shard: Shard) -> tuple[pa.Table | None, images.Held | None, list[str]]:
+    """A shard's rows, as far as they can be read and are of its table, the file, and what is wrong with it."""
+    if path.stat().st_size != shard.bytes or hashlib.sha256(data := path.read_bytes()).hexdigest() != shard.sha256:
+        how = _made_again(known.manifest, shard.units.lens, "delete it and run render again")
+        return None, None, [f"its length or sha256 is not the one in the manifest; {how}"]
+    manifest, table = known.manifest, known.table(shard)
+    if not manifest.expects(shard, known.made):
+        return None, None, ["its id is not that of the settings in the manifest"]
     try:
-        content = shards.read_shard(path)
+        content, about = shards.parsed(data, path)
     except AtlasDamaged as error:
-        return None, [str(error)]
+        return None, None, [str(error)]
     if not content.schema.equals(table.arrow):
-        return None, [f"its columns are not those of schema {manifest.schema}: {', '.join(content.schema.names)}"]
-    return content, list(_content(content, table, manifest, shard))
+        names = ", ".join(content.schema.names)
+        return None, None, [f"its columns are not those of schema {manifest.schema}: {names}"]
+    return content, (data, about), list(_content(content, table, manifest, shard))
 
 
 def _content(content: pa.Table, table: Table, manifest: Manifest, shard: Shard) -> Iterator[str]:
@@ -180,8 +195,9 @@ def _rows(
         what = f"each of the units {units.start}:{units.stop}" if table.level == "unit" else "the layer"
         expected = "only" if None in each else " or ".join(map(str, sorted(filter(None, each))))
         yield f"it does not hold {expected} rows of {what}"
+    made_with = cache(lambda text: _made_with(text, recipe))  # most rows of a shard say the same
     for row in rows:
-        for problem in _row(row, table, units, recipe, model["weights_sha256"]):
+        for problem in _row(row, table, units, made_with, model["weights_sha256"]):
             named = ", ".join(f"{c.name} {row[c.name]}" for c in table.keys if c.name not in ("model", "layer"))
             yield f"{named or 'its row'}: {problem}"
 
@@ -193,13 +209,13 @@ def _kinds(units: UnitRange) -> tuple[Kind, ...]:
 
 
 def _row(
-    row: dict[str, Any], table: Table, units: UnitRange, recipe: dict[str, Any], weights_sha256: str
+    row: dict[str, Any], table: Table, units: UnitRange, made_with: Callable[[str], bool], weights_sha256: str
 ) -> Iterator[str]:
     if (row["model"], row["layer"]) != (units.model, units.layer):
         yield f"it is of {row['model']}/{row['layer']}"
     if row["weights_sha256"] != weights_sha256 or not row["software"] or not row["device"]:
         yield "it does not say how it was made"
-    if not _made_with(row["recipe"], recipe):
+    if not made_with(row["recipe"]):
         yield "its recipe is not the atlas' own"
     flag = row.get("flag")
     if flag not in (None, *FLAGS):
@@ -256,9 +272,14 @@ def _says(made: Any, recipe: Any) -> bool:
 
 def _image(image: dict[str, Any], may_be_flat: bool) -> Iterator[str]:
     try:
-        values = np.asarray(decoded(image["bytes"] or b"").convert("RGB"))
+        shown = decoded(image["bytes"] or b"")
     except AtlasDamaged as error:
         yield f"its {error}"
         return
-    if not may_be_flat and values.std() < FLAT:
+    if not may_be_flat and _deviation(shown) < FLAT:
         yield "its image is flat and no flag says so"
+
+
+def _deviation(image: Image.Image) -> float:
+    """Standard deviation of all values of an image as RGB, 0 to 255."""
+    return float(np.frombuffer((image if image.mode == "RGB" else image.convert("RGB")).tobytes(), np.uint8).std())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from microscope_atlas.keys import Key
 from microscope_atlas.lenses.dataset_samples import seen
-from microscope_atlas.models.catalog import CATALOG
+from microscope_atlas.models.catalog import organism
 from microscope_atlas.rendering.attribution import Ablation
 from microscope_space.html import markup
 from microscope_space.html.escaped import NOTHING, html, joined
@@ -67,7 +67,7 @@ def told(why: Why) -> Markup:
 
 def _is_of_a_map(why: Why) -> bool:
     """Whether the target is a unit of a map."""
-    return CATALOG[why.model].layer(why.layer).kind != "dense"
+    return organism(why.model).layer(why.layer).kind != "dense"
 
 
 def judged(found: Ablation) -> str:
@@ -99,11 +99,11 @@ def _pictures(why: Why) -> list[Markup]:
     """Where the target is, and what speaks for it and against it, place by place, on one scale."""
     size, places = len(why.picture), why.attribution.places.numpy().reshape(_shape(why))
     strongest = float(np.abs(places).max()) or 1.0
-    organism = CATALOG[why.model]
+    known = organism(why.model)
     figures = []
     if _is_of_a_map(why):
         row, column = why.place or (None, None)
-        (upper, lower), (left, right) = seen(organism.layer(why.layer), row, column, size)
+        (upper, lower), (left, right) = seen(known.layer(why.layer), row, column, size)
         image = drawn.framed(
             drawn.shaded(why.picture, np.ones((size, size), np.float32)), (left, upper, right, lower), size
         )
@@ -134,7 +134,7 @@ def _shape(why: Why) -> tuple[int, int]:
 def _heat(why: Why, active: NDArray[np.floating[Any]]) -> Map:
     """A map of the earlier layer for every px of the picture; a root, so that half as much is still seen."""
     shown = np.sqrt(active).astype(np.float32)
-    return excited.heat(CATALOG[why.model].layer(why.earlier), shown, len(why.picture))
+    return excited.heat(organism(why.model).layer(why.earlier), shown, len(why.picture))
 
 
 def _reasons(why: Why, title: str, found: Sequence[Reason], sign: int) -> Markup:

@@ -38,11 +38,11 @@ def choices(atlas: Atlas) -> list[str]:
 
 def runnable(atlas: Atlas, model: str) -> "Organism":
     """What is known of a model of the atlas; UnknownName with the nearest where it cannot be run here."""
-    from microscope_atlas.models.catalog import CATALOG
+    from microscope_atlas.models.catalog import organism
 
     if model not in choices(atlas):
         raise unknown("model", model, "what can be run here", choices(atlas))
-    return CATALOG[model]
+    return organism(model)
 
 
 def weights_kind(atlas: Atlas, model: str) -> "WeightsKind":
@@ -105,16 +105,16 @@ def forked() -> None:
 
 def _load(model: str, kind: "WeightsKind") -> "Weights":
     from microscope_atlas.models import weights
-    from microscope_atlas.models.catalog import CATALOG
+    from microscope_atlas.models.catalog import organism
 
-    return weights.load(CATALOG[model], kind)
+    return weights.load(organism(model), kind)
 
 
 def _build(model: str, kind: "WeightsKind", device: "torch.device") -> "Network":
     from microscope_atlas.models import weights
-    from microscope_atlas.models.catalog import CATALOG
+    from microscope_atlas.models.catalog import organism
 
-    return weights.network(CATALOG[model], _weights(model, kind), device)
+    return weights.network(organism(model), _weights(model, kind), device)
 
 
 def _size(tensors: Iterable["torch.Tensor"]) -> int:

@@ -82,7 +82,7 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> Page:
     )
     body = html(
         "{}{}{}{}{}{}{}",
-        _heading(key, about, total, what),
+        _heading(key, about, total, what, _lacks_name(atlas, key)),
         markup.dictionary(dictionary),
         _row(atlas, rows),
         parts,
@@ -123,11 +123,19 @@ def _kind(atlas: Atlas, model: str, layer: str, about: Row | None) -> str | None
     return known.layers[layer].kind if known and layer in known.layers else None
 
 
-def _heading(key: Key, about: Row | None, total: int, named_after: str) -> Markup:
+def _lacks_name(atlas: Atlas, key: Key) -> bool:
+    """Whether a unit is of those that stand for classes whose names did not come with this package."""
+    known = atlas.organism(key.model)
+    return known is not None and key.layer is not None and key.layer in known.layers and known.lacks_name(key.layer)
+
+
+def _heading(key: Key, about: Row | None, total: int, named_after: str, lacks_name: bool = False) -> Markup:
     assert key.unit is not None
     said = f"{named_after} {key.unit} of {total:,}"
     if about and about["branch"]:
         said += f", branch {about['branch']}"
+    if about and about["class_name"] is None and lacks_name:
+        said += ", a class whose name is not known"
     near = _first(about)
     link = links.href(view="compare", a=str(key), b=near)
     elsewhere = [html('<a href="{}">{}</a>', link, f"Compare with {near}" if near else "Compare with another")]

@@ -32,7 +32,8 @@ def classes(atlas: Atlas, model: str) -> Iterator[tuple[str, list[Said]]]:
     layers = [*reversed(there)]
     if known := atlas.organism(model):
         count = len(known.classes or ())
-        layers = [name for name, layer in known.layers.items() if layer.units == count][-1:]
+        named = [name for name, layer in known.layers.items() if layer.units == count or known.lacks_name(name)]
+        layers = named[-1:]
     for layer in layers:
         if layer in there:
             rows = atlas.some("units", model, layer, ("unit", "class_name")).drop_null()

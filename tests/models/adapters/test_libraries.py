@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from microscope_atlas.errors import NetworkFailed, UnknownName, WeightsError
-from microscope_atlas.models import weights
+from microscope_atlas.models import at_hand, weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.networks.traced import Traced
 from microscope_atlas.models.organism import Library, Organism
@@ -92,7 +92,7 @@ def test_pretrained_weights_are_the_librarys_and_cached(monkeypatch, tmp_path) -
     assert given.provenance.source == library(known).where and given.provenance.official
     monkeypatch.delattr(ResNet18_Weights, "get_state_dict")
     assert weights.load(known).sha256 == given.sha256
-    assert weights.cached_file(known).name == "torchvision.resnet18.safetensors"
+    assert at_hand.cached_file(known).name == "torchvision.resnet18.safetensors"
 
 
 @torchvision

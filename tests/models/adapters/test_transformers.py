@@ -14,7 +14,7 @@ from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.errors import HubFailed, InvalidKey, LensFailed, NetworkFailed, WeightsError
 from microscope_atlas.keys import parse_key
 from microscope_atlas.lenses import clip
-from microscope_atlas.models import catalog, weights
+from microscope_atlas.models import at_hand, catalog, weights
 from microscope_atlas.models.adapters import transformers as adapter
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.texts import kept
@@ -162,7 +162,7 @@ def test_key_stands_for_the_commit_that_was_asked_for(hub: Hub, tmp_path: Path) 
     assert organism(f"transformers:small/vit@{first}").revision == first
     catalog._foreign.cache_clear()
     assert organism("transformers:small.vit").revision == first
-    assert weights.cached_file(organism("transformers:small.vit")).stem.endswith(f"@{first}")
+    assert at_hand.cached_file(organism("transformers:small.vit")).stem.endswith(f"@{first}")
 
 
 def test_key_is_known_from_what_an_atlas_states(hub: Hub, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
     return read_caffe(path, NODES)
 
 
-def read_places365_graphdef(path: Path) -> dict[str, Tensor]:
+def read_caffe_tensorflow_port(path: Path) -> dict[str, Tensor]:
     """The constants of caffe-tensorflow's port under the graph's names."""
     return read_caffe_tensorflow(path, NODES, MAP_SIZES)
 
@@ -106,7 +106,6 @@ ALEXNET = Organism(
         "fc7": "Relu_1_0",
         "fc8": "Softmax_0",
     },
-    # A third public form, bvlc_alexnet.npy, is a pickled dict, which NumPy reads only by running it: no source for us.
     sources=(
         Source(
             where="http://dl.caffe.berkeleyvision.org/bvlc_alexnet.caffemodel",
@@ -119,6 +118,12 @@ ALEXNET = Organism(
             where="https://storage.googleapis.com/modelzoo/vision/other_models/AlexNet.pb",
             read=read_alexnet_graphdef,
             forms=(Form.GRAPH,),
+            license="unrestricted use",
+        ),
+        Source(
+            where="http://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy",
+            read=read_caffe_tensorflow_port,
+            forms=(Form.NPY_DICTIONARY,),
             license="unrestricted use",
         ),
     ),
@@ -157,8 +162,8 @@ ALEXNET_CAFFE_PLACES365 = Organism(
         ),
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/caffe_models/AlexNet_places365.pb",
-            read=read_places365_graphdef,
-            forms=(Form.GRAPH,),
+            read=read_caffe_tensorflow_port,
+            forms=(Form.GRAPH, Form.NPY_DICTIONARY),
             license="CC BY",
         ),
     ),
@@ -177,4 +182,5 @@ ALEXNET_CAFFE_PLACES365 = Organism(
         "conv5_concat_0": Part("conv5", 0, 256),
         "prob_0": Part("fc8", 0, 365),
     },
+    classes_in="https://raw.githubusercontent.com/CSAILVision/places365/master/categories_places365.txt",
 )

@@ -1,7 +1,8 @@
 """What Caffe's networks have in common: the means they were trained with, and how their weights are filed.
 
-Their trained weights are public in two forms: Caffe's own, and GraphDefs that caffe-tensorflow
-(https://github.com/ethereon/caffe-tensorflow) made of them, which are what Microscope ran.
+Their trained weights are public in two forms: Caffe's own, and what caffe-tensorflow
+(https://github.com/ethereon/caffe-tensorflow) made of them: dictionaries of NumPy's, and GraphDefs,
+which are what Microscope ran.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 from microscope_atlas.models.formats.caffemodel import read_caffemodel
+from microscope_atlas.models.formats.form import Form, form
 from microscope_atlas.models.formats.graphdef import dense, kernel, read_graphdef
+from microscope_atlas.models.formats.npy import read_dictionary
 
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 PLACES365_MEAN_BGR = (104.051, 112.514, 116.676)  # https://github.com/CSAILVision/places365
@@ -29,12 +32,13 @@ def read_caffe(path: Path, nodes: Mapping[str, str]) -> dict[str, Tensor]:
 
 
 def read_caffe_tensorflow(path: Path, nodes: Mapping[str, str], map_sizes: Mapping[str, int]) -> dict[str, Tensor]:
-    """A GraphDef's constants under the graph's names; `nodes` maps the scopes of the GraphDef to nodes.
+    """What caffe-tensorflow wrote, in either form, under the graph's names; `nodes` maps its scopes to nodes.
 
     `map_sizes`: of a dense layer that reads a flattened map, the map's height and width, by scope.
     """
     tensors = {}
-    for name, value in read_graphdef(path).items():
+    given = read_dictionary(path) if form(path) is Form.NPY_DICTIONARY else read_graphdef(path)
+    for name, value in given.items():
         scope, _, variable = name.rpartition("/")
         node = nodes.get(scope, scope)
         if variable == "biases":

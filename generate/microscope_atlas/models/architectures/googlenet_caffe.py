@@ -118,7 +118,7 @@ INCEPTIONV1_CAFFE = Organism(
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/caffe_models/InceptionV1.pb",
             read=read_googlenet_graphdef,
-            forms=(Form.GRAPH,),
+            forms=(Form.GRAPH, Form.NPY_DICTIONARY),
             license="unrestricted use",
         ),
     ),
@@ -145,9 +145,10 @@ INCEPTIONV1_CAFFE_PLACES365 = Organism(
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/caffe_models/InceptionV1_places365.pb",
             read=read_googlenet_graphdef,
-            forms=(Form.GRAPH,),
+            forms=(Form.GRAPH, Form.NPY_DICTIONARY),
             license="CC BY",
         ),
     ),
     legacy_parts={"prob_0": Part("loss3_classifier", 0, 365)},
+    classes_in="https://raw.githubusercontent.com/CSAILVision/places365/master/categories_places365.txt",
 )

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from microscope_atlas.atlas.organisms import Part
 from microscope_atlas.models.formats.form import Form
 from microscope_atlas.models.formats.graphdef import dense, kernel, read_graphdef
+from microscope_atlas.models.formats.state_dict import read_tensors
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import Concat, LocalResponseNorm, Preprocess, SameConv2d, SameMaxPool2d
-from microscope_atlas.models.organism import Organism, Source
+from microscope_atlas.models.organism import UNSTATED, Organism, Source
 
 # module: input, 1x1, 3x3 bottleneck, 3x3, 5x5 bottleneck, 5x5, pool reduce
 MODULES = {
@@ -125,6 +126,17 @@ def read_inception5h(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of inception5h.pth under the graph's names, without their `_pre_relu_conv`."""
+    nodes, tensors = _weight_nodes(), {}
+    for name, value in read_tensors(path).items():
+        module, _, tensor = name.rpartition(".")
+        stem = module.removesuffix("_pre_relu_conv").removesuffix("_pre_activation_matmul")
+        if node := nodes.get(stem):
+            tensors[f"{node}.{tensor}"] = value
+    return tensors
+
+
 BRANCHES = ("1x1", "3x3", "5x5", "pool_reduce")
 BOTTLENECKS = ("3x3_bottleneck", "5x5_bottleneck")  # within a module: Microscope showed them too
 INSIDE = frozenset(f"{name}_{bottleneck}" for name in MODULES for bottleneck in BOTTLENECKS)
@@ -147,7 +159,6 @@ def _branch_ops() -> dict[str, Part]:
     return parts
 
 
-# The same weights as a state dict, inception5h.pth, which Lucent reads, lack the auxiliary heads: no source for us.
 INCEPTIONV1 = Organism(
     name="inceptionv1",
     title="InceptionV1 (GoogLeNet, TensorFlow)",
@@ -171,6 +182,15 @@ INCEPTIONV1 = Organism(
             forms=(Form.GRAPH,),
             license="Apache-2.0",
         ),
+        Source(
+            where="https://github.com/ProGamerGov/pytorch-old-tensorflow-models/raw/master/inception5h.pth",
+            read=read_state_dict,
+            forms=(Form.STATE_DICT, Form.SAFETENSORS),
+            license=UNSTATED,
+            lacks="inception5h.pth, which Lucent reads, lacks the auxiliary heads",
+        ),
     ),
+    classes_in="imagenet_comp_graph_label_strings.txt",
+    spare_classes=8,
     legacy_parts=_branch_ops(),
 )

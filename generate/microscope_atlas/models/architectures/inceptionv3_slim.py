@@ -4,7 +4,9 @@ Szegedy et al. 2015, https://arxiv.org/abs/1512.00567. Original code:
 https://github.com/tensorflow/models/blob/master/research/slim/nets/inception_v3.py; the scopes' oddities are its own.
 """
 
-from torch import nn
+from pathlib import Path
+
+from torch import Tensor, nn
 
 from microscope_atlas.atlas.classes import imagenet_behind_background
 from microscope_atlas.models.architectures import slim
@@ -106,6 +108,42 @@ def build() -> Graph:
     return g
 
 
+# timm's names of a module's convolutions, in the order of ours
+TIMM: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("Mixed_5b", "Mixed_5c", "Mixed_5d"),
+        ("branch1x1", "branch5x5_1", "branch5x5_2", *(f"branch3x3dbl_{n}" for n in (1, 2, 3)), "branch_pool"),
+    ),
+    "Mixed_6a": ("branch3x3", *(f"branch3x3dbl_{n}" for n in (1, 2, 3))),
+    **dict.fromkeys(
+        ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+        (
+            "branch1x1",
+            *(f"branch7x7_{n}" for n in (1, 2, 3)),
+            *(f"branch7x7dbl_{n}" for n in range(1, 6)),
+            "branch_pool",
+        ),
+    ),
+    "Mixed_7a": ("branch3x3_1", "branch3x3_2", *(f"branch7x7x3_{n}" for n in (1, 2, 3, 4))),
+    **dict.fromkeys(
+        ("Mixed_7b", "Mixed_7c"),
+        (
+            *("branch1x1", "branch3x3_1", "branch3x3_2a", "branch3x3_2b"),
+            *("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool"),
+        ),
+    ),
+}
+
+
+def read_timm(path: Path) -> dict[str, Tensor]:
+    """The tensors of timm's inception_v3 under the graph's names."""
+    names = {step.scope: step.scope for step in STEM if isinstance(step, Conv)}
+    for module, branches in MODULES.items():
+        own = [f"{module}/{scope}" for scope in slim.scopes(branches)]
+        names |= zip(own, (f"{module}.{each}" for each in TIMM[module]), strict=True)
+    return slim.read_timm(path, names, "InceptionV3", "InceptionV3/Logits/Conv2d_1c_1x1", "fc")
+
+
 LEGACY_OPS = {
     **{s.scope: slim.legacy_op(f"InceptionV3/InceptionV3/{s.scope}/Relu") for s in STEM if isinstance(s, Conv)},
     **{name: slim.legacy_op(f"InceptionV3/InceptionV3/{name}/concat") for name in MODULES},
@@ -121,7 +159,7 @@ INCEPTIONV3_SLIM = Organism(
     input_size=299,
     build=build,
     legacy_ops=LEGACY_OPS,
-    sources=(  # timm's file on the Hub is none: it lacks the background's logit
+    sources=(
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/slim_models/InceptionV3.pb",
             read=slim.read_frozen_graph,
@@ -133,6 +171,13 @@ INCEPTIONV3_SLIM = Organism(
             read=slim.read_published_checkpoint,
             forms=(Form.CHECKPOINT,),
             license="Apache-2.0",
+        ),
+        Source(
+            where="hub:timm/inception_v3.tf_in1k/model.safetensors",
+            read=read_timm,
+            forms=(Form.SAFETENSORS, Form.STATE_DICT),
+            license="Apache-2.0",
+            lacks=slim.BACKGROUND,
         ),
     ),
     name_classes=imagenet_behind_background,

@@ -4,7 +4,9 @@ Szegedy et al. 2016, https://arxiv.org/abs/1602.07261. Original code:
 https://github.com/tensorflow/models/blob/master/research/slim/nets/inception_v4.py
 """
 
-from torch import nn
+from pathlib import Path
+
+from torch import Tensor, nn
 
 from microscope_atlas.atlas.classes import imagenet_behind_background
 from microscope_atlas.models.architectures import slim
@@ -104,6 +106,34 @@ def build() -> Graph:
     return g
 
 
+A = ("branch0", "branch1.0", "branch1.1", "branch2.0", "branch2.1", "branch2.2", "branch3.1")
+B = ("branch0", *(f"branch1.{n}" for n in range(3)), *(f"branch2.{n}" for n in range(5)), "branch3.1")
+C = (
+    *("branch0", "branch1_0", "branch1_1a", "branch1_1b"),
+    *("branch2_0", "branch2_1", "branch2_2", "branch2_3a", "branch2_3b", "branch3.1"),
+)
+# timm's names of a module's convolutions, in the order of ours
+TIMM: dict[str, tuple[str, ...]] = {
+    "Mixed_3a": ("conv",),
+    "Mixed_4a": ("branch0.0", "branch0.1", *(f"branch1.{n}" for n in range(4))),
+    "Mixed_5a": ("conv",),
+    **{f"Mixed_5{letter}": A for letter in "bcde"},
+    "Mixed_6a": ("branch0", "branch1.0", "branch1.1", "branch1.2"),
+    **{f"Mixed_6{letter}": B for letter in "bcdefgh"},
+    "Mixed_7a": ("branch0.0", "branch0.1", *(f"branch1.{n}" for n in range(4))),
+    **{f"Mixed_7{letter}": C for letter in "bcd"},
+}
+
+
+def read_timm(path: Path) -> dict[str, Tensor]:
+    """The tensors of timm's inception_v4 under the graph's names: it numbers stem and modules in one row."""
+    names = {step.scope: f"features.{number}" for number, step in enumerate(STEM)}
+    for number, (module, branches) in enumerate(MODULES.items(), len(STEM)):
+        own = [f"{module}/{scope}" for scope in slim.scopes(branches)]
+        names |= zip(own, (f"features.{number}.{each}" for each in TIMM[module]), strict=True)
+    return slim.read_timm(path, names, "InceptionV4", "InceptionV4/Logits/Logits", "last_linear")
+
+
 LEGACY_OPS = {
     **{step.scope: slim.legacy_op(f"InceptionV4/InceptionV4/{step.scope}/Relu") for step in STEM},
     **{name: slim.legacy_op(f"InceptionV4/InceptionV4/{name}/concat") for name in MODULES},
@@ -119,7 +149,7 @@ INCEPTIONV4_SLIM = Organism(
     input_size=299,
     build=build,
     legacy_ops=LEGACY_OPS,
-    sources=(  # timm's file on the Hub is none: it lacks the background's logit
+    sources=(
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/slim_models/InceptionV4.pb",
             read=slim.read_frozen_graph,
@@ -131,6 +161,13 @@ INCEPTIONV4_SLIM = Organism(
             read=slim.read_published_checkpoint,
             forms=(Form.CHECKPOINT,),
             license="Apache-2.0",
+        ),
+        Source(
+            where="hub:timm/inception_v4.tf_in1k/model.safetensors",
+            read=read_timm,
+            forms=(Form.SAFETENSORS, Form.STATE_DICT),
+            license="Apache-2.0",
+            lacks=slim.BACKGROUND,
         ),
     ),
     name_classes=imagenet_behind_background,

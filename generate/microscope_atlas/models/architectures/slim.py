@@ -8,14 +8,16 @@ An Inception module's branches are joined before they are rectified, not after: 
 values and those pass a rectifier unchanged; and it leaves the module's pre-activation in one place.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from microscope_atlas.errors import WeightsError
 from microscope_atlas.models.formats.checkpoint import read_checkpoint
 from microscope_atlas.models.formats.graphdef import read_graphdef
+from microscope_atlas.models.formats.state_dict import read_tensors
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.networks.ops import Concat, UnscaledBatchNorm2d
 
@@ -121,6 +123,15 @@ def channels(g: Graph, name: str) -> int:
     return channels(g, g.reads[name][0]) if g.reads[name] else 3
 
 
+def scopes(branches: Iterable[Branch]) -> Iterator[str]:
+    """A module's convolutions within it, branch by branch: `Branch_0/Conv2d_0a_1x1`."""
+    for number, branch in enumerate(branches):
+        for step in branch:
+            for each in step if isinstance(step, tuple) else (step,):
+                if isinstance(each, Conv):
+                    yield f"Branch_{number}/{each.scope}"
+
+
 def legacy_op(operation: str) -> str:
     """The name in Microscope's links of what a TensorFlow operation gives."""
     return f"{operation.replace('/', '_')}_0"
@@ -143,6 +154,29 @@ def tensors(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_frozen_graph(path: Path) -> dict[str, Tensor]:
     """Variables of a graph that was frozen into constants, as Lucid's are."""
     return tensors(read_graphdef(path))
+
+
+BACKGROUND = "timm's copy lacks the logit of the background, one of 1,001"
+
+
+def read_timm(path: Path, names: Mapping[str, str], root: str, logits: str, dense: str) -> dict[str, Tensor]:
+    """The tensors of timm's copy: `names` has its convolutions' names by ours, in scope `root`.
+
+    Its dense layer is left out where it lacks the background, which it does as published. Raises WeightsError where its
+    norms scale: then it is another training's.
+    """
+    given, found = read_tensors(path), {}
+    for ours, theirs in names.items():
+        if (kernel := given.get(f"{theirs}.conv.weight")) is not None:
+            found[f"{root}/{ours}.weight"] = kernel
+        for tensor in ("bias", "running_mean", "running_var"):
+            if (value := given.get(f"{theirs}.bn.{tensor}")) is not None:
+                found[f"{root}/{ours}/BatchNorm.{tensor}"] = value
+        if (scale := given.get(f"{theirs}.bn.weight")) is not None and not bool((scale == 1).all()):
+            raise WeightsError(f"{path}: {theirs}.bn scales, which TF-slim's does not: it is of another training")
+    if len(given.get(f"{dense}.bias", ())) == CLASSES:
+        found |= {f"{logits}.{tensor}": given[f"{dense}.{tensor}"] for tensor in ("weight", "bias")}
+    return found
 
 
 def read_published_checkpoint(path: Path) -> dict[str, Tensor]:

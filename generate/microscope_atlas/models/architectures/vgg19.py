@@ -72,7 +72,7 @@ VGG19_CAFFE = Organism(
         Source(
             where="https://storage.googleapis.com/modelzoo/vision/caffe_models/VGG19.pb",
             read=read_graphdef,
-            forms=(Form.GRAPH,),
+            forms=(Form.GRAPH, Form.NPY_DICTIONARY),
             license="CC BY 4.0",
         ),
     ),

@@ -10,6 +10,7 @@ from pathlib import Path
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models.formats.archive import BLOCK_BYTES, GZIP, is_tar
 from microscope_atlas.models.formats.checkpoint import located
+from microscope_atlas.models.formats.npy import MAGIC, holds_objects
 from microscope_atlas.models.formats.protobuf import BYTES, Malformed, fields, varint
 from microscope_atlas.models.formats.table import FOOTER_BYTES, is_table
 
@@ -27,6 +28,7 @@ class Form(StrEnum):
     SAFETENSORS = "a safetensors file"
     HDF5 = "an HDF5 file, as Keras writes them"
     NPY = "an array of NumPy"
+    NPY_DICTIONARY = "a dictionary of NumPy arrays"
     ZIP = "a zip archive with no weights that we know"
     PAGE = "a web page, not the file that its link names"
     POINTER = "a pointer of Git LFS, not the file that it stands for"
@@ -63,8 +65,8 @@ def _plain(start: bytes, end: bytes, size: int) -> Form:
         return Form.CHECKPOINT
     if start.startswith(b"\x89HDF\r\n"):
         return Form.HDF5
-    if start.startswith(b"\x93NUMPY"):
-        return Form.NPY
+    if start.startswith(MAGIC):
+        return Form.NPY_DICTIONARY if holds_objects(start) else Form.NPY
     if start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04")):  # a pickle, which torch.save wrote until 2020
         return Form.STATE_DICT
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:

@@ -16,7 +16,7 @@ from microscope_atlas.models.formats.protobuf import Malformed
 MOST = 1_000_000  # instructions; OpenAI's largest file has some 50,000
 PLAIN = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
+    *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
 MADE: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
@@ -46,6 +46,14 @@ class Record:
     """An object of a type that is a name and nothing more: its attributes."""
 
     state: dict[str, Any] = field(default_factory=dict)
+
+
+class Rebuilt:
+    """An object that a function of ours makes, and that a pickle then gives its state."""
+
+    def set_state(self, state: Any) -> None:
+        """Take it, or raise Malformed."""
+        raise Malformed("its pickle gives an object a state that it does not have")
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,9 @@ class Machine:
 
     def _build(self) -> None:
         state = self.stack.pop()
+        if isinstance(self.stack[-1], Rebuilt):
+            self.stack[-1].set_state(state)
+            return
         if not isinstance(state, dict):
             raise Malformed(f"its pickle gives an object a {type(state).__name__} for its attributes")
         if not isinstance(self.stack[-1], dict):  # what state dicts say of themselves is none of their tensors
