@@ -5,19 +5,19 @@
 
 Each row is a test, run with all of its cases, those of the long tiers too. Writes how many there were, how many of them
 were survived, and how long they took, to benchmarks/results/faults.json; rows that are not asked for stay as they are.
+Stopped, it writes what was counted by then.
 """
 
 import argparse
 import json
+import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from xml.etree import ElementTree
 
 from benchmarks import report
 
@@ -30,7 +30,7 @@ ROWS = {  # name -> what pytest is told
     "damage": ("tests/atlas/test_damage.py",),
     "nodes": ("tests/run/engines/test_ray.py", "-k", "workers_killed or nodes_killed"),
 }
-SURVIVED = {"passed"}
+ENDED = re.compile(r"^\S+::(?P<name>.+) (?P<how>PASSED|FAILED|ERROR|SKIPPED)\b")  # pytest's line of a case
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=None, help="Of these rows the cases whose names have this, as pytest's -k.")
     parser.add_argument("--out", type=Path, default=report.FOLDER / "faults.json")
     asked = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop keeps what was counted
     there = json.loads(asked.out.read_text()).get("rows", {}) if asked.out.exists() else {}
     for name in asked.rows:
         there[name] = counted(ROWS[name], asked.only)
@@ -48,36 +49,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def counted(told: Sequence[str], only: str | None = None) -> dict[str, Any]:
-    """How the cases of a test ended, by their kinds."""
-    with TemporaryDirectory() as folder:
-        results = Path(folder) / "results.xml"
-        more = ["-k", f"({told[-1]}) and ({only})" if len(told) > 1 else only] if only else []
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-n", "0", f"--junit-xml={results}", *told, *more]
-        start = time.monotonic()
-        subprocess.run(command, check=False)
-        return {
-            **outcomes(ElementTree.parse(results)),
-            "seconds": round(time.monotonic() - start),
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(["pytest", "-m", '""', *told, *more]),
-        }
-
-
-def outcomes(results: Any) -> dict[str, Any]:
-    """How many cases there were, how many passed, which did not, and which were not run here."""
-    failed, skipped, cases = [], [], 0
-    for case in results.iter("testcase"):
-        cases += 1
-        if case.find("failure") is not None or case.find("error") is not None:
-            failed.append(case.get("name"))
-        elif case.find("skipped") is not None:
-            skipped.append(case.get("name"))
+    """How the cases of a test ended; of a count that is stopped, those that were there by then."""
+    more = ["-k", f"({told[-1]}) and ({only})" if len(told) > 1 else only] if only else []
+    command = [sys.executable, "-m", "pytest", "-v", "-m", "", "-n", "0", "-p", "no:cacheprovider", *told, *more]
+    how: dict[str, str] = {}
+    start, stopped = time.monotonic(), False
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        try:
+            for line in running.stdout:
+                how |= ended(line)
+        except KeyboardInterrupt:
+            running.terminate()
+            stopped = True
     return {
-        "cases": cases - len(skipped),
-        "survived": cases - len(skipped) - len(failed),
-        "failed": failed,
-        "skipped": skipped,
+        "cases": sum(each != "SKIPPED" for each in how.values()),
+        "survived": sum(each == "PASSED" for each in how.values()),
+        "not_survived": [name for name, each in how.items() if each in ("FAILED", "ERROR")],
+        "skipped": sum(each == "SKIPPED" for each in how.values()),
+        "stopped": stopped,
+        "seconds": round(time.monotonic() - start),
+        "command": " ".join(["pytest", "-m", '""', *told, *more]),
     }
+
+
+def ended(line: str) -> dict[str, str]:
+    """The case that a line of pytest's is about, and how it ended; none of other lines."""
+    found = ENDED.match(line)
+    return {found["name"]: found["how"]} if found else {}
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def test_killed_at_a_random_moment(
             if _asleep_in_a_bucket(commands, started, atlas, told, way, undisturbed):
                 return
         elif way.struck == "worker":
-            with suppress(ProcessLookupError, IndexError):  # where it is over already
+            with suppress(ProcessLookupError, ValueError, IndexError):  # where it is over already
                 killed, *others = moments.sample(there := at_work(started, way), len(there))
                 if way.asleep:
                     os.kill(others[0], signal.SIGSTOP)
