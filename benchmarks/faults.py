@@ -39,12 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=None, help="Of these rows the cases whose names have this, as pytest's -k.")
     parser.add_argument("--out", type=Path, default=report.FOLDER / "faults.json")
     asked = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop keeps what was counted
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop keeps what was counted
     there = json.loads(asked.out.read_text()).get("rows", {}) if asked.out.exists() else {}
     for name in asked.rows:
         there[name] = counted(ROWS[name], asked.only)
         print(f"{name:<12} {there[name]['survived']} of {there[name]['cases']}")
         report.write(asked.out, report.about(), rows=there)
+    signal.signal(signal.SIGTERM, before)
     return int(any(each["survived"] < each["cases"] for each in there.values()))
 
 
