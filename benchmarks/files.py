@@ -1,20 +1,23 @@
-"""What an atlas of many files costs: time and memory to check it, to look at it, to go on with it, and to open it.
+"""What an atlas of many files costs: time and memory to check, to look at, to go on with, to cite and to publish it.
 
     python -m benchmarks.files                        # 500 and 5,000 files of 20 rows
     python -m benchmarks.files --files 500 5000 20000
 
 A run makes the first files of an untrained network with a layer as wide as it takes. The others are those again, under
 the numbers of other units: as many files, rows, images and bytes as a run would make, with content ids that fit. Each
-command runs in a process of its own. Writes a table and benchmarks/results/files.json.
+command runs in a process of its own; it publishes to a small Hub in this one, whose time does not count. Writes a table
+and benchmarks/results/files.json.
 """
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 
@@ -27,6 +30,7 @@ from microscope_atlas.atlas.shards import write_shard
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import content_id, union
 from microscope_atlas.publish.card import save_card
+from tests import hub_double
 
 FILES = (500, 5000)
 UNITS, ROWS = 10, 20  # of a file; a dense unit has two pictures
@@ -65,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 name: costs([*command[:1], str(atlas), *command[1:]], Path(folder), asked.runs)
                 for name, command in COMMANDS.items()
             }
+            found["publish"] = published(atlas, Path(folder), asked.runs)
         results[str(count)] = {name: each._asdict() for name, each in found.items()}
         for name, each in found.items():
             print(f"{count:>7,} files  {name:<8} {each.cpu_seconds:7.2f} s of CPU time  {each.megabytes:5.0f} MB")
@@ -75,6 +80,18 @@ def costs(command: Sequence[str], folder: Path, runs: int) -> Cost:
     """Medians of several runs."""
     paths = [HERE / "generate", folder]
     found = [cost("microscope_atlas.cli", paths, command) for _ in range(runs)]
+    return Cost(median(each.cpu_seconds for each in found), median(each.megabytes for each in found))
+
+
+def published(atlas: Path, folder: Path, runs: int) -> Cost:
+    """Medians of several publications, each into a repository of its own."""
+    found = []
+    for run in range(runs):
+        with hub_double.running() as hub:
+            told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_nobody", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder)}
+            with patch.dict(os.environ, told):
+                command = ("publish", str(atlas), f"someone/atlas-{run}", "--version", "2026.11.0")
+                found.append(cost("microscope_atlas.cli", [HERE / "generate", folder], command))
     return Cost(median(each.cpu_seconds for each in found), median(each.megabytes for each in found))
 
 

@@ -1,7 +1,6 @@
 """Whatever ends a run, running it again leaves the atlas as if nothing had happened."""
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -14,9 +13,8 @@ import pytest
 
 from microscope_atlas.atlas import schema
 from tests.atlases import LAYER, LENS, MODEL, content, rows
-from tests.commands import Command, Commands, Result, workers_of
+from tests.commands import Command, Commands, Result
 
-KILLS = 40  # at random moments, by turns of the ways below
 EVENTS = 45  # more than there are touches of the atlas in the run that is killed before each
 
 
@@ -40,26 +38,11 @@ def undisturbed(commands: Commands, tmp_path_factory: pytest.TempPathFactory) ->
     return root
 
 
-@pytest.fixture(scope="module")
-def durations(commands: Commands, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
-    """Seconds that the command takes, by workers."""
-    taken = {}
-    for workers in (1, 2):
-        start = time.monotonic()
-        assert commands(*command(tmp_path_factory.mktemp("timed") / "atlas", workers=workers)).status == 0
-        taken[workers] = time.monotonic() - start
-    return taken
-
-
 def until(met: Callable[[], object], started: Command, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < end, started.err
         time.sleep(0.01)
-
-
-def wait_for_workers(started: Command) -> None:
-    until(lambda: len(workers_of(started.pid)) == 2, started)
 
 
 def first_shard(root: Path, number: int = 0) -> Path:
@@ -81,38 +64,6 @@ def assert_completed(commands: Commands, root: Path, undisturbed: Path) -> None:
     assert_whole(commands, root, undisturbed)
     now = content(root)
     assert all(now[path] == data for path, data in there.items() if path.startswith(LENS) and path in now)
-
-
-# How a run is killed, and with how many workers
-WAYS: dict[str, int] = {"run": 1, "run again": 1, "run and workers": 2, "run but no worker": 2, "worker": 2}
-
-
-@pytest.mark.parametrize("number", by_tier(KILLS, first=0, every=6))
-def test_killed_at_a_random_moment(
-    commands: Commands, undisturbed: Path, durations: dict[int, float], tmp_path: Path, number: int
-) -> None:
-    way, moments = list(WAYS)[number % len(WAYS)], random.Random(number)
-    workers = WAYS[way]
-    for attempt in range(10):
-        root = tmp_path / str(attempt)
-        started = commands.start(*command(root, workers=workers))
-        if way == "worker":
-            wait_for_workers(started)
-        time.sleep(moments.uniform(0, durations[workers]) * 0.8**attempt)
-        with suppress(ProcessLookupError, IndexError):  # where it is over already
-            if way == "worker":
-                os.kill(moments.choice(workers_of(started.pid)), signal.SIGKILL)
-                break
-            (os.kill if way == "run but no worker" else os.killpg)(started.pid, signal.SIGKILL)
-        if commands.wait(started).status == -signal.SIGKILL:
-            break
-    else:
-        pytest.fail("it always ended before it was killed")
-    if way == "worker":
-        ended = commands.wait(started)
-        assert ended.status == 0, ended.err
-        assert_whole(commands, root, undisturbed)
-    assert_completed(commands, root, undisturbed)
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +276,20 @@ def test_read_only_disk_is_named_at_once(commands: Commands, tmp_path: Path) -> 
     with mounted(tmp_path / "folder", "ro") as folder:
         ended = commands(*command(folder / "atlas"))
     assert_complains(ended, f"{folder / 'atlas'} cannot be written: Read-only file system")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
+def test_atlas_that_is_moved_while_a_run_goes_on_is_told_of_and_goes_on_where_it_is(
+    commands: Commands, undisturbed: Path, tmp_path: Path, workers: int
+) -> None:
+    root, elsewhere = tmp_path / "atlas", tmp_path / "elsewhere"
+    started = commands.start(*command(root, workers=workers))
+    until(first_shard(root).exists, started)
+    root.rename(elsewhere)
+    assert_complains(commands.wait(started), f"{root} was moved, or removed", "the same command goes on there")
+    assert not root.exists()
+    assert_completed(commands, elsewhere, undisturbed)
 
 
 @pytest.mark.long

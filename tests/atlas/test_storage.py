@@ -1,6 +1,7 @@
 """What every place for an atlas has to do: one contract, and one class a backend."""
 
 import hashlib
+import pickle
 import uuid
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -12,7 +13,7 @@ from microscope_atlas.atlas.bucket import Bucket
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.revision import Revision
 from microscope_atlas.atlas.storage import Storage, WritableStorage
-from microscope_atlas.errors import AtlasBusy
+from microscope_atlas.errors import AtlasBusy, AtlasUnwritable
 from microscope_atlas.hub.repo import Repo
 from tests.hub_double import Hub
 
@@ -106,6 +107,21 @@ class TestFolder(Writes):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_bytes(content)
         return Folder(tmp_path)
+
+    def test_moved_while_it_is_written_to_it_is_not_begun_anew(self, storage: Folder, tmp_path: Path) -> None:
+        root = tmp_path / "atlas"
+        with Folder(root).lock():
+            pass
+        atlas = Folder(root)
+        with atlas.lock():
+            worker = pickle.loads(pickle.dumps(atlas))
+            with pytest.raises(AtlasUnwritable, match="was moved, or removed"), worker.atomic_write("a/b") as beside:
+                beside.write_bytes(b"half")
+                root.rename(tmp_path / "elsewhere")
+            with pytest.raises(AtlasUnwritable, match="was moved, or removed"):
+                atlas.write("README.md", "other")
+            assert not root.exists()
+        assert Folder(tmp_path / "elsewhere").files() == {}
 
     def test_follows_links_wherever_it_looks(self, storage: Folder, tmp_path_factory: pytest.TempPathFactory) -> None:
         elsewhere = tmp_path_factory.mktemp("elsewhere") / "units"

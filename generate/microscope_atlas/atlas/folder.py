@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +28,9 @@ class Folder(WritableStorage):
     """An atlas on this machine. Links within it are followed, wherever it is listed, read or written."""
 
     root: Path
+    held: tuple[int, int] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )  # the folder, while locked
     near: ClassVar[bool] = True
 
     @property
@@ -75,15 +78,18 @@ class Folder(WritableStorage):
         file = self.root / path
         beside = file.with_name(f"{file.name}.{os.getpid()}{UNFINISHED}")
         with _refusals(file):
+            self._refuse_moved()
             if not file.parent.is_dir():
                 file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 yield beside
+                self._refuse_moved()
                 with beside.open("rb") as written:
                     os.fsync(written.fileno())
                 os.replace(beside, file)
             except BaseException:
                 beside.unlink(missing_ok=True)
+                self._refuse_moved()
                 raise
             folder = os.open(file.parent, os.O_RDONLY)
             try:
@@ -105,8 +111,20 @@ class Folder(WritableStorage):
                 f"another run is writing {self.root}; wait for it, or render into another folder"
             ) from error
         with held:
-            self.remove_unfinished()
-            yield
+            object.__setattr__(self, "held", _which(self.root))
+            try:
+                self.remove_unfinished()
+                yield
+            finally:
+                object.__setattr__(self, "held", None)
+
+    def _refuse_moved(self) -> None:
+        """AtlasUnwritable where the folder that was locked is no longer here; workers know it from whom they are of."""
+        if self.held is not None and _which(self.root) != self.held:
+            raise AtlasUnwritable(
+                f"{self.root} was moved, or removed, while it was written to. What is finished stays where it is now; "
+                "the same command goes on there"
+            )
 
     def folds_case(self) -> bool:
         return (self.root / LOCK.upper()).exists()
@@ -128,6 +146,15 @@ class Folder(WritableStorage):
                 continue
             seen.add(real)
             yield Path(folder), sorted(names)
+
+
+def _which(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from every other one, whatever it is called; None where there is none."""
+    try:
+        about = folder.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 @contextmanager
