@@ -28,9 +28,7 @@ class Folder(WritableStorage):
     """An atlas on this machine. Links within it are followed, wherever it is listed, read or written."""
 
     root: Path
-    held: tuple[int, int] | None = field(
-        default=None, init=False, repr=False, compare=False
-    )  # the folder, while locked
+    held: tuple[int, int] | None = field(default=None, init=False, repr=False, compare=False)  # while it is locked
     near: ClassVar[bool] = True
 
     @property
