@@ -41,19 +41,23 @@ def write(root: Path) -> int:
         manifest.models[name] = {"weights_sha256": "", "provenance": PROVENANCE}
         for layer in known.layers.values():
             total += layer.units
-            named = [other for other in known.layers if known.layers[other].units == len(known.classes or ())][-1:]
+            units_of = {other: known.layers[other].units for other in known.layers}
+            named = [n for n, count in units_of.items() if count == len(known.classes or ()) or known.lacks_name(n)][
+                -1:
+            ]
             for start in range(0, layer.units, AT_ONCE):
                 units = UnitRange("units", name, layer.name, start, min(start + AT_ONCE, layer.units))
                 shard = Shard(units, "", "", 0, units.stop - units.start)
-                if known.classes and named == [layer.name]:
-                    rows = [_row(name, layer.name, at, known.classes[at]) for at in range(units.start, units.stop)]
+                if named == [layer.name]:
+                    names = known.classes or [None] * layer.units
+                    rows = [_row(name, layer.name, at, names[at]) for at in range(units.start, units.stop)]
                     shard = write_shard(Folder(root), units, "", rows)
                 manifest.shards[shard.path] = shard
     write_manifest(Folder(root), manifest)
     return total
 
 
-def _row(model: str, layer: str, unit: int, class_name: str) -> dict[str, Any]:
+def _row(model: str, layer: str, unit: int, class_name: str | None) -> dict[str, Any]:
     """A row of `units` that says the class alone."""
     row: dict[str, Any] = dict.fromkeys(column.name for column in schema.UNITS.columns)
     lists: dict[str, Any] = {name: [] for name in ("nearest", "nearest_elsewhere", "visualizations", "quantiles")}

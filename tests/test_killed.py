@@ -175,7 +175,7 @@ def test_killed_at_a_random_moment(
     number: int,
 ) -> None:
     way, moments = WAYS[list(WAYS)[number % len(WAYS)]], random.Random(number)
-    for attempt in range(10):
+    for attempt in range(30):  # the later, the sooner
         atlas, told = place(way)
         started = commands.start(*render(atlas, way), environment=told, silence=SILENCE)
         if way.struck == "worker":

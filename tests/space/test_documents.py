@@ -50,12 +50,12 @@ def meta(html: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("canonical", "others"),
     [
-        ("/", ["/?"]),
+        ("/", ["/?", "/models", "/?url=https://microscope.openai.com/models/"]),
         (f"/{MODEL}", [f"/?model={MODEL}", f"/{MODEL}/", f"/models/{MODEL}", f"/?url=/models/{MODEL}"]),
         (f"/{MODEL}/blocks_4", [f"/?model={MODEL}&layer=blocks_4", f"/{MODEL}?layer=blocks_4"]),
         (f"/{KEY}", [f"/?model={MODEL}&layer=blocks_4&unit=2", f"/?unit=2&layer=blocks_4&model={MODEL}", f"/{KEY}/"]),
         (f"/{MODEL}/blocks_4?sort=maximum", [f"/?model={MODEL}&layer=blocks_4&sort=maximum&branch=any"]),
-        ("/?view=about", []),
+        ("/?view=about", ["/?url=https://microscope.openai.com/about"]),
         ("/?q=blocks", ["/?q=+blocks+"]),
     ],
 )

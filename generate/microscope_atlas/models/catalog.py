@@ -72,7 +72,7 @@ def _plain(name: str) -> Organism:
         return _foreign(name)
     if name not in CATALOG:
         raise unknown("model", name, "the catalog", CATALOG)
-    return _at_hand(name, str(cache()), _stamps(name))
+    return _at_hand(name, id(CATALOG[name]), str(cache()), _stamps(name))
 
 
 def _stamps(name: str) -> Stamps:
@@ -80,7 +80,7 @@ def _stamps(name: str) -> Stamps:
 
 
 @lru_cache(maxsize=64)
-def _at_hand(name: str, _: str, __: Stamps) -> Organism:
+def _at_hand(name: str, *_: object) -> Organism:
     """An organism of the catalog, read once, until what this machine has of it changes."""
     return at_hand(CATALOG[name])
 
