@@ -173,7 +173,7 @@ class Asked:
         """Models and the units of their layers, again for each range of units."""
         from microscope_atlas.keys import parse_units
         from microscope_atlas.models.catalog import note_origin, organism
-        from microscope_atlas.models.dictionaries.asked import attach_all, refuse_connections
+        from microscope_atlas.models.dictionaries.asked import attach_all
         from microscope_atlas.run.plan import DEFAULT_UNITS, select
 
         there = self.there.models
@@ -183,8 +183,6 @@ class Asked:
         made = attach_all(there, self.model or [], self.dictionary or [])
         layers = self.layer or made  # a dictionary that is named is what is meant
         known = [organism(name) for name in self.model or []]
-        for each in known:
-            refuse_connections(self.lens_names or [], each.name, layers)
         ranges = parse_units(self.units) if self.units else [None]
         asked = [(each.name, select(each, layers, some)) for each in known for some in ranges]
         return asked or list(DEFAULT_UNITS.items())

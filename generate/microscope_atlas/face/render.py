@@ -13,7 +13,7 @@ from microscope_atlas.lenses.registry import UNASKED, lens
 from microscope_atlas.models import weights as trained
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.device import chosen as device_called
-from microscope_atlas.models.dictionaries.asked import attach_all, refuse_connections
+from microscope_atlas.models.dictionaries.asked import attach_all
 from microscope_atlas.run import run
 from microscope_atlas.run.engines.local import LocalEngine, num_workers
 from microscope_atlas.run.plan import DEFAULT_UNITS, select, units_per_shard
@@ -84,8 +84,6 @@ def render(
     recipes = chosen(makers, quality, pictures, there=begun(storage, manifest), precision=precision_for(where))
     made = attach_all(manifest.models, asked_models, names("dictionary", dictionaries))
     asked_layers = asked_layers or made
-    for name in asked_models:
-        refuse_connections(names("lens", lenses), organism(name).name, asked_layers)
     by_name = {lens(name).name: name for name in recipes}
     for name, changes in (settings or {}).items():
         if name not in by_name:

@@ -9,9 +9,12 @@ inhibited by windows below (Olah et al. 2020, https://distill.pub/2020/circuits/
 they are among its strongest inputs. So one unit may stand in both lists.
 
 An influence may cancel further back, where two earlier units always fire together: the weights cannot tell.
+
+Units that a dictionary makes are wired to the layer that they read, and through it to its neighbours: see products.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -24,6 +27,7 @@ from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.lenses import recipe as recipes
 from microscope_atlas.lenses.geometry import unit_size
 from microscope_atlas.lenses.lens import Lens, Row, Subject
+from microscope_atlas.lenses.products import Way, ways
 from microscope_atlas.lenses.recipe import Quality, settings
 from microscope_atlas.models.dictionaries.behind import Behind
 from microscope_atlas.models.networks.expanded import composable, compose
@@ -67,11 +71,14 @@ class Connections(Lens[Recipe]):
         return layer.units / 32  # measured on efficientnet_lite0
 
     def has_rows(self, organism: Organism, layer: str) -> bool:
-        """Of layers that others lead to, or that lead to others."""
-        return any(layer in pair for pair in organism.edges)
+        """Of layers that others lead to, or that lead to others; and of those that dictionaries make."""
+        return layer in organism.dictionaries or any(layer in pair for pair in organism.edges)
 
     def rows(self, subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
         layer = subject.layer.name
+        if layer in subject.organism.dictionaries:
+            yield from _of_dictionary(subject, units, recipe)
+            return
         for earlier, later in subject.organism.edges:
             if later == layer:
                 yield _ranked(expanded_weights(subject, earlier, later, recipe), units, "input", earlier, recipe)
@@ -81,16 +88,56 @@ class Connections(Lens[Recipe]):
 
 def expanded_weights(subject: Subject, earlier: str, later: str, recipe: Recipe) -> ExpandedWeights:
     """The kernels between two layers, made anew for all units: rounding must not depend on which are asked for."""
+    with _exact():
+        linearisation, found = _kernels(subject, earlier, later, recipe)
+        return _summed([_kept(kernels, recipe.crop) for kernels in found], linearisation)
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def _kernels(
+    subject: Subject, earlier: str, later: str, recipe: Recipe, through_attention: bool = True
+) -> tuple[str, Iterator[Tensor]]:
+    """How the kernels between two of a network's own layers are found, and these, some of the later's at a time."""
     shown = [name for name, layer in subject.organism.layers.items() if not layer.named_only]
     network, between = subject.graph, (earlier, later, shown)
     network = network.network if isinstance(network, Behind) else network  # whose own layers these are
-    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        if isinstance(network, Graph) and composable(network, *between):
-            linearisation, found = "closed form", compose(network, *between, subject.organism.input_size, recipe.batch)
-        else:
-            linearisation, px = "gradient", unit_size(subject.organism.layer(later), subject.organism.input_size, None)
-            found = differentiate(network, *between, px, recipe.batch)
-        kept = [_kept(kernels, recipe.crop) for kernels in found]
+    size = subject.organism.input_size
+    if isinstance(network, Graph) and composable(network, *between):
+        return "closed form", compose(network, *between, size, recipe.batch)
+    px = unit_size(subject.organism.layer(later), size, None)
+    return "gradient", differentiate(network, *between, px, recipe.batch, through_attention)
+
+
+def _of_dictionary(subject: Subject, units: Sequence[int], recipe: Recipe) -> Iterator[list[Row]]:
+    """Rows of units that a dictionary makes: see products."""
+    assert isinstance(subject.graph, Behind)
+    left_out: dict[str, str] = {}
+    made: list[Row] = []
+    with _exact():
+        for way in ways(
+            subject.organism,
+            subject.layer.name,
+            subject.graph,
+            lambda earlier, later: _kernels(subject, earlier, later, recipe, through_attention=False),
+        ):
+            if not isinstance(way, Way):
+                left_out |= [way]
+                continue
+            axis = 0 if way.towards == "input" else 1  # of the unit itself, among (later units, earlier units, ...)
+            for unit in units:
+                kept = _kept(way.kernel(unit).unsqueeze(axis), recipe.crop)
+                own = _ranked(_summed([kept], way.linearisation), [0], way.towards, way.other, recipe)
+                made += ({**row, "unit": unit} for row in own)
+    yield [{**row, "recipe": {**row["recipe"], "left_out": left_out}} for row in made]
+
+
+def _summed(kept: Sequence[tuple[Tensor, ...]], linearisation: str) -> ExpandedWeights:
+    """Of kernels that were kept some at a time."""
     kernels, sums, positive, negative, extents = (torch.cat(each).cpu() for each in zip(*kept, strict=True))
     return ExpandedWeights(kernels, sums, {1: positive, -1: negative}, int(extents.max()), linearisation)
 

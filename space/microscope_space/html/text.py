@@ -71,10 +71,6 @@ CONNECTIONS_WARNING = (
     "Weights are what can happen, not what does: they leave out how often a unit is active, and rectifiers between "
     "two layers are taken as open."
 )
-BESIDE_THE_WAY = (
-    "None are made of a dictionary's units: these stand beside the way from layer to layer. The layer that they read "
-    "has connections of its own."
-)
 TEXTS = (
     "Texts of a word list, those first that go best with the natural pictures that excite the unit, in the embedding "
     "that pictures and texts share. The number is a cosine."

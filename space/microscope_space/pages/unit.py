@@ -335,8 +335,7 @@ def _connections(atlas: Atlas, key: Key, rows: Rows) -> Markup:
             told = html("{}: {} <small>not in this atlas</small>", where, other)
             parts += html("<details><summary><h3>{}</h3></summary>{}</details>", told, wired)
     if not wires:
-        beside = bool(key.layer and atlas.dictionary(key.model, key.layer))
-        parts = markup.absent(text.BESIDE_THE_WAY) if beside else rows.none("connections", str(key))
+        parts = rows.none("connections", str(key))
     return markup.section(
         "connections", "Connections", parts, text.CONNECTIONS, _warned(rows, "connections", text.CONNECTIONS_WARNING)
     )

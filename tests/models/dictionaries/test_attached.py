@@ -182,7 +182,6 @@ def test_dictionary_is_rendered_checked_resumed_and_reproduced(tmp_path: Path, m
     assert list(atlas.layers(MODEL)).index(made) == list(atlas.layers(MODEL)).index(LAYER) + 1
     other = sparse(tmp_path / "b.pt", units=40, seed=1)
     assert "mine: its dictionary is" in run(*common, *lenses, "--dictionary", f"{LAYER}:mine={other}", status=2)
-    assert "not made" in run(*common, "--layer", made, "--lens", "connections", status=2)
     shutil.rmtree(tmp_path / "cache")
     shard_rendering._network.cache_clear()  # as in a process of its own
     said = run("reproduce", root, f"{MODEL}/{made}/3", "--lens", "feature_visualization", status=2)
@@ -261,7 +260,7 @@ def test_every_lens_and_page_takes_what_a_dictionary_makes(activation: str, tmp_
     for told in ((root / "README.md").read_text(), cite(Folder(root), parse_key(f"{MODEL}/{made}/3"))):
         assert "Dictionaries, under their own licenses:" in told
         assert organism(MODEL).dictionaries[made].sha256 in told
-    assert "stand beside the way" in shown  # in place of connections
+    assert f'Before: <a href="/{MODEL}/{LAYER}">' in shown
 
 
 def test_bias_that_is_taken_away_and_added_again_is_kept(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from microscope_atlas.atlas.dictionaries import Attached
 from microscope_atlas.errors import DictionaryFailed
 from microscope_atlas.models.catalog import organism
-from microscope_atlas.models.dictionaries.attached import attach, attached, opened, stated
+from microscope_atlas.models.dictionaries.attached import attach, opened, stated
 
 
 def attach_all(there: Mapping[str, Mapping[str, Any]], models: Iterable[str], asked: Iterable[str]) -> list[str]:
@@ -36,13 +36,3 @@ def attach_all(there: Mapping[str, Mapping[str, Any]], models: Iterable[str], as
         made[layer] = one
     attach(names[0], known.get(names[0], {}) | made)
     return list(made)
-
-
-def refuse_connections(lenses: Iterable[str], model: str, layers: Iterable[str]) -> None:
-    """DictionaryFailed where connections are asked for by name of layers that dictionaries make, which have none."""
-    for layer in layers:
-        if "connections" in lenses and layer in attached(model):
-            raise DictionaryFailed(
-                f"connections of {model}/{layer} are not made: it stands beside the way from layer to layer; "
-                f"those of {attached(model)[layer].behind}, which it reads, are"
-            )

@@ -44,6 +44,10 @@ class Behind(Network):
             self._encoders[layer] = made.to(next(self.network.parameters()).device)
         return self._encoders[layer]
 
+    def dictionary(self, layer: str) -> Dictionary:
+        """That makes a layer, whole, with its decoder; read anew each time, for it is large."""
+        return self._load(layer, self.known[layer])
+
     def forward(self, pictures: Tensor, targets: Sequence[str]) -> list[Tensor]:
         """See Network."""
         nodes, asked = self._nodes(targets)

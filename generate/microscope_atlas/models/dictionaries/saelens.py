@@ -87,4 +87,6 @@ def made(config: dict[str, Any], tensors: dict[str, Tensor]) -> Dictionary:
 
 def _says(config: dict[str, Any]) -> dict[str, str]:
     named = {"network": config.get("model_name"), "layer": config.get("hook_name", config.get("hook_point"))}
+    if "transcoder" in config.get("architecture", "standard"):  # what is decoded is another place than what is read
+        named["writes"] = config.get("hook_name_out") or "another place"
     return {name: str(value) for name, value in named.items() if value is not None}

@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from microscope_atlas.errors import NetworkFailed
 from microscope_atlas.models.networks.network import Network
+from microscope_atlas.models.networks.watch import SOFTMAX
 from microscope_atlas.rectifiers import HARDTANH, RELU
 
 GREY = 0.5
+ATTENTION = "attention stands between, whose weights depend on the picture"
 NOISE = 1e-6  # share of the largest weight, below which a weight is rounding: fast convolutions spill beyond a kernel
 
 Function = Callable[..., Any]
@@ -84,21 +87,55 @@ def _average(
     return F.avg_pool2d(input.nan_to_num(neginf=0.0), kernel_size, stride or kernel_size, padding, ceil_mode)
 
 
+class Attended(TorchFunctionMode):
+    """Within this context it is noted whether a gradient passes attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed = False
+        self.handles: list[RemovableHandle] = []
+
+    def __torch_function__(
+        self, func: Function, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        value = func(*args, **(kwargs or {}))
+        if (func is F.scaled_dot_product_attention or func in SOFTMAX) and value.requires_grad:
+            self.handles.append(value.register_hook(self._note))
+        return value
+
+    def _note(self, gradient: Tensor) -> None:
+        self.passed = self.passed or bool(gradient.any())
+
+
 def differentiate(
-    network: Network, source: str, target: str, shown: Iterable[str], size: int, batch: int
+    network: Network,
+    source: str,
+    target: str,
+    shown: Iterable[str],
+    size: int,
+    batch: int,
+    through_attention: bool = True,
 ) -> Iterator[Tensor]:
     """Expanded weights as in expanded.compose: those of `target`'s centre on `source`, (targets, units, height, width).
 
-    Of the map only the part is given that any target reads.
+    Of the map only the part is given that any target reads. Through attention they are those at a grey picture, or,
+    where these are not wanted, NetworkFailed says so.
     """
     device = next(network.parameters()).device
     names = [source, *(name for name in shown if name not in (source, target)), target]
     picture = torch.full((1, 3, size, size), GREY, device=device, requires_grad=True)
-    with torch.enable_grad(), Linearised():
+    with torch.enable_grad(), Attended() as attended, Linearised():
         read, *others, end = network(picture, names)
         centre = end[0] if end.dim() == 2 else end[0, :, end.shape[2] // 2, end.shape[3] // 2]
     for other in others:
         other.register_hook(torch.zeros_like)  # ways through a third layer are that layer's
+    probe = torch.randn(len(centre), generator=torch.Generator().manual_seed(0)).to(device)
+    if not through_attention:
+        torch.autograd.grad(centre, read, probe, retain_graph=True)
+        if attended.passed:
+            raise NetworkFailed(ATTENTION)
+    for handle in attended.handles:
+        handle.remove()
 
     def gradients(of_units: Tensor) -> Tensor:
         """Of weighted sums of the target's units, weights (sums, units)."""
@@ -111,7 +148,7 @@ def differentiate(
             found = torch.stack([torch.autograd.grad(centre, read, each, retain_graph=True)[0] for each in of_units])
         return found[:, 0, :, None, None] if read.dim() == 2 else found[:, 0]
 
-    reached = _box(gradients(torch.randn(1, len(centre), generator=torch.Generator().manual_seed(0)).to(device)))
+    reached = _box(gradients(probe[None]))
     one_hot = torch.eye(len(centre), device=device)
     for start in range(0, len(centre), batch):
         yield gradients(one_hot[start : start + batch])[:, :, *reached]
