@@ -6,7 +6,7 @@ decoder's row; with the units of another dictionary there, that one's decoder or
 they are the rows alone. Bias and threshold are no connections. Where inputs are divided place by place by their
 deviation or length, the weights are up to that scale.
 
-Nothing is taken through attention: how much of one place reaches another there is no weight, but depends on the picture.
+Nothing is taken through attention: how much of one place reaches another there is no weight; the picture decides it.
 """
 
 from collections.abc import Callable, Iterator
