@@ -431,7 +431,8 @@ RESPONSES = Table(
             "responses",
             FLOATS,
             "the strongest activation in each of at most 2,048 pictures, evenly spaced in the set: of n, number "
-            "floor(i n / 2,048) is the i-th; the same pictures for every unit; empty for `nan`",
+            "floor(i n / 2,048) is the i-th; of a dictionary's layer of fewer, 16,777,216 responses in all, and "
+            "`max_responses` in `recipe` says of how many; the same pictures for every unit; empty for `nan`",
         ),
         Column(
             "samples",

@@ -21,8 +21,9 @@ from microscope_atlas.atlas.organisms import Layer
 from microscope_atlas.errors import PicturesFailed
 from microscope_atlas.lenses.class_selectivity import BYTES, ClassResponses
 from microscope_atlas.lenses.lens import Lens, Row, Subject, seed
-from microscope_atlas.lenses.recipe import PicturesRecipe, Quality
+from microscope_atlas.lenses.recipe import PicturesRecipe, Quality, settings
 from microscope_atlas.lenses.response_statistics import PER_PHOTO, SCORES, ResponseStatistics, TopK, gather, numbered
+from microscope_atlas.models.organism import Organism
 from microscope_atlas.pictures.cuts import default_revision
 from microscope_atlas.pictures.labels import Labels
 from microscope_atlas.pictures.picture_set import PictureSet
@@ -33,6 +34,7 @@ from microscope_atlas.structure import Absent, Count, between
 PROBABILITIES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)  # of the column `quantiles`
 BUCKETS = ((0.9, 0.99), (0.75, 0.9), (0.5, 0.75), (0.25, 0.5), (0.0, 0.25))  # quantiles that samples are taken between
 
+MOST_RESPONSES = 1 << 24  # that are kept of a layer that a dictionary makes, whose units may be tens of thousands
 HELD = 320 << 20  # bytes of responses that a pass keeps until it ends: 20,480 units, more than InceptionV4 has
 
 
@@ -116,10 +118,9 @@ def _passed(
     """Statistics of some layers of the subject's network, from one pass of the set."""
     photos = None if pictures.photos is None else numbered(pictures.photos)
     labels = _labels(pictures, recipe)
-    kept = spaced(len(pictures), recipe.max_responses)
     seen = {
         layer: ResponseStatistics(
-            kept,
+            spaced(len(pictures), _most(subject.organism, layer, recipe)),
             TopK(recipe.top, photos),
             {score: TopK(recipe.top) for score in SCORES},
             pictures.photos,
@@ -129,6 +130,13 @@ def _passed(
     }
     gather(subject.graph, seen, pictures.batches(subject.organism.input_size, recipe.batch, subject.device))
     return seen
+
+
+def _most(organism: Organism, layer: str, recipe: Recipe) -> int:
+    """Pictures that each unit's response is kept of, at most."""
+    if layer not in organism.dictionaries:
+        return recipe.max_responses
+    return min(recipe.max_responses, max(1, MOST_RESPONSES // organism.layer(layer).units))
 
 
 def _labels(pictures: PictureSet, recipe: Recipe) -> Labels | None:
@@ -158,6 +166,8 @@ def _rows(subject: Subject, units: Sequence[int], recipe: Recipe, seen: Response
 
     unlabelled: list[Row] = [{"classes": None, "class_selectivity": None}] * len(maxima)
     classes = seen.classes.rows(seen.top.numbers, recipe.classes) if seen.classes else unlabelled
+    most = _most(subject.organism, subject.layer.name, recipe)
+    fewer = {"recipe": settings(replace(recipe, max_responses=most))} if most < recipe.max_responses else {}
 
     def samples(unit: int) -> Iterator[Row]:
         for rank, (value, (number, place)) in enumerate(zip(top[:, unit], found[:, unit], strict=True)):
@@ -196,7 +206,7 @@ def _rows(subject: Subject, units: Sequence[int], recipe: Recipe, seen: Response
             "flag": "dead" if rectified and top[0, unit] <= 0 else None,
         }
 
-    return [row(unit) for unit in units]
+    return [{**row(unit), **fewer} for unit in units]
 
 
 def buckets(maxima: Any, count: int, seed: int, photos: Sequence[str] | None = None) -> dict[str, list[int]]:

@@ -20,7 +20,7 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.errors import DictionaryFailed, NetworkFailed, UnknownName
 from microscope_atlas.keys import parse_key
-from microscope_atlas.lenses import feature_visualization
+from microscope_atlas.lenses import feature_visualization, responses
 from microscope_atlas.lenses.lens import Row, Subject
 from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models import weights
@@ -30,6 +30,7 @@ from microscope_atlas.models.dictionaries.attached import attach, keep, same_blo
 from microscope_atlas.models.dictionaries.behind import Behind
 from microscope_atlas.models.dictionaries.dictionary import Dictionary
 from microscope_atlas.models.networks.network import Network
+from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.cite import cite
 from microscope_atlas.rendering.ascend import Ascent
@@ -261,6 +262,24 @@ def test_every_lens_and_page_takes_what_a_dictionary_makes(activation: str, tmp_
         assert "Dictionaries, under their own licenses:" in told
         assert organism(MODEL).dictionaries[made].sha256 in told
     assert f'Before: <a href="/{MODEL}/{LAYER}">' in shown
+
+
+def test_responses_of_a_large_dictionary_are_kept_of_fewer_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, (made,) = network(f"{LAYER}={sparse(tmp_path / 'a.pt')}")
+    one, known = lens("responses"), organism(MODEL)
+    recipe = one.quick().with_pictures(str(atlases.PICTURES))
+
+    def kept(layer: str) -> tuple[int, int]:
+        ((row,),) = list(one.rows(subject(layer, net), [1], recipe))
+        return len(row["responses"]), row.get("recipe", {}).get("max_responses", recipe.max_responses)
+
+    whole = len(picture_set(recipe.pictures, recipe.revision))
+    assert kept(made) == (whole, recipe.max_responses)
+    monkeypatch.setattr(responses, "MOST_RESPONSES", 2 * known.layer(made).units + 1)
+    assert kept(made) == (2, 2)
+    assert kept(LAYER) == (whole, recipe.max_responses)  # a network's own go on as they were
 
 
 def test_bias_that_is_taken_away_and_added_again_is_kept(tmp_path: Path) -> None:
