@@ -73,6 +73,8 @@ class Held(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
+        if func is F.conv2d and len(args) == 7 and args[6] == 1 and args[0].dim() == 4:
+            return _first_alone(*args)
         value = func(*args, **named)
         if not isinstance(value, Tensor) or not args or not isinstance(args[0], Tensor):
             return value
@@ -83,6 +85,12 @@ class Held(TorchFunctionMode):
         axes = named.get("dim", args[1] if len(args) > 1 else None)
         reduced = func in REDUCTIONS and read.dim() == 4 and isinstance(axes, tuple | list) and len(axes) == 2
         return value.detach() if pooled or reduced else value
+
+
+def _first_alone(read: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    """A convolution, all of whose units are the first: all read the same positions, and one is sooner done."""
+    one = F.conv2d(read, weight[:1], None if bias is None else bias[:1], *rest)
+    return one.expand(-1, len(weight), -1, -1).clone()
 
 
 class Map(NamedTuple):
@@ -149,7 +157,9 @@ def _values(network: Network) -> dict[str, Tensor]:
     for name, parameter in network.named_parameters():
         if parameter.shape not in made:
             fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-            made[parameter.shape] = (0.5 + torch.rand(parameter.shape, generator=generator)) / max(fan_in, 1)
+            drawn = (len(parameter), 1) if parameter.dim() == 2 else parameter.shape  # of dense layers one for a unit
+            weights = (0.5 + torch.rand(drawn, generator=generator)) / max(fan_in, 1)
+            made[parameter.shape] = weights.expand(parameter.shape).contiguous()
         values[name] = made[parameter.shape]
     return values | buffers(network)
 

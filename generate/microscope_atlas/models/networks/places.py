@@ -51,6 +51,12 @@ DRIFT = 2.0  # positions that the places of a map may be off, for its kernels
 
 NORMS_OF_FEATURES = (F.layer_norm, F.rms_norm)
 ADDITIONS = (torch.add, Tensor.add, Tensor.__add__)
+TURNED = (torch.transpose, Tensor.transpose, torch.permute, Tensor.permute)
+UNBOUND = (torch.unbind, Tensor.unbind)
+CUT = (*UNBOUND, torch.chunk, Tensor.chunk)
+SHAPED = frozenset(
+    {*TURNED, *CUT, torch.reshape, Tensor.reshape, Tensor.view, torch.flatten, Tensor.flatten, Tensor.unflatten}
+)
 
 
 class Unmixed(TorchFunctionMode):
@@ -69,9 +75,11 @@ class Unmixed(TorchFunctionMode):
         named = kwargs or {}
         if func is F.linear:
             read, weight = args[0] if args else named["input"], args[1] if len(args) > 1 else named["weight"]
-            return _in_place_of(read, self._wide(_mean(read) * FAINT, len(weight)))
+            return _in_place_of(read, self._wide(_mean(read) * FAINT, (*read.shape[:-1], len(weight))))
         if func is F.scaled_dot_product_attention:
             return self._own(*args[:3])
+        if func in SHAPED and args and (one := _one(args[0])) is not None:
+            return _shaped(func, args, named, one)
         if func in SOFTMAX and args[0].dim() > 2:
             return _itself(args[0])
         if func in ACTIVATIONS or func is F.dropout or (func in NORMS_OF_FEATURES and len(args[1]) == 1):
@@ -79,7 +87,7 @@ class Unmixed(TorchFunctionMode):
         if func in ADDITIONS and args[0].shape == getattr(args[1], "shape", None):
             ones = [_one(each) for each in args[:2]]
             if ones[0] is not None and ones[1] is not None and not named:
-                total = self._wide(ones[0] + ones[1], args[0].shape[-1])
+                total = self._wide(ones[0] + ones[1], args[0].shape)
                 here, there = (_placed(each) for each in args[:2])
                 alike = here is not None and there is not None and here.tokens.equal(there.tokens)
                 return _in_place_of(args[0], total) if alike else total
@@ -94,17 +102,35 @@ class Unmixed(TorchFunctionMode):
         passed = _mean(query)
         if query.shape[:-1] == key.shape[:-1] == value.shape[:-1]:
             passed = _mean(value) + ASIDE * (passed + _mean(key))
-        return self._wide(passed, value.shape[-1])
+        return self._wide(passed, (*query.shape[:-1], value.shape[-1]))
 
-    def _wide(self, one: Tensor, features: int) -> Tensor:
-        return _alike(one, features) if self.narrow else one.expand(*one.shape[:-1], features).clone()
+    def _wide(self, one: Tensor, shape: Sequence[int]) -> Tensor:
+        return _alike(one, shape) if self.narrow else one.expand(*shape).clone()
 
 
-def _alike(one: Tensor, features: int) -> Tensor:
-    """So many features that are all this one, (..., 1), and remember it: the way back to it is then short."""
-    wide = one.expand(*one.shape[:-1], features)
+def _alike(one: Tensor, shape: Sequence[int]) -> Tensor:
+    """What is all this one along the axes where that has 1, and remembers it: the way back to it is then short."""
+    wide = one.expand(*shape)
     wide.one = one  # type: ignore[attr-defined]
     return wide
+
+
+def _shaped(func: Function, args: Sequence[Any], named: dict[str, Any], one: Tensor) -> Any:
+    """Features that are alike in another shape; where that leaves them alike, they go on remembering."""
+    read, given = args[0], func(*args, **named)
+    if func in TURNED:
+        return _alike(func(one, *args[1:], **named), given.shape)
+    if func in CUT:
+        axis = named.get("dim", args[-1] if len(args) > (1 if func in UNBOUND else 2) else 0)
+        if one.shape[axis] > 1:
+            return given
+        piece = one.squeeze(axis) if func in UNBOUND else one
+        return tuple(_alike(piece, each.shape) for each in given)
+    axes = list(zip(read.shape, given.shape, strict=False))
+    same = next((at for at, (a, b) in enumerate(axes) if a != b), len(axes))
+    if one.shape[same:].numel() > 1:
+        return given
+    return _alike(one.reshape(*one.shape[:same], *(1,) * (given.dim() - same)), given.shape)
 
 
 def _placed(tokens: Any) -> Places | None:
@@ -126,7 +152,7 @@ def _one(features: Any) -> Tensor | None:
 
 def _mean(features: Tensor) -> Tensor:
     """Over the last axis, which stays; of what is one number there, that one."""
-    if (one := _one(features)) is not None:
+    if (one := _one(features)) is not None and one.shape[-1] == 1:
         return one
     return features[..., :1] if features.stride(-1) == 0 else features.mean(-1, keepdim=True)
 
@@ -198,7 +224,7 @@ def _find(
         grids.append(grid._replace(leaf=leaf))
         if not narrow:
             return leaf
-        wide = _alike(leaf, value.shape[-1])
+        wide = _alike(leaf, value.shape)
         wide.placed = grid.places  # type: ignore[attr-defined]
         return wide
 
@@ -233,10 +259,15 @@ def _codes(number: int, base: int) -> Tensor:
     return torch.stack([torch.ones(number), high, high**2, low, low**2])
 
 
+def _reads(asked: Tensor, grids: Sequence[Grid]) -> list[Grid]:
+    """The maps and layers of tokens that a tensor comes from."""
+    known = {id(grid.leaf): grid for grid in grids}
+    return [known[id(leaf)] for leaf in leaves(asked) if id(leaf) in known]
+
+
 def _fed(asked: Tensor, grids: Sequence[Grid]) -> list[tuple[Grid, Tensor]]:
     """Of each map or layer of tokens that weighted sums come from, the gradient on its places, (CODES, ...)."""
-    known = {id(grid.leaf): grid for grid in grids}
-    reads = [known[id(leaf)] for leaf in leaves(asked) if id(leaf) in known]
+    reads = _reads(asked, grids)
     gradients = torch.autograd.grad(asked, [read.leaf for read in reads], retain_graph=True, allow_unused=True)
     fed = []
     for read, gradient in zip(reads, gradients, strict=True):
@@ -311,6 +342,9 @@ def _kept(value: Tensor, grids: Sequence[Grid], units_last: bool) -> bool | None
     units = value.mean(-1 if units_last else 1)  # (CODES, height, width)
     height, width = units.shape[1:]
     asked = (units.flatten(1) * _codes(height * width, width)).sum()
+    reads = _reads(asked, grids)
+    if not any(read.places is not None or read.tokens_before for read in reads):
+        return False if reads else None
     fed = _fed(asked, grids)
     if not any(read.places is not None or read.tokens_before for read, _ in fed):
         return False if fed else None

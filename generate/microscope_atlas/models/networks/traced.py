@@ -29,6 +29,7 @@ from microscope_atlas.models.networks.measured import Sight, sights
 from microscope_atlas.models.networks.network import Cut, Network
 from microscope_atlas.models.networks.places import UNPROVEN, places
 from microscope_atlas.models.networks.plain import is_lazy, plain, plainly
+from microscope_atlas.models.networks.shapes import Shapes
 from microscope_atlas.models.networks.smooth import Smooth
 from microscope_atlas.models.networks.taps import Places, Tap, labels
 from microscope_atlas.models.networks.unshown import PICTURES, unshown
@@ -396,7 +397,7 @@ class Traced(Network):
 
     def _trace(self) -> Trace:
         met: dict[int, Rectified] = {}
-        with Watch(self.module) as watch:
+        with Shapes(), Watch(self.module) as watch:
             found = self.look(self.black(), met)
         if self.chosen:
             self._refuse_what_is_no_layer(found)
