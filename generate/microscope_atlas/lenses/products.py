@@ -10,6 +10,7 @@ Nothing is taken through attention: how much of one place reaches another there 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ def ways(organism: Organism, layer: str, network: Behind, expanded: Expanded) ->
     yield Way("input", behind, NOTHING_BETWEEN, lambda unit: encoder[unit][:, None, None])
     for earlier, later in organism.edges:
         if later == behind:
-            yield from _between(organism, network, "input", earlier, encoder, lambda e=earlier: expanded(e, behind))
+            yield from _between(organism, network, "input", earlier, encoder, partial(expanded, earlier, behind))
     writes, why = _writes(organism, layer, own)
     if writes is None:
         yield "output", why
@@ -53,7 +54,7 @@ def ways(organism: Organism, layer: str, network: Behind, expanded: Expanded) ->
     yield Way("output", behind, NOTHING_BETWEEN, lambda unit: writes[unit][:, None, None])
     for earlier, later in organism.edges:
         if earlier == behind:
-            yield from _between(organism, network, "output", later, writes, lambda la=later: expanded(behind, la))
+            yield from _between(organism, network, "output", later, writes, partial(expanded, behind, later))
 
 
 def _between(
@@ -84,7 +85,12 @@ def _between(
         there = network.dictionary(name)
         ends = _reads(there) if towards == "output" else _writes(organism, name, there)[0]
         if ends is not None:
-            yield Way(towards, name, linearisation, lambda unit, ends=ends: torch.tensordot(ends, kernel(unit), 1))
+            yield Way(towards, name, linearisation, partial(_through, ends, kernel))
+
+
+def _through(ends: Tensor, kernel: Callable[[int], Tensor], unit: int) -> Tensor:
+    """To the units that read, or give, along `ends`, (units, width)."""
+    return torch.tensordot(ends, kernel(unit), 1)
 
 
 def _reads(dictionary: Dictionary) -> Tensor:

@@ -109,7 +109,7 @@ def _model(
     entries: dict[str, list[dict[str, Any]]] = {}
     whole = True
     for shard in made:
-        how = _made_again(manifest, shard.units.lens, "running render again makes it")
+        how = _made_again(known.manifest, shard.units.lens, "running render again makes it")
         problems = [] if shard.path in there else [f"missing; {how}"]
         if not problems and shard.path in chosen:
             with storage.local_copy(shard.path) as file:

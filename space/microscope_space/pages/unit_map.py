@@ -26,6 +26,7 @@ Row = Mapping[str, Any]
 def unit_map(atlas: Atlas, key: Key | None) -> Page:
     """The map of a layer, or what to render where it has none; WrongLevel where the key is none of a layer."""
     key, placed, total = there(atlas, key)
+    assert key.layer is not None  # as `there` has seen
     told = Rows(atlas, key, ("sheets",))
     sheet = min(told["sheets"], key=_usual, default=None)
     body = html(
