@@ -5,12 +5,15 @@ and nothing hides anything.
 """
 
 import io
+import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,6 +27,8 @@ TILE, FRAME = 64, 4  # px of a cell, and of the frame that tells its layer's dep
 MARGIN = 0.01  # of the map's side, around the outermost unit
 CLEAR, BLANK = (0, 0, 0, 0), "#d5d9de"  # where there is no unit, and a unit without a picture
 QUALITY = 80  # of the WebP, which lets the page be seen where there is no unit
+log = logging.getLogger(__name__)
+
 PART = re.compile("([0-9])-([0-9]{1,3})-([0-9]{1,3})")
 
 
@@ -91,9 +96,9 @@ class Cell(NamedTuple):
 
 
 def placed(atlas: Atlas, model: str) -> Placed:
-    """Where the units of a network lie."""
+    """Where the units of a network lie; those of a layer that cannot be read are left out."""
     layers = list(atlas.layers(model))
-    rows = atlas.units(model, ("layer", "unit", "model_map")).combine_chunks()
+    rows = _rows(atlas, model, layers).combine_chunks()
     place = rows["model_map"].combine_chunks()
     x, y, trusted = (
         place.field(name).to_numpy(zero_copy_only=False).astype(float) for name in ("x", "y", "trustworthiness")
@@ -111,6 +116,31 @@ def placed(atlas: Atlas, model: str) -> Placed:
         for values, sign in ((x, 1), (y, -1))  # upwards, as in a plot
     )
     return Placed(layers, layer, unit, across, down, float(trusted[0]))
+
+
+def _rows(atlas: Atlas, model: str, layers: Sequence[str]) -> pa.Table:
+    """Rows of `units`; AtlasError where none can be read."""
+    columns = ("layer", "unit", "model_map")
+    try:
+        return atlas.units(model, columns)
+    except AtlasError as error:
+        log.warning("units of %s: %s", model, error)
+        found = []
+        for layer in layers:
+            with suppress(AtlasError):  # told already
+                found.append(atlas.units(model, columns, layer))
+        if not any(len(some) for some in found):
+            raise
+        return pa.concat_tables(found)
+
+
+def has_one(atlas: Atlas, model: str) -> bool:
+    """Whether units of a network have places on its map, as far as can be read."""
+    try:
+        places = _rows(atlas, model, list(atlas.layers(model)))["model_map"]
+    except AtlasError:  # told already
+        return False
+    return bool(places.null_count < len(places))
 
 
 def cells(there: Placed, part: Part) -> list[Cell]:

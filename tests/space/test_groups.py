@@ -74,7 +74,7 @@ def test_wrong_link_is_told(client: TestClient, link: str, status: int) -> None:
     assert client.get(f"/json{link}").status_code == status
 
 
-@pytest.mark.parametrize("link", ["/?view=map", f"/{MODEL}?view=map", f"{LAYER}/0?view=map"])
+@pytest.mark.parametrize("link", ["/?view=map", f"{LAYER}/0?view=map"])
 def test_map_of_what_is_no_layer_is_told_as_well(client: TestClient, link: str) -> None:
     answer = client.get(link)
     assert answer.status_code == 400

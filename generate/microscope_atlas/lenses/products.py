@@ -90,7 +90,8 @@ def _between(
 
 def _through(ends: Tensor, kernel: Callable[[int], Tensor], unit: int) -> Tensor:
     """To the units that read, or give, along `ends`, (units, width)."""
-    return torch.tensordot(ends, kernel(unit), 1)
+    reached: Tensor = torch.tensordot(ends, kernel(unit), 1)
+    return reached
 
 
 def _reads(dictionary: Dictionary) -> Tensor:

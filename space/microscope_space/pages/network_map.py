@@ -43,8 +43,7 @@ def page(atlas: Atlas, model: str, asked: str | None = None) -> Page:
 
 def link_to(atlas: Atlas, model: str) -> Markup:
     """From a network to its map, where the atlas has one."""
-    places = atlas.units(model, ("model_map",))["model_map"]
-    if places.null_count == len(places):
+    if not network_map.has_one(atlas, model):
         return NOTHING
     return html('<p><a href="{}">{}</a></p>', links.href(model, view=VIEW), text.NETWORK_MAP_LINK)
 
