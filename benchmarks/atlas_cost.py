@@ -37,7 +37,7 @@ from microscope_atlas.run.engines.local import num_cores
 
 LATER = ("contrastive_16x", "contrastive_4x", "contrastive_rn50")  # not in the atlas that is costed
 NINE = tuple(name for name in CATALOG if name not in ("efficientnet_lite0", "efficientnet_lite1", *LATER))
-NETWORK_LENSES = tuple(name for name, lens in LENSES.items() if not lens.reads)
+NETWORK_LENSES = tuple(name for name in UNASKED if not LENSES[name].reads)  # of those that an atlas has unasked
 DIGESTED = "inceptionv1/mixed3a"
 
 Place = tuple[str, str]  # model, layer
