@@ -210,7 +210,7 @@ FIRST = [
     pytest.param(
         *(INCEPTIONV1_CAFFE, shared.GOOGLENET, "conv1_7x7_s2", "conv1/7x7_s2", 127.5, 0.0),
         id="inceptionv1_caffe",
-        marks=[shared.needed, pytest.mark.long],
+        marks=[*shared.needed, pytest.mark.long],
     ),
 ]
 
