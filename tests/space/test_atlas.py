@@ -218,6 +218,14 @@ def test_there_must_be_an_atlas(tmp_path: Path) -> None:
         Atlas(Folder(tmp_path))
 
 
+def test_file_that_lacks_a_column_is_damaged(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"model": ["toy"], "layer": ["conv1"], "unit": pa.array([0], pa.int32())}), tmp_path / "one"
+    )
+    with pytest.raises(AtlasDamaged, match="lacks a column"):
+        ranges.read(Folder(tmp_path), "one", (tmp_path / "one").stat().st_size, schema.UNITS, ("unit", "model_map"))
+
+
 def test_columns_that_came_later_are_null_in_an_atlas_from_before() -> None:
     atlas = Atlas(Folder(ROOT / "version_0_1" / "atlas"))
     for model in atlas.models:

@@ -22,6 +22,8 @@ def read(storage: Storage, path: str, size: int, table: Table, columns: Sequence
     """
     try:
         return _read(storage, path, size, table, columns)
+    except KeyError as error:
+        raise AtlasDamaged(f"{path} lacks a column that its rows have: {error.args[0]}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: columns whose names are no text
         raise AtlasDamaged(f"{path} cannot be read: {error}") from error
 
