@@ -15,7 +15,7 @@ two directions in which answers differ most. So a machine gives the same bytes e
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -91,21 +91,38 @@ class NetworkMap:
             self._seen.setdefault(pictures, []).append(([units[at] for at in kept], answers[kept]))
 
     def places(self, pictures: Pictures, units: Sequence[int], answers: Tensor) -> UnitMap | None:
-        """Where units fall that were measured on these pictures; None where the map is of others, or there is none."""
-        if not self._seen:
+        """Where units fall that were measured on these pictures, asked once all were seen.
+
+        None where the map is of other pictures, or there is none.
+        """
+        if pictures != self._pictures or self._made is None:
             return None
+        nearest = torch.cat([(some @ self._known.T).argmax(1) for some in torch.split(answers, ROWS)]).tolist()
+        falls = [self._at.get(unit, near) for unit, near in zip(units, nearest, strict=True)]
+        return UnitMap(self._made.places[falls], self._made.trustworthiness)
+
+    @cached_property
+    def _pictures(self) -> Pictures | None:
+        """The set that the most landmarks were measured on."""
         counts = {each: sum(len(units) for units, _ in parts) for each, parts in self._seen.items()}
-        if pictures != max(counts, key=lambda each: counts[each]):
-            return None
-        laid = [unit for units, _ in self._seen[pictures] for unit in units]
-        known = torch.cat([answers for _, answers in self._seen[pictures]])
-        made = _remembered(_Asked(known, self._perplexity, self._seed))
-        if made is None:
-            return None
-        at = {unit: place for place, unit in enumerate(laid)}
-        nearest = torch.cat([(some @ known.T).argmax(1) for some in torch.split(answers, ROWS)]).tolist()
-        falls = [at.get(unit, near) for unit, near in zip(units, nearest, strict=True)]
-        return UnitMap(made.places[falls], made.trustworthiness)
+        return max(counts, key=lambda each: counts[each], default=None)
+
+    @property
+    def _parts(self) -> list[tuple[list[int], Tensor]]:
+        return self._seen[self._pictures] if self._pictures else []
+
+    @cached_property
+    def _at(self) -> dict[int, int]:
+        """Of each landmark its number among those that were laid out."""
+        return {unit: number for number, unit in enumerate(unit for units, _ in self._parts for unit in units)}
+
+    @cached_property
+    def _known(self) -> Tensor:
+        return torch.cat([answers for _, answers in self._parts])
+
+    @cached_property
+    def _made(self) -> UnitMap | None:
+        return _remembered(_Asked(self._known, self._perplexity, self._seed))
 
 
 @dataclass(frozen=True)

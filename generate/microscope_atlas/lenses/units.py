@@ -28,8 +28,13 @@ from microscope_atlas.structure import Absent, between
 VISUALIZATION = "feature_visualization"
 STATISTICS = ("mean", "maximum", "quantiles", "sparsity", "flag")  # taken from the responses as they are
 CLASSES = ("classes", "class_selectivity")  # as well, where the responses have them
+RELATED = ("nearest", "nearest_elsewhere")
+MAPS = ("layer_map", "model_map")
 VIEW = ("method", "objective", "direction", "variant", "score", "flag")
 THUMBNAIL = {"method": "fourier", "objective": "channel", "direction": 1, "variant": 0}
+
+
+Answered = tuple[Pictures, list[int], Tensor]  # what was shown, and units with their answers to it
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,6 @@ class Units(Lens[Recipe]):
         responses = _responses(subject, units)
         visualized = _visualized(subject, recipe)
         related = _related(subject, units, recipe)
-        places = _mapped(subject, recipe.perplexity) if recipe.perplexity else {}
         layer, organism = subject.layer, subject.organism
         for unit in units:
             seen, response = visualized.get(unit, _Visualized()), responses[unit]
@@ -70,18 +74,14 @@ class Units(Lens[Recipe]):
                     "class_name": class_name(organism, layer, unit),
                     "thumbnail": None if response["flag"] == "nan" else seen.thumbnail,
                     **{name: response[name] for name in STATISTICS},
-                    **{name: related[unit][name] for name in ("nearest", "nearest_elsewhere")},
+                    **{name: related[unit][name] for name in RELATED},
                     "visualizations": [
                         {**view, "natural": ratio(view["score"], natural.get((view["objective"], view["direction"])))}
                         for view in seen.views
                     ],
                     "agreement": sum(seen.agreements) / len(seen.agreements) if seen.agreements else None,
                     **({name: response.get(name) for name in CLASSES} if recipe.classes else {}),
-                    **(
-                        {"layer_map": places.get(unit), "model_map": related[unit]["model_map"]}
-                        if recipe.perplexity
-                        else {}
-                    ),
+                    **({name: related[unit][name] for name in MAPS} if recipe.perplexity else {}),
                     "legacy_url": link(organism, layer.name, unit),
                 }
             ]
@@ -144,8 +144,8 @@ def _visualized(subject: Subject, recipe: Recipe) -> dict[int, _Visualized]:
 
 
 def _related(subject: Subject, units: Sequence[int], recipe: Recipe) -> dict[int, Row]:
-    """Of each unit what takes the answers of all others: those that respond most alike, in its own network and in
-    others, and its place on the network's map, None where it has none.
+    """Of each unit what takes the answers of others: those that respond most alike, in its own network and in others,
+    and its places on the maps of its layer and its network, None where it has none.
     """
     keys = [tuple(row.values()) for part in subject.read(RESPONSES, KEY) for row in part.to_pylist()]
     places = {key: place for place, key in enumerate(keys)}
@@ -168,34 +168,36 @@ def _related(subject: Subject, units: Sequence[int], recipe: Recipe) -> dict[int
     def named(found: list[tuple[int, float]]) -> list[Row]:
         return [dict(zip(KEY, keys[place], strict=True)) | {"correlation": value} for place, value in found]
 
-    related: dict[int, Row] = {unit: {"nearest": [], "nearest_elsewhere": [], "model_map": None} for unit in units}
-    for pictures, own, vectors, within, elsewhere in compared:
-        numbers = [keys[place][2] for place in own]
-        on_map = _rows(numbers, network.places(pictures, own, vectors))
+    answered = [(pictures, [keys[place][2] for place in own], vectors) for pictures, own, vectors, _, _ in compared]
+    on_layer = _mapped(subject, answered, recipe.perplexity) if recipe.perplexity else {}
+    related: dict[int, Row] = {
+        unit: {"nearest": [], "nearest_elsewhere": [], "layer_map": None, "model_map": None} for unit in units
+    }
+    for (pictures, own, vectors, within, elsewhere), (_, numbers, _) in zip(compared, answered, strict=True):
+        on_network = _rows(numbers, network.places(pictures, own, vectors))
         for unit, near, far in zip(numbers, within.found(), elsewhere.found(), strict=True):
             related[unit] = {
                 "nearest": named(near),
                 "nearest_elsewhere": named(far),
-                "model_map": on_map.get(unit),
+                "layer_map": on_layer.get(unit),
+                "model_map": on_network.get(unit),
             }
     return related
 
 
-def _mapped(subject: Subject, perplexity: int) -> dict[int, Row]:
+def _mapped(subject: Subject, answered: Sequence[Answered], perplexity: int) -> dict[int, Row]:
     """The place of each unit on the map of its layer; none where there is no map, or its responses do not vary.
 
     Where units were measured on several sets of pictures, the map is of those that the most were measured on.
     """
-    keys = [row["unit"] for part in subject.read(RESPONSES, ("unit",), "layer") for row in part.to_pylist()]
-    known = {(subject.organism.name, subject.layer.name, unit): unit for unit in keys}
-    found: dict[Pictures, list[tuple[list[int], Tensor]]] = {}
-    for pictures, units, vectors in answers(subject, known, "layer"):
-        found.setdefault(pictures, []).append((units, vectors))
+    found: dict[Pictures, list[Answered]] = {}
+    for each in answered:
+        found.setdefault(each[0], []).append(each)
     if not found:
         return {}
-    most = max(found.values(), key=lambda parts: sum(len(units) for units, _ in parts))
-    units = [unit for some, _ in most for unit in some]
-    return _rows(units, unit_map(torch.cat([vectors for _, vectors in most]), perplexity, seed(subject.key(), "map")))
+    most = max(found.values(), key=lambda parts: sum(len(units) for _, units, _ in parts))
+    units = [unit for _, some, _ in most for unit in some]
+    return _rows(units, unit_map(torch.cat([own for _, _, own in most]), perplexity, seed(subject.key(), "map")))
 
 
 def _rows(units: Sequence[int], made: UnitMap | None) -> dict[int, Row]:
