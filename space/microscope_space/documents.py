@@ -18,7 +18,7 @@ from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName
 from microscope_atlas.keys import parse_key
 from microscope_space import figure, mapped_atlas, preview, routes
-from microscope_space.answers import AGAIN, FOREVER, Content, answer, soon
+from microscope_space.answers import AGAIN, FOREVER, Content, answer, kind, soon
 from microscope_space.finished import Finished
 from microscope_space.html import links, text
 from microscope_space.html.escaped import NOTHING, html
@@ -77,8 +77,7 @@ def documents(atlas: Atlas) -> list[Route]:
             asked = request.query_params
             return maps.of(now, parse_key(request.path_params["key"]), asked.get("zoom", ""), asked.get("part", ""))
 
-        kind = "image/webp" if request.query_params.get("part") else "image/jpeg"
-        return _picture(request, atlas.latest(), map_of, invalid=404, kind=kind)
+        return _picture(request, atlas.latest(), map_of, invalid=404)
 
     def drawn(request: Request) -> Response:
         def figure_of(now: Atlas) -> bytes:
@@ -101,9 +100,7 @@ def documents(atlas: Atlas) -> list[Route]:
     ]
 
 
-def _picture(
-    request: Request, now: Atlas, draw: Callable[[Atlas], bytes], invalid: int = 400, kind: str = "image/jpeg"
-) -> Response:
+def _picture(request: Request, now: Atlas, draw: Callable[[Atlas], bytes], invalid: int = 400) -> Response:
     """A picture that is drawn of the atlas as it is now; in words, with a status, where it cannot be."""
     try:
         content = draw(now)
@@ -111,7 +108,7 @@ def _picture(
         status = invalid if isinstance(error, InvalidKey) else 404 if isinstance(error, UnknownName) else 503
         return answer(request, routes.public(error).encode(), "text/plain", status)
     kept = FOREVER if request.query_params.get("v") == now.version else AGAIN
-    return answer(request, content, kind, kept=kept)
+    return answer(request, content, kind(content), kept=kept)
 
 
 class Document(Route):

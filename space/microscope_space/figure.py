@@ -10,6 +10,7 @@ from microscope_atlas.atlas.lists import Entry, UnitList
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import Key
+from microscope_atlas.pictures.decoder import decoded
 from microscope_space.html import text
 from microscope_space.letters import legible, letters, wrapped
 from microscope_space.pages.glance import best
@@ -108,10 +109,10 @@ def _column(paper: Image.Image, atlas: Atlas, key: Key, rows: Rows, place: tuple
 def _paste(paper: Image.Image, atlas: Atlas, name: tuple[str, str, str], place: tuple[int, int], side: int) -> None:
     """An image of the atlas, if it can be read; else what was there stays."""
     try:
-        with Image.open(io.BytesIO(atlas.image(*name))) as image:
-            fitted = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-    except (AtlasError, OSError, ValueError, SyntaxError):  # the last: of a broken PNG
+        image = decoded(atlas.image(*name)).convert("RGB")
+    except AtlasError:
         return
+    fitted = ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
     paper.paste(fitted, (place[0] + (side - fitted.width) // 2, place[1] + (side - fitted.height) // 2))
 
 

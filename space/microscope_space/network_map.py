@@ -19,6 +19,7 @@ from PIL import Image
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName
+from microscope_atlas.pictures.decoder import decoded
 from microscope_space.html.plots import viridis
 
 GRID = 16  # cells along a side
@@ -64,8 +65,10 @@ class Part(NamedTuple):
         return Part(self.zoom, row, column) if {row, column} <= set(range(self.side)) else None
 
 
-def part_of(asked: str) -> Part:
-    """The part that a link names, `2-0-3`; InvalidKey where it is none."""
+def part_of(asked: str | None) -> Part:
+    """The part that a link names, `2-0-3`, the whole map where it names none; InvalidKey for other words."""
+    if asked is None:
+        return Part()
     match = PART.fullmatch(asked)
     part = Part(*map(int, match.groups())) if match else None
     if part is None or part.zoom > MOST_ZOOM or max(part.row, part.column) >= part.side:
@@ -195,10 +198,7 @@ def drawn(atlas: Atlas, model: str, part: Part) -> bytes:
 
 def _thumbnail(atlas: Atlas, model: str, name: str | None) -> Image.Image:
     """The picture of a unit; a grey one where it has none, or it cannot be read."""
-    try:
-        if name:
-            with Image.open(io.BytesIO(atlas.image("units", model, name, "thumbnail"))) as image:
-                return image.convert("RGB")
-    except (AtlasError, OSError, ValueError, SyntaxError):  # the last: of a broken PNG
-        pass
+    if name:
+        with suppress(AtlasError):
+            return decoded(atlas.image("units", model, name, "thumbnail")).convert("RGB")
     return Image.new("RGB", (TILE, TILE), BLANK)

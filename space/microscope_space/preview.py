@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
 from microscope_atlas.keys import Key
+from microscope_atlas.pictures.decoder import decoded
 from microscope_space.html import links, text
 from microscope_space.letters import fitting, legible, letters
 from microscope_space.pages import glance, home, unit
@@ -98,10 +99,10 @@ def _shown(atlas: Atlas, key: Key | None) -> Iterator[Image.Image]:
     """The pictures that stand for a key, the best first; those that cannot be read are left out."""
     for model, table, name, column in _named(atlas, key):
         try:
-            content = atlas.image(table, model, name, column)
-            yield _square(Image.open(io.BytesIO(content)).convert("RGB"))
-        except (AtlasError, OSError, ValueError):  # damaged, as its page says
+            image = decoded(atlas.image(table, model, name, column))
+        except AtlasError:  # damaged, as its page says
             continue
+        yield _square(image.convert("RGB"))
 
 
 def _named(atlas: Atlas, key: Key | None) -> Iterator[tuple[str, str, str, str]]:

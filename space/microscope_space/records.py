@@ -178,7 +178,7 @@ def _mapped(atlas: Atlas, asked: Query) -> Record:
 def _part(atlas: Atlas, model: str, asked: str | None) -> Record:
     """The cells of a part of a network's map that units lie in: the one shown, and the part that all of them are in."""
     total = sum(atlas.layers(model).values())
-    part = network_map.part_of(asked) if asked else network_map.Part()
+    part = network_map.part_of(asked)
     placed = network_map.placed(atlas, model)
     cells = [
         {

@@ -20,7 +20,7 @@ BESIDE = (("←", "left", 0, -1), ("→", "right", 0, 1), ("↑", "up", -1, 0), 
 def page(atlas: Atlas, model: str, asked: str | None = None) -> Page:
     """The map of a network, or a part of it; what to render where it has none. UnknownName where it is not there."""
     total = sum(atlas.layers(model).values())
-    part = network_map.part_of(asked) if asked else Part()
+    part = network_map.part_of(asked)
     there = network_map.placed(atlas, model)
     found = network_map.cells(there, part)
     known = atlas.organism(model)
