@@ -8,6 +8,7 @@ import torch
 from microscope_atlas.errors import WeightsError
 from microscope_atlas.models import at_hand, weights
 from microscope_atlas.models.architectures.googlenet_caffe import INCEPTIONV1_CAFFE
+from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.download import file_hash
 from microscope_atlas.models.organism import UNSTATED
 from tests.references.caffemodel import caffemodel
@@ -157,3 +158,9 @@ def test_random_weights_are_the_same_in_every_run_and_say_so() -> None:
     first, second = weights.random(INCEPTIONV1_CAFFE), weights.random(INCEPTIONV1_CAFFE)
     assert first.sha256 == second.sha256
     assert (first.provenance.source, first.provenance.official) == ("random", False)
+
+
+def test_random_weights_of_parameters_that_hold_nothing() -> None:
+    tensors = weights.random(organism("own:tests.models.own_networks.empty")).tensors
+    assert tensors["prompts"].shape == (0, 8) and tensors["places"].shape == (4, 0)
+    assert all(value.isfinite().all() for value in tensors.values())

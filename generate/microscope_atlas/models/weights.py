@@ -75,7 +75,7 @@ def random(organism: Organism) -> Weights:
         elif name.endswith("running_mean") or (isinstance(value, torch.nn.Parameter) and value.dim() < 2):
             tensors[name] = torch.zeros_like(value)
         elif isinstance(value, torch.nn.Parameter):
-            fan_in = value[0].numel()
+            fan_in = max(1, value.shape[1:].numel())  # an axis may be empty, as of prompts that are not used
             tensors[name] = torch.randn(value.shape, generator=generator) * (2 / fan_in) ** 0.5
         else:  # a constant of the network's own
             tensors[name] = value.to(torch.float32)
