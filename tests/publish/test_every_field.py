@@ -2,18 +2,22 @@
 
 import copy
 import json
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
 from microscope_atlas.publish.check import check
+from tests import atlases
 from tests.atlases import content
 
 FLIPS = 300
@@ -54,6 +58,66 @@ def test_every_field_of_the_manifest_is_held(atlas: Path, subtests: pytest.Subte
         file.write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n")
         with subtests.test(field=".".join(map(str, [*above, last]))):
             assert list(check(Folder(atlas)))
+
+
+def filled(kind: pa.DataType) -> Any:
+    """A value of a type, for a cell that is empty."""
+    if pa.types.is_struct(kind):
+        return {field.name: filled(field.type) for field in kind}
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return [filled(kind.value_type)] * max(1, getattr(kind, "list_size", 1))
+    if pa.types.is_map(kind):
+        return []
+    return pa.scalar(1).cast(kind).as_py() if not pa.types.is_binary(kind) else b"x"
+
+
+def another(value: Any, kind: pa.DataType) -> Iterator[tuple[str, Any]]:
+    """Of a cell each that differs from it in one value: of lists in the first, of structs in each field."""
+    if value is None:
+        yield "", filled(kind)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            for inside, changed in another(value[field.name], field.type):
+                yield f".{field.name}{inside}", {**value, field.name: changed}
+    elif isinstance(value, list):
+        inner = kind.value_type
+        if not value:
+            yield "[]", [filled(inner)]
+        else:
+            for inside, changed in another(value[0], inner):
+                yield f"[0]{inside}", [changed, *value[1:]]
+    elif isinstance(value, bytes):
+        yield "", value[:-1] + bytes([value[-1] ^ 1])
+    elif isinstance(value, float):
+        yield "", 1.0 if math.isnan(value) else math.nan
+        yield "", -1e30
+    elif pa.types.is_integer(kind):
+        yield "", value - 1 if value > 0 else value + 1
+    else:
+        yield "", other(value)
+
+
+@pytest.mark.long
+def test_every_column_is_held(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    root = tmp_path / "atlas"
+    atlases.render_every(root, {"stem": range(2), "blocks_0": range(2)})
+    assert list(check(Folder(root))) == []
+    held = 0
+    for folder in sorted(each for each in root.iterdir() if each.is_dir()):
+        file = min(folder.rglob("*.parquet"))
+        plain = file.read_bytes()
+        table = pq.read_table(file, partitioning=None)
+        first = table.slice(0, 1).to_pylist()[0]
+        for name, kind in zip(table.column_names, table.schema.types, strict=True):
+            for inside, changed in another(first[name], kind):
+                column = pa.array([changed, *table[name].to_pylist()[1:]], kind)
+                pq.write_table(table.set_column(table.column_names.index(name), table.field(name), column), file)
+                with subtests.test(column=f"{folder.name}.{name}{inside}"):
+                    assert list(check(Folder(root)))
+                held += 1
+        file.write_bytes(plain)
+    assert held > 150
+    assert list(check(Folder(root))) == []
 
 
 @pytest.mark.long
