@@ -31,7 +31,7 @@ def about(device: str = "cpu", libraries: Iterable[str] = ()) -> dict[str, Any]:
         **({} if torch.cuda.is_available() else {"cuda": "nothing was measured: no device at hand"}),
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-        "software": software_here(),
+        "software": software(),
         **{name: installed(name) for name in libraries},
         "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -43,14 +43,6 @@ def processor() -> str:
     lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def software_here() -> str:
-    """As rows have it; without the package's own version where it runs from a folder and is not installed."""
-    try:
-        return software()
-    except PackageNotFoundError:
-        return f"microscope-atlas, not installed; torch {torch.__version__}"
 
 
 def installed(library: str) -> str | None:

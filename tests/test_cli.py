@@ -4,7 +4,6 @@ import random
 import re
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 
 import microscope_atlas as ma
+from microscope_atlas import __version__
 from microscope_atlas.atlas.shards import read_shard
 from microscope_atlas.cli import app
 from microscope_atlas.cli.asked import Asked, PrecisionName, QualityName
@@ -310,7 +310,7 @@ def test_units_are_listed_in_any_form(commands: Commands, tmp_path: Path) -> Non
 
 
 def test_version_is_said(commands: Commands) -> None:
-    assert commands("--version").out == f"microscope-atlas {version('microscope-atlas')}\n"
+    assert commands("--version").out == f"microscope-atlas {__version__}\n"
 
 
 def test_off_a_terminal_progress_is_a_line_for_each_lens(commands: Commands, tmp_path: Path) -> None:
@@ -351,6 +351,7 @@ def test_check_lists_what_fails(commands: Commands, atlas: Path) -> None:
 
 def refused(commands: Commands, cache: Path, model: str, file: Path) -> str:
     """What `weights --from` says of a file that it must refuse."""
+    commands("--version")  # its server is up, and has loaded what it loads
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
     ended = commands("weights", model, "--from", file)
     assert ended.status == 1

@@ -232,7 +232,7 @@ def test_lens_has_a_section_with_its_limits(name: str) -> None:
 
 
 def test_version_is_the_same_wherever_it_stands() -> None:
-    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    version = microscope_atlas.__version__
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == version
 

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from microscope_atlas.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from microscope_atlas.face.atlas import Atlas, Unit, open
     from microscope_atlas.face.attribution import attribute

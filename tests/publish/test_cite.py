@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import microscope_atlas
 from microscope_atlas.atlas import releases
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.locate import open_atlas
@@ -105,7 +106,7 @@ def test_citation_file_agrees_with_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert citation["cff-version"] == "1.2.0"
     assert {"message", "title", "authors", "version"} <= set(citation)
-    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert (citation["version"], citation["license"]) == (microscope_atlas.__version__, project["license"])
     assert citation["title"].lower().replace(" ", "-") == project["name"]
     assert citation["abstract"] == project["description"]
     assert citation["type"] == "software"

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from typing import Annotated, Any
 
 from microscope_atlas.structure import PRINTABLE
+from microscope_atlas.version import __version__
 
 
-@cache
 def package() -> str:
     """The package that makes rows here, with its version: `microscope-atlas 0.2.0`."""
-    return f"microscope-atlas {version('microscope-atlas')}"
+    return f"microscope-atlas {__version__}"
 
 
 Words = Annotated[str, PRINTABLE]
