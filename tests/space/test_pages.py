@@ -268,6 +268,18 @@ def test_a_sheet_shows_units_with_such_a_picture_alone(known: Atlas, monkeypatch
         assert shown.count('style="--at') == 1
 
 
+def test_units_that_have_pictures_alone_are_listed_all_the_same(tmp_path: Path) -> None:
+    """As of a run with `--lens feature_visualization`: what is known of a unit's responses is another lens' matter."""
+    atlases.render_every(tmp_path, {"blocks_4": range(3)}, lenses=("feature_visualization", "sheets"))
+    atlas = Atlas(Folder(tmp_path))
+    assert atlas.units_there(*LAYER) == [0, 1, 2]
+    shown = layer.layer(atlas, *LAYER).body
+    assert f"3 of {atlas.num_units(*LAYER)} units are rendered" in shown
+    assert shown.count('style="--at') == 3
+    assert 'title="unit 1"' in shown
+    assert "has no units" not in shown
+
+
 ROWS = [
     {"unit": unit, "maximum": maximum, "branch": branch, "flag": flag, "visualizations": [
         {"method": "fourier", "objective": "channel", "direction": 1, "variant": 0, "score": -unit, "natural": None}

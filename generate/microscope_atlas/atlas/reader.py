@@ -180,6 +180,12 @@ class Atlas:
             log.warning("thumbnails of %s/%s: %s", model, layer, error)
             return {}
 
+    def units_there(self, model: str, layer: str) -> list[int]:
+        """The units of a layer that some table has rows of, in their order."""
+        of_units = [name for name, table in self.manifest.every_table.items() if table.level == "unit"]
+        shards = [shard for name in of_units for shard in self._of.get((name, model, layer), ())]
+        return sorted({unit for shard in shards for unit in range(shard.units.start, shard.units.stop)})
+
     def first_labels(self, model: str, layer: str) -> dict[int, dict[str, Any]]:
         """Of the units of a layer that have a label the first, with who says so; none where these cannot be read."""
         try:

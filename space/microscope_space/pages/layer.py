@@ -23,6 +23,7 @@ Row = Mapping[str, Any]
 VISUALIZATION = "feature_visualization"
 SCORES = ("clarity", "polysemanticity", "redundancy")  # that units can be sorted by
 USUAL = Choice()
+UNKNOWN: Row = dict.fromkeys(column.name for column in schema.UNITS.columns)  # of a unit that `units` has no row of
 
 
 def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
@@ -34,17 +35,19 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
         for row in sorted(told["sheets"], key=lambda row: row["lens"] != VISUALIZATION)
     }
     scores = {row["unit"]: {name: row[name] for name in SCORES} for row in told["scores"]}
-    rows = [{**row, **scores.get(row["unit"], {})} for row in told["units"]]
+    known = {row["unit"] for row in told["units"]}
+    others = [{**UNKNOWN, "unit": unit} for unit in atlas.units_there(model, name) if unit not in known]
+    rows = [{**row, **scores.get(row["unit"], {})} for row in (*told["units"], *others)]
     choice = choice.among(sheets, str(key))
     sheet, labels = sheets.get(choice.sheet), atlas.first_labels(model, name)
     there = _pictured(rows, sheet, choice)
     kept = chosen(there, choice)
-    some = len(rows) < total and "units" not in told.lost
+    some = len(rows) < total
     found = f"{len(rows):,} of {total:,} units are rendered" if some else count(total, "unit")
     found += f"; {len(there):,} of them have such a picture" if len(there) < len(rows) else ""
     found += f"; {len(kept):,} shown" if len(kept) < len(there) else ""
     body = html(
-        '<h1 tabindex="-1"><span>{}</span> {}</h1>{}{}{}<p class="about" aria-live="polite">{}. {}</p>{}{}{}{}',
+        '<h1 tabindex="-1"><span>{}</span> {}</h1>{}{}{}<p class="about" aria-live="polite">{}. {}</p>{}{}{}{}{}',
         markup.breakable(model),
         markup.breakable(name),
         markup.dictionary(atlas.dictionary(model, name)),
@@ -54,7 +57,8 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
         _tiles(choice) if sheet else "",
         unit_map.link(model, name, rows),
         labelled.captions({row["unit"]: labels[row["unit"]] for row in kept if row["unit"] in labels}),
-        _grid(model, name, kept, sheet, choice, labels) if kept or rows else told.none("units", str(key)),
+        _grid(model, name, kept, sheet, choice, labels) if rows else NOTHING,
+        told.none("units", str(key)) if "units" in told.lost or not rows else NOTHING,
         _whole(atlas, key, told),
     )
     about = f"{count(total, 'unit')} of {name}, a layer of {model}: what excites each, with the numbers beside."
@@ -105,8 +109,9 @@ def _told(row: Row, choice: Choice, label: Row | None) -> str:
     made = choice.visualization(row)
     told = [
         f"unit {row['unit']}" + (f", {row['class_name']}" if row["class_name"] else ""),
-        f"maximum {markup.number(row['maximum'])}, mean {markup.number(row['mean'])}",
     ]
+    if row["maximum"] is not None:
+        told.append(f"maximum {markup.number(row['maximum'])}, mean {markup.number(row['mean'])}")
     if made:
         times = f", {markup.number(made['natural'])} × natural" if made["natural"] is not None else ""
         told.append(f"score {markup.number(made['score'])}{times}")
