@@ -124,13 +124,13 @@ def served(command: Sequence[str], folder: Path) -> Iterator[str]:
             process.terminate()
 
 
-def shown(chromium: Browser, link: str) -> float:
+def shown(chromium: Browser, link: str, patience: float = 60) -> float:
     """Seconds from asking for a page to its being painted, by a browser that knows nothing of it yet."""
     with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
         context.add_init_script(OBSERVED)
         page = context.new_page()
         page.goto(link, wait_until="load")
-        return float(page.wait_for_function(SHOWN, polling=50).json_value()) / 1000
+        return float(page.wait_for_function(SHOWN, polling=50, timeout=patience * 1000).json_value()) / 1000
 
 
 if __name__ == "__main__":

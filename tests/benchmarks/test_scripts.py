@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from playwright.sync_api import TimeoutError as Timeout
+from playwright.sync_api import sync_playwright
 
 from benchmarks import (
     ascents,
@@ -19,6 +23,8 @@ from benchmarks import (
     files,
     quality,
     responses,
+    space_before,
+    space_scale,
     startup,
     throughput,
     vs_lucent,
@@ -232,3 +238,30 @@ def test_script_for_an_accelerator_refuses_what_is_no_option(tmp_path: Path) -> 
     )
     assert (ended.returncode, "--fast is no option" in ended.stderr) == (2, True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.long
+def test_space_scale(tmp_path: Path) -> None:
+    space_scale.main(["--models", "efficientnet_lite0", "--units", "3", "--out", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    units = sum(layer.units for layer in organism("efficientnet_lite0").layers.values())
+    assert found["about"]["units"] == units
+    assert found["about"]["rows"] > 10 * units
+    assert 0 < found["unit_cpu_ms"] <= found["unit_most_cpu_ms"]
+    assert found["picture_cpu_ms"] > 0 and 100 < found["start_megabytes"] <= found["megabytes"]
+
+
+@pytest.mark.long
+@pytest.mark.browser
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium")
+def test_space_before_waits_for_heading_and_pictures(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "near.png")
+    page = '<h1>A unit</h1><img src="near.png"><p style="margin-top: 3000px"></p><img src="gone.png">'
+    (tmp_path / "page.html").write_text(f"<!doctype html><body>{page}")
+    (tmp_path / "wrong.html").write_text(f"<!doctype html><body>{page.replace('near', 'gone')}")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        assert 0 < space_before.shown(chromium, (tmp_path / "page.html").as_uri()) < 30
+        with pytest.raises(Timeout):
+            space_before.shown(chromium, (tmp_path / "wrong.html").as_uri(), patience=2)
+        chromium.close()
