@@ -2,6 +2,7 @@
 
     python -m benchmarks.families                    # those that are lacking: half an hour of one core in all
     python -m benchmarks.families BEiT "DINOv3"      # these anew
+    python -m benchmarks.families --hooks            # the comparison with hooks anew, of all; lenses as they were
 
 Of each family the smallest network is listed, with random weights, and every shown layer is compared with what plain
 hooks see in the library's own module. Then one unit of a block's hidden neurons, of its heads and of its output is
@@ -65,7 +66,7 @@ FAMILIES: dict[str, tuple[str, str | None]] = {
     "Swin V2": ("timm:swinv2_tiny_window8_256", "swin_v2"),
     "Hiera": ("timm:hiera_tiny_224", "hiera"),
     "MaxViT": ("timm:maxvit_pico_rw_256", None),
-    "MViTv2": ("timm:mvitv2_tiny", None),
+    "MViTv2": ("timm:mvitv2_tiny", "mvit_v2"),
     "PiT": ("timm:pit_ti_224", None),
     "PVTv2": ("timm:pvt_v2_b0", None),
     "XCiT": ("timm:xcit_nano_12_p16_224", None),
@@ -143,6 +144,7 @@ def _through(
 def compared(known: Organism) -> dict[str, Any]:
     """How far shown layers are from what hooks see in the library's module, as a share of each layer's largest value.
 
+    In float64, so that what is left is no rounding: over dozens of layers that of float32 grows beyond 1e-5.
     `unseen`: those that no hook of the library's own module sees, since other code multiplies with their weights.
     """
     given = weights.random(known)
@@ -150,9 +152,11 @@ def compared(known: Organism) -> dict[str, Any]:
     assert isinstance(network, Traced)
     plain.load_state_dict(network.state_dict())
     size = known.input_size
-    pictures = torch.rand(2, network.channels, size, size, generator=torch.Generator().manual_seed(0))
+    pictures = torch.rand(2, network.channels, size, size, generator=torch.Generator().manual_seed(0)).double()
     network.table(size)  # which finds tokens that are no place
     where = network.places(size, size)
+    network.double()
+    plain.double()
     taken: dict[str, Tensor] = {}
     owners = {name: network._apart.get(name, (name, None)) for name in known.layers}
     handles = [_hooked(plain, network.taps[owner], partial(taken.setdefault, owner)) for owner, _ in owners.values()]
@@ -191,10 +195,10 @@ def _hooked(plain: nn.Module, tap: Tap, keep: Any) -> Any:
     module = plain.get_submodule(tap.path)
 
     def before(module: nn.Module, given: tuple[Any, ...]) -> None:
-        keep(given[0].detach())
+        keep(given[0].detach().clone())  # what comes behind may be written over it
 
     def behind(module: nn.Module, given: Any, output: Any) -> None:
-        keep(output.detach())
+        keep(output.detach().clone())
 
     return module.register_forward_pre_hook(before) if tap.reads else module.register_forward_hook(behind)
 
@@ -214,11 +218,11 @@ def _difference(value: Tensor, expected: Tensor) -> float:
     return float((value - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
 
 
-def apart(family: str) -> dict[str, Any]:
+def apart(family: str, *further: str) -> dict[str, Any]:
     """A family in a process of its own, within `MINUTES`; what it had until then, and why it ended."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
-        command = [sys.executable, "-m", "benchmarks.families", family, "--into", str(path)]
+        command = [sys.executable, "-m", "benchmarks.families", family, "--into", str(path), *further]
         try:
             ended = subprocess.run(command, timeout=60 * MINUTES, capture_output=True, text=True)
             why = "" if ended.returncode == 0 else (ended.stderr.strip().splitlines() or ["ended"])[-1]
@@ -259,13 +263,13 @@ def _page(every: Mapping[str, Mapping[str, Any]]) -> str:
         "Of each family the smallest network. Layers and units count what is rendered unless layers are named. Of",
         "blocks, *neurons* are hidden neurons of their MLPs, *heads* the values of attention's heads, *outputs* the",
         "residual stream. *Hooks* says how many layers, those that have to be named too, were compared with what",
-        "plain hooks see in the library's own module, and the largest difference as a share of a layer's largest",
-        "value; *unseen* are those that no hook sees there, because other code multiplies with their weights. One unit",
-        "of each kind of layer of a block was rendered through every lens that is rendered unasked. Where tokens are",
-        "in the picture is proven, or they are not shown: see [Own networks](own-networks.md#tokens) for how, and",
-        "[which layers are shown](own-networks.md#which-layers-are-shown) for the words of the last column.",
+        "plain hooks see in the library's own module, in float64, and the largest difference as a share of a layer's",
+        "largest value; *unseen* are those that no hook sees there, because other code multiplies with their weights.",
+        "One unit of each kind of layer of a block was rendered through every lens that is rendered unasked.",
+        "Where tokens are in the picture is proven, or they are not shown: see [Own networks](own-networks.md#tokens)",
+        "for how, and [which layers are shown](own-networks.md#which-layers-are-shown) for the last column's words.",
         "",
-        f"Where the network is wide, lenses were tried on a narrower one of the same code: {', '.join(narrow)}",
+        f"Where the network is wide, lenses were tried on a narrower one of the same code: {'; '.join(narrow)}",
         "(benchmarks/narrow.py).",
         "",
         "| family | network | layers | units | of blocks | hooks | lenses | not shown |",
@@ -280,22 +284,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("families", nargs="*", help="Make these anew. Default: those that are lacking.")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # of the process of one family
+    parser.add_argument("--hooks", action="store_true", help="Compare with hooks anew, and nothing else.")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # of the libraries'
     torch.set_num_threads(1)
     if asked.into:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
         (family,) = asked.families
+        if asked.hooks:
+            asked.into.write_text(json.dumps({"hooks": compared(organism(FAMILIES[family][0]))}))
+            return
         found = measured(family, asked.into)
         most = resource.getrusage(resource.RUSAGE_SELF)
         found |= {"cpu_seconds": round(most.ru_utime + most.ru_stime), "gigabytes": round(most.ru_maxrss / 1e6, 2)}
         asked.into.write_text(json.dumps(found))
         return
     there = json.loads(RESULTS.read_text())["families"] if RESULTS.is_file() else {}
-    for family in FAMILIES:
-        if family in asked.families or (not asked.families and family not in there):
-            there[family] = apart(family)
-            print(family, json.dumps(there[family]), flush=True)
+    wanted = asked.families or [family for family in FAMILIES if asked.hooks == (family in there)]
+    for family in wanted:
+        there[family] = {**there[family], **apart(family, "--hooks")} if asked.hooks else apart(family)
+        print(family, json.dumps(there[family]), flush=True)
         there = {each: there[each] for each in FAMILIES if each in there}
         about = report.about(libraries=("torchvision", "timm")) | {"command": "python -m benchmarks.families"}
         report.write(RESULTS, about, families=there)

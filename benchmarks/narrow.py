@@ -100,4 +100,12 @@ def hiera() -> Trained:
 
 
 def mixer() -> Trained:
-    return _timm("mixer_s32_224", embed_dim=WIDTH, num_blocks=DEPTH)
+    kind = timm.imported().models.mlp_mixer.MlpMixer
+    return Trained(_seeded(kind, patch_size=32, embed_dim=WIDTH, num_blocks=DEPTH), 224)
+
+
+def mvit_v2() -> Trained:
+    """Ten classes: its later blocks are not shown, so that connections lead through all of them."""
+    models = timm.imported().models.mvitv2
+    sizes = models.MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=WIDTH // 2)
+    return Trained(_seeded(models.MultiScaleVit, cfg=sizes, img_size=(224, 224), num_classes=10), 224)

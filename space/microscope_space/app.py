@@ -22,7 +22,6 @@ from microscope_space.html.escaped import html
 from microscope_space.live import caricature, probe, uploads
 from microscope_space.live.drawing import zero_gpu
 from microscope_space.pages import frame as page
-from microscope_space.pages import home
 from microscope_space.search import index
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ def serve(atlas: str | Storage, prevent_thread_lock: bool = False, **settings: A
         from microscope_space.live import live
 
         live.zero_gpu_render()
-    Thread(target=ready, args=(known,), daemon=True).start()
+    first(known)
     more: dict[str, Any] = {}
     own = [*api.plain(known), *documents.documents(known)]
     if importlib.util.find_spec("mcp"):
@@ -86,16 +85,21 @@ def serve(atlas: str | Storage, prevent_thread_lock: bool = False, **settings: A
         prevent_thread_lock=True,
         **settings,
     )
+    Thread(target=ready, args=(known,), daemon=True).start()
     blocks.server.config.timeout_keep_alive = KEEP_ALIVE_SECONDS  # which Gradio lets nobody say; of connections to come
     if not prevent_thread_lock:
         blocks.block_thread()
     return application, address
 
 
+def first(atlas: Atlas) -> None:
+    """Read what the first page needs: Gradio asks for it as it starts, and gives up after three seconds."""
+    routes.show(atlas, {})
+
+
 def ready(atlas: Atlas) -> None:
-    """Read what the first visitor would wait for: the tables of layers, and the covers."""
+    """Read what the first search would wait for."""
     try:
-        home.home(atlas)
         index.of(atlas)
     except AtlasError as error:  # said where it is asked for
         log.warning("not ready ahead: %s", error)

@@ -118,18 +118,35 @@ def test_pages_come_before_rendering(atlas: Atlas) -> None:
     assert os.getpriority(os.PRIO_PROCESS, rendering) == os.getpriority(os.PRIO_PROCESS, 0) + live.NICE
 
 
-def test_what_the_first_visitor_needs_is_made_ready(
+def test_what_the_first_visitors_need_is_made_ready(
     atlas: Atlas, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def gone(*_: Any) -> None:
         raise AtlasDamaged("it is gone")
 
+    app.first(atlas)
     app.ready(atlas)
     assert not caplog.text
     assert networks._network.loads == 0  # a network is looked at with the first live view
-    monkeypatch.setattr(app.home, "home", gone)
+    monkeypatch.setattr(app.index, "of", gone)
     app.ready(atlas)  # the server goes on
     assert "not ready ahead: it is gone" in caplog.text
+
+
+def test_the_first_page_is_made_before_gradio_asks_for_it(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives up after three seconds, and of an atlas of all organisms the first one took as long."""
+    done: list[str] = []
+    blocks = SimpleNamespace(
+        launch=lambda **_: done.append("launch") or (None, "", ""),
+        server=SimpleNamespace(config=SimpleNamespace()),
+    )
+    monkeypatch.setattr(app, "_blocks", lambda _: blocks)
+    monkeypatch.setattr(app.routes, "show", lambda *_: done.append("page"))
+    monkeypatch.setattr(app, "ready", lambda _: done.append("index"))
+    app.serve(atlas.storage, prevent_thread_lock=True)
+    while len(done) < 3:  # that last one has a thread of its own
+        pass
+    assert done == ["page", "launch", "index"]
 
 
 def test_the_result_says_how_it_can_be_made_again(atlas: Atlas) -> None:

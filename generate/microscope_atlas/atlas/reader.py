@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from microscope_atlas.atlas import ranges, releases, schema
 from microscope_atlas.atlas.dictionaries import Attached, stated
 from microscope_atlas.atlas.images import Images, is_current
+from microscope_atlas.atlas.kept import Kept
 from microscope_atlas.atlas.manifest import Manifest, Shard, read_manifest
 from microscope_atlas.atlas.organisms import Known, organisms
 from microscope_atlas.atlas.storage import Storage
@@ -20,7 +21,7 @@ from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import AtlasError, WrongLevel, unknown
 from microscope_atlas.keys import Key
 
-SHARDS = 512  # read ones that are kept, without their images: some 100 KB each
+TABLE_BYTES = 64 << 20  # of shards that were read and are kept, without their images
 LOOK_SECONDS = 1.0  # between two looks whether the manifest has changed
 MODELS = 16  # whose indexes and units are kept
 THUMBNAILS = 64  # layers whose thumbnails' names are kept
@@ -38,7 +39,7 @@ class Atlas:
         self._newest = _Newest(self)
         self.manifest: Manifest = read_manifest(storage)
         self._opening = {model: Lock() for model in self.manifest.indexes}
-        self._shard = lru_cache(SHARDS)(self._read)
+        self._shard = Kept(self._read, lambda rows: rows.nbytes, TABLE_BYTES)
         self._open = set[str]()
         self._images = lru_cache(MODELS)(lambda model: Images(storage, model, self.manifest.shards))
         self._units = lru_cache(MODELS)(self._some_of_units)

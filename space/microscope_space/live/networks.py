@@ -11,12 +11,12 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Literal
 
+from microscope_atlas.atlas.kept import Kept
 from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.provenance import is_untrained
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import WeightsError, unknown
 from microscope_space.live.drawing import zero_gpu
-from microscope_space.live.kept import Kept
 
 if TYPE_CHECKING:
     import torch

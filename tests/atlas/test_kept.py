@@ -4,7 +4,7 @@ from threading import Event, Thread
 
 import pytest
 
-from microscope_space.live.kept import Kept
+from microscope_atlas.atlas.kept import Kept
 
 
 def test_as_many_bytes_are_kept_as_are_allowed() -> None:
