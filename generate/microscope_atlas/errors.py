@@ -154,7 +154,8 @@ class VersionTaken(AtlasError):
 
 def unknown(kind: str, name: str, where: str, known: Iterable[str]) -> UnknownName:
     """`layer 'conv5_9' is not in vgg19_caffe; nearest: conv5_4, conv5_3`, ready to raise."""
-    return UnknownName(f"{kind} {name!r} is not in {where}; nearest: {nearest(name, known)}")
+    near = nearest(name, known)
+    return UnknownName(f"{kind} {name!r} is not in {where}" + (f"; nearest: {near}" if near else "; there is none"))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -84,7 +84,7 @@ def brief_layer(atlas: Atlas, key: Key) -> Record:
     return {
         **brief(atlas, key),
         "num_units": atlas.num_units(key.model, key.layer),
-        "num_rendered": len(units),
+        "num_rendered": len(atlas.units_there(key.model, key.layer)),
         "before": layers[at - 1] if at else None,
         "after": layers[at + 1] if at + 1 < len(layers) else None,
         "strongest": strongest,

@@ -153,7 +153,7 @@ def _listed(atlas: Atlas, asked: Query) -> Record:
 def _about(atlas: Atlas, asked: Query) -> Record:
     """What the atlas is, and what it is made from."""
     weights = {name: made["provenance"] for name, made in sorted(atlas.manifest.models.items())}
-    cited = citation(atlas.storage.name, atlas.manifest, atlas.release, atlas.commit, None, atlas.identity)
+    cited = citation(atlas.called, atlas.manifest, atlas.release, atlas.commit, None, atlas.identity)
     about = {"about": text.ABOUT, "rows": atlas.num_rows, "software": list(atlas.every_software)}
     return {**about, "weights": weights, "citation": cited}
 

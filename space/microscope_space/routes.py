@@ -225,6 +225,8 @@ def status(atlas: Atlas, asked: Query, error: AtlasError) -> int:
     """404 where what the link is about is not there, 400 where it is, and the question about it makes no sense."""
     if isinstance(error, InvalidKey | WrongLevel):
         return 400
+    if "list" in asked:
+        return 404
     try:
         key = key_of(asked)
     except AtlasError:

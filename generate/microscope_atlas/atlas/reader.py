@@ -89,6 +89,11 @@ class Atlas:
         return f"not published, manifest {self.version}"
 
     @cached_property
+    def called(self) -> str:
+        """Its name as strangers may read it: of a folder on this machine the last part, of one on the Hub all of it."""
+        return self.storage.name if self.commit else self.storage.name.rstrip("/").rpartition("/")[2]
+
+    @cached_property
     def pin(self) -> str:
         """The revision in a link: the tag, the commit, or a hash of what there is."""
         return self.release.tag if self.release else self.commit or self.version
@@ -236,10 +241,15 @@ class Atlas:
 
     @cached_property
     def _layers(self) -> dict[str, dict[str, int]]:
-        """Of each model its layers from input to logits, and how many units each has."""
+        """Of each model its layers from input to logits, and how many units each has.
+
+        That is what the catalog says. Of a network that it does not know, as many as rows are about.
+        """
         seen: dict[str, dict[str, int]] = {}
         for _, model, layer in self._of:
-            seen.setdefault(model, {})[layer] = 0
+            known = self.organism(model)
+            stated = known.layers[layer].units if known and layer in known.layers else 0
+            seen.setdefault(model, {})[layer] = stated
         for shard in self.manifest.shards.values():
             layers = seen[shard.units.model]
             layers[shard.units.layer] = max(layers[shard.units.layer], shard.units.stop)

@@ -199,6 +199,11 @@ def not_rendered(lens: str, where: str) -> str:
     return f"This atlas has no {schema.table(lens).title.lower()} of {where}."
 
 
+def no_picture(lens: str, where: str) -> str:
+    """What a section says where the atlas has rows, and none of them a picture that can be shown there."""
+    return f"This atlas has rows of {schema.table(lens).title.lower()} of {where}, and no such picture."
+
+
 def picture_set(name: str, revision: str) -> str:
     """A set of natural pictures, and of how many photos its pictures are crops."""
     cut = cut_of(revision) if name == DEFAULT else None

@@ -46,7 +46,7 @@ def about(atlas: Atlas) -> Page:
         f"{atlas.num_rows:,}",
         "; ".join(atlas.every_software),
     )
-    cited = citation(atlas.storage.name, atlas.manifest, atlas.release, atlas.commit, None, atlas.identity)
+    cited = citation(atlas.called, atlas.manifest, atlas.release, atlas.commit, None, atlas.identity)
     body = html(
         '<h1 tabindex="-1">About</h1><p class="lead">{}</p>{}{}{}{}{}{}',
         text.ABOUT,

@@ -44,7 +44,7 @@ def card(atlas: Atlas, key: Key) -> Markup:
             key,
             f"score {markup.number(made['score'])}, "
             if made
-            else f"{text.not_rendered('feature_visualization', str(key))} ",
+            else f"{rows.why('feature_visualization', str(key))} ",
             text.TITLE,
             atlas.revision,
         ),

@@ -89,8 +89,9 @@ def _pictures(key: Key, rows: Rows) -> Markup:
     made = [
         row
         for row in rows["feature_visualization"]
-        if row["image"] and not row["variant"] and row["method"] == "fourier"
+        if row["image"] and not row["variant"]
     ]
+    method = min((row["method"] for row in made), key=lambda method: (method != "fourier", method), default=None)
     figures = joined(
         markup.figure(
             markup.picture(
@@ -102,6 +103,7 @@ def _pictures(key: Key, rows: Rows) -> Markup:
             f"score {markup.number(row['score'])}",
         )
         for row in made
+        if row["method"] == method
     )
     return html('<div class="figures">{}</div>', figures or rows.none("feature_visualization", str(key)))
 

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.keys import Key
-from microscope_space.html import links, markup, text
+from microscope_space.html import links, markup
 from microscope_space.html.escaped import html, joined
 from microscope_space.pages.choice import Choice, Row
 from microscope_space.pages.table import Rows
@@ -30,7 +30,7 @@ def glance(atlas: Atlas, key: Key, choice: Choice) -> Markup:
         '{}<div class="best">{}</div>',
         markup.picture(links.image(table, key.model, row["image"], **mask), f"What excites {key}", LARGE)
         if row
-        else markup.absent(text.not_rendered("feature_visualization", str(key))),
+        else rows.none(table, str(key)),
         samples,
     )
 

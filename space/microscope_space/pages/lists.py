@@ -189,7 +189,7 @@ def _use(atlas: Atlas, units: UnitList, among: Sequence[Wire], name: str | None)
     taken = {
         "Markdown": papers.markdown(own, told, link, atlas.revision),
         "LaTeX": papers.latex(own, told, link, atlas.revision),
-        "Cite": cite_list(atlas.storage.name, atlas.manifest, atlas.release, atlas.commit, name) if name else "",
+        "Cite": cite_list(atlas.called, atlas.manifest, atlas.release, atlas.commit, name) if name else "",
     }
     blocks = joined(
         html(

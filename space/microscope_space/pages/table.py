@@ -47,7 +47,13 @@ class Rows(dict[str, list[dict[str, Any]]]):
 
     def none(self, name: str, where: str) -> Markup:
         """In place of a table's rows where there are none: why."""
-        return markup.absent(text.LOST if name in self.lost else text.not_rendered(name, where))
+        return markup.absent(self.why(name, where))
+
+    def why(self, name: str, where: str) -> str:
+        """Why nothing of a table is shown: it cannot be read, its rows have none of what is shown, or there are none."""
+        if name in self.lost:
+            return text.LOST
+        return text.no_picture(name, where) if self[name] else text.not_rendered(name, where)
 
 
 def shown(name: str, table: Table, rows: Sequence[Row], draw: Callable[[], Markup]) -> Markup:

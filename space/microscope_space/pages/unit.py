@@ -76,7 +76,7 @@ def unit(atlas: Atlas, model: str, layer: str, number: int) -> Page:
             ("texts", "texts", partial(_texts, rows["texts"])),
             ("scores", "scores", partial(scored, key, next(iter(rows["scores"]), None))),
             ("classes", "responses", partial(answered, next(iter(rows["responses"]), None))),
-            ("nearest", "units", partial(_nearest, atlas, about)),
+            ("nearest", "units", partial(_nearest, atlas, about, "units" in rows.lost)),
             ("statistics", "responses", partial(_statistics, key, rows)),
         )
     )
@@ -356,7 +356,7 @@ def _texts(rows: Sequence[Row]) -> Markup:
     return markup.section("texts", "Texts", body, about, warning)
 
 
-def _nearest(atlas: Atlas, about: Row | None) -> Markup:
+def _nearest(atlas: Atlas, about: Row | None, lost: bool = False) -> Markup:
     parts = NOTHING
     for column, words in (("nearest", "In this network"), ("nearest_elsewhere", "In other networks")):
         tiles = joined(
@@ -371,7 +371,7 @@ def _nearest(atlas: Atlas, about: Row | None) -> Markup:
         if tiles:
             parts += html("<h3>{}</h3>{}", words, markup.tiles(tiles))
     if not parts:
-        parts = markup.absent("This atlas knows no units that respond alike.")
+        parts = markup.absent(text.LOST if lost else "This atlas knows no units that respond alike.")
     return markup.section("nearest", "Nearest units", parts, text.NEAREST)
 
 
@@ -440,10 +440,10 @@ def _use(atlas: Atlas, key: Key, rows: Rows) -> Markup:
     if image:
         src = links.image("feature_visualization", key.model, image["image"])
         download = html('<a class="button" download="{}" href="{}">Download image</a>', image["image"], src)
-    about = (atlas.storage.name, atlas.manifest, atlas.release, atlas.commit, key)
+    about = (atlas.called, atlas.manifest, atlas.release, atlas.commit, key)
     taken = {
         "Cite": citation(*about, atlas.identity, atlas.files_about(key)) if there else "",
-        "Code that loads these rows": code(atlas, key) if there else "",
+        "Code that loads these rows": code(atlas, key, table) if (table := _loaded(rows)) else "",
         "Embed": f'<iframe src="{links.address()}embed/{key}" width="320" height="440" title="{key}"></iframe>',
     }
     blocks = joined(
@@ -468,10 +468,15 @@ def _use(atlas: Atlas, key: Key, rows: Rows) -> Markup:
     )
 
 
-def code(atlas: Atlas, key: Key) -> str:
-    """Python that loads a unit's rows of feature_visualization."""
-    table = "feature_visualization"
-    name = atlas.release.repo if atlas.release else atlas.storage.name.partition("@")[0]
+def _loaded(rows: Rows) -> str | None:
+    """The table whose rows the code loads: feature_visualization, or the first that has rows; None where none has."""
+    return next((table for table in ("feature_visualization", *rows) if rows[table]), None)
+
+
+def code(atlas: Atlas, key: Key, table: str = "feature_visualization") -> str:
+    """Python that loads a unit's rows of a table, and shows the first: its image where the table has images."""
+    name = atlas.release.repo if atlas.release else atlas.called.partition("@")[0]
+    first = 'rows[0]["image"].show()' if "image" in atlas.manifest.table(table).images else "print(rows[0])"
     pinned = f"\n    revision={atlas.release.tag if atlas.release else atlas.commit!r}," if atlas.commit else ""
     if atlas.release and atlas.commit:
         pinned = f'\n    revision="{atlas.release.tag}",  # of {dataset_url(name)}'
@@ -479,5 +484,5 @@ def code(atlas: Atlas, key: Key) -> str:
         "from datasets import load_dataset\n\n"
         f'rows = load_dataset(\n    "{name}",\n    "{table}",{pinned}\n'
         f'    data_files={{"rows": "{table}/{schema.split(key.model)}/{key.layer}.*.parquet"}},\n    split="rows",\n'
-        f'    filters=[("layer", "==", "{key.layer}"), ("unit", "==", {key.unit})],\n)\nrows[0]["image"].show()'
+        f'    filters=[("layer", "==", "{key.layer}"), ("unit", "==", {key.unit})],\n)\n{first}'
     )
