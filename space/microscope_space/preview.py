@@ -123,8 +123,11 @@ def _named(atlas: Atlas, key: Key | None) -> Iterator[tuple[str, str, str, str]]
     if key.unit is None:
         if found := home.dream(atlas, model, layer):
             yield model, *found
-        for name in atlas.thumbnails(model, layer).values():
+        small = list(atlas.thumbnails(model, layer).values())
+        for name in small:
             yield model, "units", name, "thumbnail"
+        if not small and (found := home.first_made(atlas, model, layer)):
+            yield model, *found
         return
     if made := unit.main_image(_rows(atlas, "feature_visualization", key)):
         yield model, "feature_visualization", made["image"], "image"

@@ -8,7 +8,15 @@ from typing import Any
 
 from microscope_atlas.atlas import lists as kept
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.errors import AtlasError, InvalidKey, UnknownName, WrongLevel, unknown
+from microscope_atlas.errors import (
+    AtlasError,
+    ExtraMissing,
+    InvalidKey,
+    NotRendered,
+    UnknownName,
+    WrongLevel,
+    unknown,
+)
 from microscope_atlas.keys import Key, parse_key
 from microscope_atlas.publish.cite import citation
 from microscope_space import network_map, routes
@@ -36,6 +44,8 @@ def record(atlas: Atlas, asked: Query, path: str = "") -> tuple[Record, int]:
         asked, said = error.asked, error.error
     except (InvalidKey, UnknownName, WrongLevel) as error:
         said = error
+    except (NotRendered, ExtraMissing) as error:  # as of a page: a search by meaning, which cannot be made here
+        said = UnknownName(str(error))
     except AtlasError as error:
         return {"error": routes.public(error)}, 503
     near = [brief(atlas, key) for key in routes.nearest(atlas, asked)]

@@ -3,6 +3,7 @@
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import UnknownName
 from microscope_atlas.keys import Key
+from microscope_space.pages.home import first_made, made
 from microscope_space.search.given import exists
 
 STRIPES = (  # what stands where there is no picture: stripes, in a grey that is seen on light and on dark pages
@@ -35,4 +36,8 @@ def thumbnail(atlas: Atlas, key: Key) -> bytes | None:
         for row in atlas.rows("units", key.model, layer, key.unit):
             if row["thumbnail"]:
                 return atlas.image("units", key.model, row["thumbnail"], "thumbnail")
+    for layer in places:  # without the lens units there are large pictures alone
+        own = Key(key.model, layer, key.unit)
+        if found := first_made(atlas, key.model, layer) if key.unit is None else made(atlas, own):
+            return atlas.image(found[0], key.model, *found[1:])
     return None

@@ -26,7 +26,7 @@ def meant(atlas: Atlas, words: str, most: int = 20) -> list[Found]:
     asked(words)
     recipe = atlas.manifest.lenses.get(TABLE)
     if recipe is None:
-        raise NotRendered(f"{atlas.called} has no embeddings to search by meaning; render --lens {TABLE} first")
+        raise NotRendered(f"this atlas has no embeddings to search by meaning; render --lens {TABLE} first")
     named = str(recipe.get("clip"))
     vectors, _ = embedded.embed(clip.tower(named), [words.strip()], torch.device("cpu"))
     measure = MEASURE.format(clip=named.partition("@")[0])

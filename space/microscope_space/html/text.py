@@ -124,6 +124,10 @@ NETWORK_MAP_HOW = (
 NO_NETWORK_MAP = (
     "This network has no map: one takes 21 units or more whose responses vary, and the lens units of this version."
 )
+NO_UNITS = "This atlas has no rows of a single unit of this layer."
+NO_SHEET = (
+    "This atlas has no small pictures of this layer's units, which the lens units makes. Each unit has its own page."
+)
 NO_MAP = (
     "This layer has no map: one takes 21 units or more, 4,096 at most, whose responses vary, and the lens units of "
     "this version."

@@ -42,9 +42,7 @@ def card(atlas: Atlas, key: Key) -> Markup:
             samples,
             links.href(key.model, key.layer, key.unit, revision=atlas.pin),
             key,
-            f"score {markup.number(made['score'])}, "
-            if made
-            else f"{rows.why('feature_visualization', str(key))} ",
+            f"score {markup.number(made['score'])}, " if made else f"{rows.why('feature_visualization', str(key))} ",
             text.TITLE,
             atlas.revision,
         ),

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from microscope_atlas.errors import unknown
 from microscope_space.html import links, markup, text
-from microscope_space.html.escaped import html
+from microscope_space.html.escaped import NOTHING, html
 
 Row = Mapping[str, Any]
 Sheets = Mapping[tuple[str, str, str], Row]  # by method, objective and direction
@@ -123,6 +123,8 @@ def form(model: str, layer: str, rows: Sequence[Row], sheets: Sheets, choice: Ch
     for name, options, hint in asked:
         if len(options) > 1:
             fields += markup.choice(name, options, getattr(choice, name), hint, usual=getattr(Choice, name))
+    if not fields:
+        return NOTHING
     # a page without a path of its own is asked for by name
     kept = {"model": model, "layer": layer} if links.path(model).startswith("?") else {}
     return html(

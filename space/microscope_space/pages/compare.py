@@ -86,11 +86,7 @@ def _column(atlas: Atlas, name: str, key: Key) -> Markup:
 
 
 def _pictures(key: Key, rows: Rows) -> Markup:
-    made = [
-        row
-        for row in rows["feature_visualization"]
-        if row["image"] and not row["variant"]
-    ]
+    made = [row for row in rows["feature_visualization"] if row["image"] and not row["variant"]]
     method = min((row["method"] for row in made), key=lambda method: (method != "fourier", method), default=None)
     figures = joined(
         markup.figure(

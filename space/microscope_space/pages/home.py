@@ -4,9 +4,11 @@ from markupsafe import Markup
 
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasError
+from microscope_atlas.keys import Key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import html, joined
 from microscope_space.pages.frame import Page
+from microscope_space.pages.unit import main_image
 
 Cover = tuple[str, str, str]  # table, file name and column of an image
 
@@ -46,7 +48,25 @@ def cover(atlas: Atlas, model: str) -> Cover | None:
     for layer in (*layers[middle:], *reversed(layers[:middle])):
         for name in atlas.thumbnails(model, layer).values():
             return "units", name, "thumbnail"
+    made = (first_made(atlas, model, layer) for layer in (*layers[middle:], *reversed(layers[:middle])))
+    return next((found for found in made if found), None)
+
+
+def first_made(atlas: Atlas, model: str, layer: str) -> Cover | None:
+    """The picture made for a layer's first unit, which stands for it where nobody rendered the lens units."""
+    for unit in atlas.units_there(model, layer)[:1]:
+        return made(atlas, Key(model, layer, unit))
     return None
+
+
+def made(atlas: Atlas, key: Key) -> Cover | None:
+    """The picture made for a unit."""
+    assert key.layer is not None
+    try:
+        best = main_image(atlas.rows("feature_visualization", key.model, key.layer, key.unit))
+    except AtlasError:  # said on the unit's own page
+        return None
+    return ("feature_visualization", best["image"], "image") if best else None
 
 
 def dream(atlas: Atlas, model: str, layer: str) -> Cover | None:

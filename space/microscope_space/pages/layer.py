@@ -58,11 +58,20 @@ def layer(atlas: Atlas, model: str, name: str, choice: Choice = USUAL) -> Page:
         unit_map.link(model, name, rows),
         labelled.captions({row["unit"]: labels[row["unit"]] for row in kept if row["unit"] in labels}),
         _grid(model, name, kept, sheet, choice, labels) if rows else NOTHING,
-        told.none("units", str(key)) if "units" in told.lost or not rows else NOTHING,
+        _lacking(told, rows, sheet),
         _whole(atlas, key, told),
     )
     about = f"{count(total, 'unit')} of {name}, a layer of {model}: what excites each, with the numbers beside."
     return Page(str(key), body, about, key, asked=choice.unusual)
+
+
+def _lacking(told: Rows, rows: Sequence[Row], sheet: Row | None) -> Markup:
+    """Why there are no units, or no pictures of them."""
+    if "units" in told.lost or (rows and not sheet and "sheets" in told.lost):
+        return markup.absent(text.LOST)
+    if not rows:
+        return markup.absent(text.NO_UNITS)
+    return NOTHING if sheet else markup.absent(text.NO_SHEET)
 
 
 def _pictured(rows: Sequence[Row], sheet: Row | None, choice: Choice) -> Sequence[Row]:

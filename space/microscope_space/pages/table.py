@@ -50,7 +50,7 @@ class Rows(dict[str, list[dict[str, Any]]]):
         return markup.absent(self.why(name, where))
 
     def why(self, name: str, where: str) -> str:
-        """Why nothing of a table is shown: it cannot be read, its rows have none of what is shown, or there are none."""
+        """Why nothing of a table is shown: it cannot be read, its rows have no picture, or there are none."""
         if name in self.lost:
             return text.LOST
         return text.no_picture(name, where) if self[name] else text.not_rendered(name, where)
