@@ -377,7 +377,7 @@ def test_page_says_what_a_unit_is_only_where_that_is_known(whole: Path, tmp_path
     brief = {"feature_visualization": {"ascent.steps": 1}}
     ma.render(tmp_path, own, "feature_visualization", "logits", 0, settings=brief, workers=1, device="cpu")
     for root, model, shown, said in (
-        (whole, MODEL, "stem", "channel 0 of 3."),
+        (whole, MODEL, "stem", "channel 0 of 32."),
         (tmp_path, own, "logits", "unit 0 of 1."),  # without its row of `units` nobody says that it is a neuron
     ):
         page = routes.show(Atlas(Folder(root)), {"model": model, "layer": shown, "unit": "0"})
