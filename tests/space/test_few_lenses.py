@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest, write_manifest
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import UnknownName, unknown
 from microscope_atlas.keys import Key
@@ -87,6 +88,13 @@ def test_a_layer_says_why_it_has_no_pictures(made: Path, dreamt: Path) -> None:
     page = visitor(dreamt)[1].get(f"/{MODEL}/{LAYER}").text
     assert text.NO_UNITS in page
     assert text.NO_SHEET.replace("'", "&#39;") not in page
+
+
+def test_an_atlas_without_rows_says_so(made: Path, tmp_path: Path) -> None:
+    write_manifest(Folder(tmp_path), replace(read_manifest(Folder(made)), shards={}, indexes={}))
+    page = visitor(tmp_path)[1].get("/")
+    assert page.status_code == 200
+    assert text.NO_NETWORKS in page.text
 
 
 def test_code_loads_what_there_is(made: Path, dreamt: Path) -> None:

@@ -124,6 +124,7 @@ NETWORK_MAP_HOW = (
 NO_NETWORK_MAP = (
     "This network has no map: one takes 21 units or more whose responses vary, and the lens units of this version."
 )
+NO_NETWORKS = "This atlas has no rows yet, and so no networks."
 NO_UNITS = "This atlas has no rows of a single unit of this layer."
 NO_SHEET = (
     "This atlas has no small pictures of this layer's units, which the lens units makes. Each unit has its own page."

@@ -16,7 +16,8 @@ Cover = tuple[str, str, str]  # table, file name and column of an image
 def home(atlas: Atlas) -> Page:
     """A card for each network of the atlas."""
     cards = joined(_card(atlas, model) for model in atlas.models)
-    return Page("", html('<h1>{}</h1><p class="lead">{}</p><ul class="cards">{}</ul>', text.TITLE, text.LEAD, cards))
+    listed = html('<ul class="cards">{}</ul>', cards) if cards else markup.absent(text.NO_NETWORKS)
+    return Page("", html('<h1>{}</h1><p class="lead">{}</p>{}', text.TITLE, text.LEAD, listed))
 
 
 def _card(atlas: Atlas, model: str) -> Markup:
