@@ -276,7 +276,10 @@ def _refuse_other_settings(
             found += [f"{name}: {d}, whose weights are from {source}" for d in others]
             for layer, one in request.organism.dictionaries.items():
                 if (other := identity_of(manifest.models[name], layer)) not in (None, one.identity):
-                    found.append(f"{name}/{layer}: its dictionary is {other} in the atlas, {one.identity} asked")
+                    found.append(
+                        f"{name}/{layer}: its dictionary is {other} in the atlas, {one.identity} asked; "
+                        "give another one another NAME"
+                    )
         if model := _older_renderer(manifest, request, recipes):
             raise SettingsDiffer(
                 f"{storage} holds rows of {model} by version 0.1, whose pictures have other sizes than this version's; "

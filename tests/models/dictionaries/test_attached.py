@@ -26,7 +26,7 @@ from microscope_atlas.lenses.registry import lens
 from microscope_atlas.models import weights
 from microscope_atlas.models.catalog import organism
 from microscope_atlas.models.dictionaries.asked import attach_all
-from microscope_atlas.models.dictionaries.attached import attach, keep, same_block
+from microscope_atlas.models.dictionaries.attached import attach, fits, keep
 from microscope_atlas.models.dictionaries.behind import Behind
 from microscope_atlas.models.dictionaries.dictionary import Dictionary
 from microscope_atlas.models.networks.network import Network
@@ -182,7 +182,9 @@ def test_dictionary_is_rendered_checked_resumed_and_reproduced(tmp_path: Path, m
     assert atlas.layers(MODEL)[made] == 40
     assert list(atlas.layers(MODEL)).index(made) == list(atlas.layers(MODEL)).index(LAYER) + 1
     other = sparse(tmp_path / "b.pt", units=40, seed=1)
-    assert "mine: its dictionary is" in run(*common, *lenses, "--dictionary", f"{LAYER}:mine={other}", status=2)
+    said = run(*common, *lenses, "--dictionary", f"{LAYER}:mine={other}", status=2)
+    assert "mine: its dictionary is" in said
+    assert "give another one another NAME" in said
     shutil.rmtree(tmp_path / "cache")
     shard_rendering._network.cache_clear()  # as in a process of its own
     said = run("reproduce", root, f"{MODEL}/{made}/3", "--lens", "feature_visualization", status=2)
@@ -210,8 +212,10 @@ def matrix(path: Path, **says: str) -> Path:
         ("{layer}={good} again", "no such file"),
         ("{layer}={of_other}", "it is of vgg19_caffe, not of own:"),
         ("{layer}={of_layer}", "it is of layer stem_0, not of block_conv1"),
+        ("{layer}={of_layer_alone}", "it is of layer block_conv2, not of block_conv1"),
         ("{layer}={class_only}", "class token alone"),
         ("block:conv1={good}", "block_conv1 is a layer already"),
+        (f"{{layer}}:{'x' * 300}={{good}}", "has 312 letters, 200 at most; give a shorter NAME"),
         ("{layer}=hub:nobody", "is no repository"),
     ],
 )
@@ -228,6 +232,7 @@ def test_dictionary_that_does_not_fit_is_refused_in_a_sentence(words: str, told:
         "absent": tmp_path / "absent.pt",
         "of_other": matrix(tmp_path / "a.safetensors", model="vgg19_caffe"),
         "of_layer": matrix(tmp_path / "b.safetensors", model=MODEL, layer="stem_0"),
+        "of_layer_alone": matrix(tmp_path / "c.safetensors", layer="block_conv2"),
         "class_only": tmp_path / "prisma",
     }
     with pytest.raises((DictionaryFailed, UnknownName), match=told):
@@ -297,7 +302,7 @@ def test_same_name_behind_another_layer_is_another_dictionary(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("trained_on", "behind", "fits"),
+    ("trained_on", "behind", "fit"),
     [
         ("blocks.1.hook_resid_post", "dinov2_encoder_layer_1", True),
         ("blocks.2.hook_resid_post", "dinov2_encoder_layer_1", False),
@@ -305,7 +310,20 @@ def test_same_name_behind_another_layer_is_another_dictionary(tmp_path: Path) ->
         ("blocks.9.hook_mlp_out", "blocks_8_mlp_fc2", False),
         ("stages.2.blocks.1", "stages_2_blocks_1", True),
         ("", "blocks_1", True),
+        ("blocks.9.hook_resid_pre", "blocks_8", True),  # what a block reads is the sum that the one before it ends with
+        ("blocks.9.hook_resid_pre", "blocks_9", False),
+        ("blocks.9.hook_resid_pre", "blocks_8_cls", True),
+        ("blocks.0.hook_resid_pre", "blocks_0", False),
+        ("blocks.9.hook_resid_mid", "blocks_9", False),
+        ("blocks.9.hook_mlp_out", "blocks_9", False),
+        ("blocks.9.hook_attn_out", "encoder_layer_9_prefix0", False),
+        ("blocks.9.hook_resid_post", "blocks_9_heads", False),
+        ("blocks.9.attn.hook_z", "blocks_9_heads", True),
+        ("blocks.9.attn.hook_z", "blocks_9_heads_reg0", True),
+        ("blocks.9.attn.hook_z", "blocks_9", False),
+        ("blocks.9.mlp.hook_post", "blocks_9_mlp", True),
+        ("blocks.9.hook_resid_post", "blocks_9_mlp_cls", False),
     ],
 )
-def test_block_that_a_dictionary_was_trained_on_is_compared(trained_on: str, behind: str, fits: bool) -> None:
-    assert same_block(trained_on, behind) is fits
+def test_place_that_a_dictionary_was_trained_on_is_compared(trained_on: str, behind: str, fit: bool) -> None:
+    assert fits(trained_on, behind) is fit

@@ -175,6 +175,12 @@ def damaged(folder: Path, kind: str) -> Path:
         case "axes":
             path = folder / "file.npy"
             np.save(path, np.zeros((2, 3, 4)))
+        case "complex":
+            path = folder / "file.safetensors"
+            save_file({"rows": torch.ones(2, 3, dtype=torch.complex64)}, path)
+        case "beyond float32":
+            path = folder / "file.npy"
+            np.save(path, np.full((2, 3), 1e39))
         case "nan":
             path = folder / "file.npy"
             np.save(path, np.full((2, 3), np.nan))
@@ -211,6 +217,8 @@ def damaged(folder: Path, kind: str) -> Path:
         ("empty folder", "0 files"),
         ("axes", "expected \\(units, width\\)"),
         ("nan", "not finite"),
+        ("complex", "no matrix of numbers, but of complex64"),
+        ("beyond float32", "not finite in float32"),
         ("saev activation", "'Gelu', expected Relu"),
         ("saev schema", "schema is 9"),
         ("saev infinite", "bias holds values that are not finite"),

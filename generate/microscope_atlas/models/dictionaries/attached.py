@@ -10,7 +10,7 @@ the file was moved; where they are not there they are read again where they came
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +30,12 @@ from microscope_atlas.models.organism import Organism
 
 HUB = "hub:"
 EXPECTED = "expected LAYER=PATH, LAYER:NAME=PATH, or hub:OWNER/NAME[@REVISION] in place of PATH"
+MOST_LETTERS = 200  # of a layer's name, by which files are called: file systems take 255 with what stands behind it
 NUMBER = re.compile(r"(?<![a-zA-Z\d])\d+(?!\d)")  # of a block, as a part of a path: no digit of `dinov2` or `fc1`
+HOOK = re.compile(r"(?:(?:attn|mlp)\.)?hook_(?P<name>\w+)$")  # as TransformerLens and Prisma name them
+_TOKEN = r"(?:_(?:cls|dist|reg\d+|prefix\d+))?$"  # one that is no place, whose layer is called after its map's
+SUM = re.compile(rf"^(?!.*(?:attn|attention|mlp)).*(?<![a-zA-Z\d])\d+{_TOKEN}")  # that a block ends with
+HIDDEN, HEADS = re.compile(rf"_mlp{_TOKEN}"), re.compile(rf"_heads{_TOKEN}")
 
 _noted: dict[str, dict[str, Attached]] = {}  # model -> layer that the dictionary makes -> what it is
 
@@ -64,6 +69,11 @@ def opened(organism: Organism, words: str) -> tuple[str, Attached]:
     found, source, path = _fetched(source)
     name = name or f"sae{found.sha256[:6]}"
     made = f"{behind}_{name}"
+    if len(made) > MOST_LETTERS:
+        raise DictionaryFailed(
+            f"--dictionary {words[:40]}...: the layer's name has {len(made)} letters, {MOST_LETTERS} at most; give a "
+            "shorter NAME"
+        )
     folded = {known.casefold(): known for known in organism.layers}
     if made.casefold() in folded:
         raise DictionaryFailed(f"--dictionary {words}: {folded[made.casefold()]} is a layer already; give another NAME")
@@ -87,23 +97,43 @@ def _refuse_other(found: Dictionary, organism: Organism, behind: str, words: str
     says, layer = found.says, organism.layer(behind)
     if "model" in says and says["model"] != organism.name:
         raise DictionaryFailed(f"--dictionary {words}: it is of {says['model']}, not of {organism.name}")
-    if "model" in says and says.get("layer", behind) != behind:
+    if found.activation == "linear" and says.get("layer", behind) != behind:  # of a matrix' header
         raise DictionaryFailed(f"--dictionary {words}: it is of layer {says['layer']}, not of {behind}")
-    if not same_block(says.get("layer", ""), behind):
+    if not fits(says.get("layer", ""), behind):
         raise DictionaryFailed(f"--dictionary {words}: it was trained on {says['layer']}, which {behind} is not")
     if says.get("tokens") == "class" and layer.kind != "dense":
-        others = [name for name in organism.layers if name.startswith(f"{behind}_c")] or ["its layer"]
+        others = [f"{behind}_{token}" for token in ("cls", "prefix0") if f"{behind}_{token}" in organism.layers]
         raise DictionaryFailed(
-            f"--dictionary {words}: it was trained on the class token alone; attach it to {others[0]}"
+            f"--dictionary {words}: it was trained on the class token alone; attach it to {[*others, 'its layer'][0]}"
         )
     if says.get("tokens") == "patches" and layer.kind == "dense":
         raise DictionaryFailed(f"--dictionary {words}: it was trained on patches alone, {behind} is no map of them")
 
 
-def same_block(trained_on: str, behind: str) -> bool:
-    """Whether the numbers in two names of layers, as far as both have some, are of the same blocks."""
-    numbers = zip(NUMBER.findall(trained_on), NUMBER.findall(behind), strict=False)
-    return all(int(there) == int(here) for there, here in numbers)
+def fits(trained_on: str, behind: str) -> bool:
+    """Whether a layer may be what a dictionary was trained on, as far as both names say.
+
+    Numbers of blocks are compared, as far as both have some; and of TransformerLens' hooks, which are many in a block
+    and of one width, what they are. `hook_resid_pre` is what a block reads: the sum that the one before it ends with.
+    """
+    there, here = ([int(each) for each in NUMBER.findall(name)] for name in (trained_on, behind))
+    hook = HOOK.search(trained_on)
+    if hook is None:
+        return _agree(there, here)
+    if hook["name"] == "resid_pre" and there:
+        there[-1] -= 1
+    is_sum, is_mlp = hook["name"] in ("resid_pre", "resid_post"), "mlp" in hook.group()
+    if SUM.search(behind):
+        return is_sum and _agree(there, here)
+    if HIDDEN.search(behind):
+        return is_mlp and _agree(there, here)
+    if HEADS.search(behind):
+        return hook.group() == "attn.hook_z" and _agree(there, here)
+    return _agree(there, here)
+
+
+def _agree(there: Sequence[int], here: Sequence[int]) -> bool:
+    return all(one == other for one, other in zip(there, here, strict=False))
 
 
 def _fetched(source: str) -> tuple[Dictionary, str, Path | str]:

@@ -65,7 +65,7 @@ class Dictionary:
             raise DictionaryFailed(f"its decoder has shape {tuple(self.decoder.shape)}, expected ({self.units}, width)")
         for name, value in self.tensors.items():
             if not value.isfinite().all():
-                raise DictionaryFailed(f"its {name} holds values that are not finite")
+                raise DictionaryFailed(f"its {name} holds values that are not finite in float32")
         if self.activation == "jumprelu" and self.threshold is None:
             raise DictionaryFailed("it has no threshold to be applied by at inference")
         if self.activation == "topk" and not (type(self.k) is int and 1 <= self.k <= self.units):

@@ -22,7 +22,9 @@ def read_npy(path: Path) -> Dictionary:
         raise DictionaryFailed(f"it is no array of numbers: {error}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise DictionaryFailed(f"it is no array of numbers, but of {getattr(values, 'dtype', type(values).__name__)}")
-    return directions(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)))
+    with np.errstate(over="ignore"):  # values beyond float32 are refused as not finite, in a sentence
+        matrix = np.ascontiguousarray(values, dtype=np.float32)
+    return directions(torch.from_numpy(matrix))
 
 
 def read_safetensors(path: Path) -> Dictionary:
@@ -36,4 +38,6 @@ def read_safetensors(path: Path) -> Dictionary:
             matrix = file.get_tensor(matrices[0])
     except (SafetensorError, OSError) as error:
         raise DictionaryFailed(f"it is no whole safetensors file: {error}") from error
+    if matrix.is_complex():
+        raise DictionaryFailed(f"it is no matrix of numbers, but of {str(matrix.dtype).removeprefix('torch.')}")
     return directions(matrix, {name: says[name] for name in ("model", "layer") if name in says})
