@@ -143,6 +143,18 @@ def test_what_gives_nothing_to_its_layer_has_inputs_alone(one: Dictionary, why: 
     assert {row["recipe"]["left_out"]["output"] for row in found} == {why}
 
 
+@pytest.mark.parametrize(
+    ("first", "why"), [(made(decoder=False), NO_DECODER), (made(says={"writes": "mlp_out"}), WRITES_ELSEWHERE)]
+)
+def test_another_dictionary_that_gives_nothing_to_its_layer_is_left_out_with_the_reason(
+    first: Dictionary, why: str
+) -> None:
+    net, known = network(SMALL, block_conv1=first, block_conv2=made(1))
+    found = rows(net, known, "block_conv2_sae", [3])
+    assert "block_conv1" in {row["other_layer"] for row in found}
+    assert {row["recipe"]["left_out"]["block_conv1_sae"] for row in found} == {why}
+
+
 def test_a_mean_that_is_taken_away_from_inputs_is_taken_from_the_encoder() -> None:
     one = made(treatment="layer_norm")
     net, known = network(SMALL, block_conv1=one)

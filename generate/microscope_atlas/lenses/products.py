@@ -83,9 +83,8 @@ def _between(
         if one.behind != other:
             continue
         there = network.dictionary(name)
-        ends = _reads(there) if towards == "output" else _writes(organism, name, there)[0]
-        if ends is not None:
-            yield Way(towards, name, linearisation, partial(_through, ends, kernel))
+        ends, why = (_reads(there), "") if towards == "output" else _writes(organism, name, there)
+        yield (name, why) if ends is None else Way(towards, name, linearisation, partial(_through, ends, kernel))
 
 
 def _through(ends: Tensor, kernel: Callable[[int], Tensor], unit: int) -> Tensor:
