@@ -382,3 +382,20 @@ def test_page_says_what_a_unit_is_only_where_that_is_known(whole: Path, tmp_path
     ):
         page = routes.show(Atlas(Folder(root)), {"model": model, "layer": shown, "unit": "0"})
         assert f'<p class="about">{said}' in page
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "0%"),
+        (0.633, "63%"),
+        (0.9974, "99.7%"),
+        (0.99996, "99.996%"),
+        (0.0004, "0.04%"),
+        (1 - 1e-9, "more than 99.999%"),
+        (1e-9, "less than 0.001%"),
+        (1.0, "100%"),
+    ],
+)
+def test_unit_that_fires_somewhere_is_not_at_zero_everywhere(value: float, said: str) -> None:
+    assert unit.share(value) == said

@@ -181,7 +181,7 @@ BUCKETS = {
 FLAGS = {
     "nan": "Not finite: a number came out that is none.",
     "flat": "The picture has no structure: nothing was found that changes the unit.",
-    "dead": "Never above zero, whatever was shown.",
+    "dead": "Not above zero in what was shown for this; other pictures may excite it.",
     "few": "Too few pictures excite it to say more.",
 }
 

@@ -382,12 +382,21 @@ def _linked(atlas: Atlas, near: Row) -> Markup:
     return markup.thumbnail(model, layer, unit, name, there)
 
 
+def share(value: float) -> str:
+    """`63%`; of what is neither none nor all as many digits as tell it from these: units of dictionaries are sparse."""
+    for digits in range(4):
+        said = f"{value:.{digits}%}"
+        if value in (0, 1) or float(said.removesuffix("%")) not in (0, 100):
+            return said
+    return "less than 0.001%" if value < 0.5 else "more than 99.999%"
+
+
 def _statistics(key: Key, rows: Rows) -> Markup:
     if not rows["responses"]:
         return markup.section("statistics", "Statistics", rows.none("responses", str(key)))
     row = rows["responses"][0]
     pairs = [(name, markup.number(row[name])) for name in ("mean", "maximum")]
-    pairs.append(("at or below zero", f"{row['sparsity']:.0%} of positions" if row["sparsity"] is not None else "–"))
+    pairs.append(("at or below zero", f"{share(row['sparsity'])} of positions" if row["sparsity"] is not None else "–"))
     known = dict(enumerate(row["quantiles"]))
     pairs += [(words, markup.number(known[at])) for at, words in QUANTILES.items() if len(known) == NUM_QUANTILES]
     pairs.append(("flag", row["flag"] or "none"))
