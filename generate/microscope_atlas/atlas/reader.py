@@ -243,13 +243,13 @@ class Atlas:
     def _layers(self) -> dict[str, dict[str, int]]:
         """Of each model its layers from input to logits, and how many units each has.
 
-        That is what the catalog says. Of a network that it does not know, as many as rows are about.
+        That is what the catalog says, or a dictionary. Of a network that nobody knows, as many as rows are about.
         """
         seen: dict[str, dict[str, int]] = {}
         for _, model, layer in self._of:
-            known = self.organism(model)
-            stated = known.layers[layer].units if known and layer in known.layers else 0
-            seen.setdefault(model, {})[layer] = stated
+            known, dictionary = self.organism(model), self.dictionary(model, layer)
+            there = dictionary or (known.layers.get(layer) if known else None)
+            seen.setdefault(model, {})[layer] = there.units if there else 0
         for shard in self.manifest.shards.values():
             layers = seen[shard.units.model]
             layers[shard.units.layer] = max(layers[shard.units.layer], shard.units.stop)

@@ -266,6 +266,7 @@ def test_every_lens_and_page_takes_what_a_dictionary_makes(activation: str, tmp_
     for told in ((root / "README.md").read_text(), cite(Folder(root), parse_key(f"{MODEL}/{made}/3"))):
         assert "Dictionaries, under their own licenses:" in told
         assert organism(MODEL).dictionaries[made].sha256 in told
+    assert "direction 3 of 24." in shown
     assert f"Before: {LAYER} <small>not in this atlas" in re.sub("<wbr>", "", shown)
 
 
