@@ -22,6 +22,7 @@ from microscope_atlas.publish.cite import citation
 from microscope_space import network_map, routes
 from microscope_space.html import links, text
 from microscope_space.pages import activation_atlas, groups, lists, unit_map
+from microscope_space.pages.table import Rows
 from microscope_space.pages.unit import per_unit
 from microscope_space.search import meaning
 from microscope_space.search.find import find as found_by
@@ -67,32 +68,42 @@ def brief(atlas: Atlas, key: Key) -> Record:
 
 
 def of_unit(atlas: Atlas, model: str, layer: str, unit: int) -> Record:
-    """Rows of every table about a unit; UnknownName where it does not exist."""
+    """Rows of every table about a unit; UnknownName where it does not exist.
+
+    Of a table that cannot be read there are none, and `lost` names it.
+    """
     key = parse_key(f"{model}/{layer}/{unit}")
     if not exists(atlas, key):
         near = ", ".join(
             str(each) for each in routes.nearest(atlas, {"model": model, "layer": layer, "unit": str(unit)})
         )
         raise UnknownName(f"{key} is not in this atlas; nearest: {near}")
+    told = Rows(atlas, key, tuple(per_unit(atlas)))
     rows = {
         table: [{name: value for name, value in row.items() if name != "embedding"} for row in found]
-        for table in per_unit(atlas)
-        for found in [atlas.rows(table, model, layer, key.unit)]
+        for table, found in told.items()
     }
-    return {**brief(atlas, key), "revision": atlas.revision, **_pictured(atlas, model, rows)}
+    return {**brief(atlas, key), "revision": atlas.revision, **_pictured(atlas, model, rows), **_lost(told)}
 
 
 def of_layer(atlas: Atlas, model: str, layer: str) -> Record:
-    """Rows of `units`, `sheets`, `deepdream` and `caricature` of a layer; UnknownName where it does not exist."""
+    """Rows of `units`, `sheets`, `deepdream` and `caricature` of a layer; UnknownName where it does not exist.
+
+    Of a table that cannot be read there are none, and `lost` names it.
+    """
     key = parse_key(f"{model}/{layer}")
     total = atlas.num_units(model, layer)
     outside = [name for name, table in atlas.outside.items() if table.level == "layer"]
-    rows = {table: atlas.rows(table, model, layer) for table in ("sheets", "deepdream", "caricature", *outside)}
-    rows["units"] = [
-        {name: value for name, value in row.items() if name not in DROPPED} for row in atlas.rows("units", model, layer)
-    ]
+    told = Rows(atlas, key, ("sheets", "deepdream", "caricature", *outside, "units"))
+    units = [{name: value for name, value in row.items() if name not in DROPPED} for row in told["units"]]
+    rows = {**told, "units": units}
     about = {**brief(atlas, key), "revision": atlas.revision, "num_units": total}
-    return {**about, **_pictured(atlas, model, rows)}
+    return {**about, **_pictured(atlas, model, rows), **_lost(told)}
+
+
+def _lost(told: Rows) -> Record:
+    """The tables that cannot be read, if there are any."""
+    return {"lost": sorted(told.lost)} if told.lost else {}
 
 
 def of_model(atlas: Atlas, model: str) -> Record:
