@@ -39,12 +39,13 @@ from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.atlas.shards import write_shard
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import UnitRange, content_id, union
+from microscope_atlas.lenses.registry import lens
 from microscope_atlas.publish.card import save_card
 from tests import atlases
 
 LENSES = ("feature_visualization", "responses", "dataset_samples", "units")
 LAYER, UNIT = "blocks_4", 0  # whose rows all others have
-A_FILE = 64  # units
+A_FILE = 64  # units, of lenses that go unit by unit
 SEARCHES = ("golden retriever", "resnet50", "golden retreiver", "mixed4c 44", "inceptionv1 4c:447", "curve", "zzzzz")
 IMAGES = re.compile(r'src="(/picture\?[^"]*)"')
 
@@ -79,7 +80,8 @@ def multiplied(storage: Folder, models: Sequence[str]) -> None:
     (given,) = manifest.models.values()
     rows: dict[str, list[dict[str, Any]]] = {}
     for path, shard in manifest.shards.items():
-        rows.setdefault(shard.units.lens, []).extend(pq.read_table(storage.root / path).to_pylist())
+        own = pq.read_table(storage.root / path).to_pylist()
+        rows.setdefault(shard.units.lens, []).extend(row for row in own if row["unit"] == UNIT)
         storage.remove(path)
     manifest.models = dict.fromkeys(models, given)
     manifest.shards = {}
@@ -87,9 +89,10 @@ def multiplied(storage: Folder, models: Sequence[str]) -> None:
     Image.new("RGB", (16, 16), "gray").save(small, "JPEG")
     for model in models:
         for layer, about in organisms()[model].layers.items():
-            for start in range(0, about.units, A_FILE):
-                for lens, template in rows.items():
-                    units = UnitRange(lens, model, layer, start, min(start + A_FILE, about.units))
+            for name, template in rows.items():
+                size = A_FILE if lens(name).divisible else about.units
+                for start in range(0, about.units, size):
+                    units = UnitRange(name, model, layer, start, min(start + size, about.units))
                     _write(storage, manifest, units, template, small.getvalue())
         print(model, flush=True)
     manifest.planned = union([each.units for each in manifest.shards.values()])

@@ -16,6 +16,7 @@ import fsspec
 import pytest
 
 from microscope_atlas.atlas.bucket import Bucket
+from microscope_atlas.atlas.lease import LEASE
 from tests.atlases import IMAGES, LAYER, LENS, MODEL, content
 from tests.commands import Command, Commands, Result, workers_of
 from tests.run.engines.test_ray import descendants, lives, workers
@@ -257,12 +258,12 @@ def test_asleep_for_two_minutes_goes_on(
 
 @pytest.mark.hours
 def test_lease_of_a_run_that_sleeps_for_two_minutes_is_anothers(
-    commands: Commands, undisturbed: dict[str, bytes], seconds: Callable[[Way], float], place: Place
+    commands: Commands, undisturbed: dict[str, bytes], place: Place
 ) -> None:
     way = WAYS["run into a bucket"]
     atlas, told = place(way)
     started = commands.start(*render(atlas, way), environment=told)
-    time.sleep(seconds(way) / 2)
+    until(lambda: Bucket(atlas).size(LEASE) is not None)
     assert lives(started.pid)
     os.killpg(started.pid, signal.SIGSTOP)
     start = time.monotonic()

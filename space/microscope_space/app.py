@@ -1,9 +1,11 @@
 """The Space: documents from plain routes, and Gradio's Blocks for the live views and the API."""
 
+import ctypes
 import importlib.util
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
+import pyarrow as pa
 
 from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas
@@ -27,6 +30,7 @@ from microscope_space.search import index
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent / "html"
+M_ARENA_MAX = -8  # of glibc's mallopt
 QUEUE = 32  # visitors who wait, at most, for something that is rendered
 SESSIONS = 1000  # visitors that Gradio remembers, some 0.3 MB each; it forgets none by itself
 ABANDONED = (600, 600)  # seconds between two looks for uploads that nobody read, and their age
@@ -64,6 +68,7 @@ def serve(atlas: str | Storage, prevent_thread_lock: bool = False, **settings: A
         from microscope_space.live import live
 
         live.zero_gpu_render()
+    give_memory_back()
     first(known)
     more: dict[str, Any] = {}
     own = [*api.plain(known), *documents.documents(known)]
@@ -90,6 +95,16 @@ def serve(atlas: str | Storage, prevent_thread_lock: bool = False, **settings: A
     if not prevent_thread_lock:
         blocks.block_thread()
     return application, address
+
+
+def give_memory_back() -> None:
+    """Have what pages were made from leave memory again: Arrow's own pool keeps it, and glibc does so thread by thread.
+
+    Over an atlas of 117,545 units 567 MB instead of 632 after a page of every layer and 200 units' pictures.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())
+    with suppress(OSError, AttributeError):  # another C library, which has no such setting
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def first(atlas: Atlas) -> None:

@@ -26,7 +26,7 @@ from microscope_atlas.errors import AtlasDamaged, unknown
 
 MAX_BYTES = 1 << 28  # of an image; the largest sheets have 20 MB
 NEAR = 1000  # names that the nearest is looked for in
-BATCH = 1 << 16  # images that are read of an index at once
+BATCH = 1 << 13  # images that are read of an index at once
 READ = ("table", "file", "column", "name", "offset", "length")  # of an index
 Held = tuple[bytes, pq.FileMetaData]  # of a file: all of it, and where its columns lie
 PLACE = np.dtype([("file", np.int32), ("offset", np.int64), ("length", np.int32)])  # where an image lies
