@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     now = [sys.executable, "-m", "microscope_atlas.cli", "browse", str(asked.atlas)]
     before = [sys.executable, "-m", "generate.cli", "browse", str(asked.atlas)]
     seconds: dict[str, list[float]] = {version: [] for version in VERSIONS}
-    with served(before, asked.clone) as old, served(now, HERE) as new, sync_playwright() as playwright:
+    with served(before, asked.clone) as (_, old), served(now, HERE) as (_, new), sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for at, link in enumerate(links):
             for version, address in zip(VERSIONS, (old, new), strict=True):
@@ -97,8 +97,8 @@ def units(atlas: Atlas, number: int) -> list[str]:
 
 
 @contextmanager
-def served(command: Sequence[str], folder: Path) -> Iterator[str]:
-    """An address where a version serves its atlas, as long as this goes on."""
+def served(command: Sequence[str], folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """The process that serves an atlas by the code in a folder, and its address, as long as this goes on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -119,7 +119,7 @@ def served(command: Sequence[str], folder: Path) -> Iterator[str]:
                     time.sleep(0.2)
             else:
                 sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-            yield address
+            yield process, address
         finally:
             process.terminate()
 

@@ -14,12 +14,11 @@ import argparse
 import io
 import random
 import re
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from html import unescape
 from pathlib import Path
 from statistics import median
@@ -32,6 +31,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks import report
+from benchmarks.space_before import served
+from benchmarks.startup import HERE
 from microscope_atlas.atlas import images
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
@@ -45,6 +46,7 @@ from tests import atlases
 
 LENSES = ("feature_visualization", "responses", "dataset_samples", "units")
 LAYER, UNIT = "blocks_4", 0  # whose rows all others have
+READY_SECONDS = 10  # in which a server makes ready what searches need
 A_FILE = 64  # units, of lenses that go unit by unit
 SEARCHES = ("golden retriever", "resnet50", "golden retreiver", "mixed4c 44", "inceptionv1 4c:447", "curve", "zzzzz")
 IMAGES = re.compile(r'src="(/picture\?[^"]*)"')
@@ -123,7 +125,10 @@ def visited(root: Path, manifest: Manifest, number: int) -> dict[str, Any]:
     places = [(model, layer) for model in manifest.models for layer in known[model].layers]
     chosen = drawn.choices(places, k=number)
     units = [f"{model}/{layer}/{drawn.randrange(known[model].layers[layer].units)}" for model, layer in chosen]
-    with served(root) as server:
+    browse = [sys.executable, "-m", "microscope_atlas.cli", "browse", str(root)]
+    with served(browse, HERE) as (process, address):
+        server = Server(process, address)
+        time.sleep(READY_SECONDS)
         found: dict[str, Any] = {
             "start_cpu_seconds": round(server.spent(), 1),
             "start_megabytes": round(server.memory()),
@@ -169,30 +174,6 @@ class Server:
         """MB resident, at most so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6  # type: ignore[index]
-
-
-@contextmanager
-def served(root: Path) -> Iterator[Server]:
-    """A server of this atlas that has started, as long as this goes on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "microscope_atlas.cli", "browse", str(root), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        server = Server(process, f"http://127.0.0.1:{port}/")
-        try:
-            while process.poll() is None:
-                try:
-                    urlopen(server.address).close()
-                    break
-                except OSError:
-                    time.sleep(0.2)
-            else:
-                sys.exit(f"the server ended with {process.returncode}")
-            time.sleep(10)  # what is made ready in the background
-            yield server
-        finally:
-            process.terminate()
 
 
 if __name__ == "__main__":

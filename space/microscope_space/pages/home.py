@@ -43,21 +43,21 @@ def cover(atlas: Atlas, model: str) -> Cover | None:
     """An image that stands for a network: the deepdream of a layer two thirds up, or a unit's picture there."""
     layers = list(atlas.layers(model))
     middle = len(layers) * 2 // 3
-    for layer in (*layers[middle:], *reversed(layers[:middle])):
+    order = (*layers[middle:], *reversed(layers[:middle]))
+    for layer in order:
         if found := dream(atlas, model, layer):
             return found
-    for layer in (*layers[middle:], *reversed(layers[:middle])):
+    for layer in order:
         for name in atlas.thumbnails(model, layer).values():
             return "units", name, "thumbnail"
-    made = (first_made(atlas, model, layer) for layer in (*layers[middle:], *reversed(layers[:middle])))
+    made = (first_made(atlas, model, layer) for layer in order)
     return next((found for found in made if found), None)
 
 
 def first_made(atlas: Atlas, model: str, layer: str) -> Cover | None:
     """The picture made for a layer's first unit, which stands for it where nobody rendered the lens units."""
-    for unit in atlas.units_there(model, layer)[:1]:
-        return made(atlas, Key(model, layer, unit))
-    return None
+    there = atlas.units_there(model, layer)
+    return made(atlas, Key(model, layer, there[0])) if there else None
 
 
 def made(atlas: Atlas, key: Key) -> Cover | None:

@@ -10,7 +10,7 @@ the file was moved; where they are not there they are read again where they came
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -118,22 +118,17 @@ def fits(trained_on: str, behind: str) -> bool:
     """
     there, here = ([int(each) for each in NUMBER.findall(name)] for name in (trained_on, behind))
     hook = HOOK.search(trained_on)
-    if hook is None:
-        return _agree(there, here)
-    if hook["name"] == "resid_pre" and there:
-        there[-1] -= 1
-    is_sum, is_mlp = hook["name"] in ("resid_pre", "resid_post"), "mlp" in hook.group()
-    if SUM.search(behind):
-        return is_sum and _agree(there, here)
-    if HIDDEN.search(behind):
-        return is_mlp and _agree(there, here)
-    if HEADS.search(behind):
-        return hook.group() == "attn.hook_z" and _agree(there, here)
-    return _agree(there, here)
-
-
-def _agree(there: Sequence[int], here: Sequence[int]) -> bool:
-    return all(one == other for one, other in zip(there, here, strict=False))
+    alike = True
+    if hook:
+        if hook["name"] == "resid_pre" and there:
+            there[-1] -= 1
+        if SUM.search(behind):
+            alike = hook["name"] in ("resid_pre", "resid_post")
+        elif HIDDEN.search(behind):
+            alike = "mlp" in hook.group()
+        elif HEADS.search(behind):
+            alike = hook.group() == "attn.hook_z"
+    return alike and all(one == other for one, other in zip(there, here, strict=False))
 
 
 def _fetched(source: str) -> tuple[Dictionary, str, Path | str]:
