@@ -12,7 +12,11 @@ from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
-import gradio as gr
+from microscope_space.quick_gradio import without_stubs
+
+with without_stubs():
+    import gradio as gr
+
 import pyarrow as pa
 
 from microscope_atlas.atlas.locate import open_atlas
