@@ -150,6 +150,19 @@ def test_image_is_read_from_a_folder_by_its_name(whole: Path) -> None:
         assert images.read(LENS, row["image"]["path"]) == row["image"]["bytes"]
 
 
+@pytest.mark.parametrize("block", [1, 2, 5, 3 * IMAGES])
+def test_image_is_found_in_whichever_block(whole: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(index, "BLOCK", block)
+    images = index.Images(Folder(whole), MODEL)
+    assert len(images) == 3 * IMAGES
+    for entry in entries(whole):
+        place = images.place(LENS, entry["name"])
+        assert (place.file, place.offset, place.length) == (entry["file"], entry["offset"], entry["length"])
+    for number in range(50):  # before the first, behind the last, and between any
+        with pytest.raises(UnknownName):
+            images.place(LENS, f"{number}.jpg")
+
+
 def test_image_is_read_from_the_hub_by_one_request_of_its_own_size(hub: Hub, whole: Path) -> None:
     publish(plan(Folder(whole), "owner/atlas", "2026.11.0"))
     images = index.Images(open_atlas("owner/atlas@v2026.11.0"), MODEL)

@@ -7,13 +7,17 @@ row group. One file a model; made anew when the model's shards have changed.
 
 import hashlib
 import mmap
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+from weakref import finalize
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -29,7 +33,10 @@ NEAR = 1000  # names that the nearest is looked for in
 BATCH = 1 << 13  # images that are read of an index at once
 READ = ("table", "file", "column", "name", "offset", "length")  # of an index
 Held = tuple[bytes, pq.FileMetaData]  # of a file: all of it, and where its columns lie
-PLACE = np.dtype([("file", np.int32), ("offset", np.int64), ("length", np.int32)])  # where an image lies
+# where an image lies, by the hash of its table, column and name
+PLACE = np.dtype([("hash", np.int64), ("file", np.int32), ("offset", np.int64), ("length", np.int32)])
+Places = npt.NDArray[np.void]
+BLOCK = 512  # places that are read together
 
 
 def update(storage: WritableStorage, manifest: Manifest) -> None:
@@ -164,7 +171,7 @@ class Slice:
 class Images:
     """The images of a model, each read alone: by one read of its own bytes, or one range request.
 
-    Of each image 24 bytes are kept: a hash of its name, by which it is found, and where it lies.
+    Where each lies is in a temporary file, sorted by a hash of its name: in memory is one hash of `BLOCK`.
     """
 
     def __init__(self, storage: Storage, model: str, shards: Collection[str] = ()):
@@ -177,32 +184,35 @@ class Images:
         if storage.size(path) is None:
             raise AtlasDamaged(f"{storage.name} has no index of {model} ({path}); running render again makes it")
         self._storage, self._path = storage, path
-        hashes, places = [np.empty(0, np.int64)], [np.empty(0, PLACE)]
-        files: dict[str, int] = {}
-        for batch in self._batches():
-            columns = {name: batch[name].to_pylist() for name in ("table", "column", "name", "file")}
-            each = zip(columns["table"], columns["column"], columns["name"], strict=True)
-            hashes.append(np.fromiter(map(hash, each), np.int64, batch.num_rows))
-            place = np.empty(batch.num_rows, PLACE)
-            place["file"] = [files.setdefault(file, len(files)) for file in columns["file"]]
-            place["offset"], place["length"] = (batch[name].to_numpy() for name in ("offset", "length"))
-            places.append(place)
-        self._files, self._places = list(files), np.concatenate(places)
-        found = np.concatenate(hashes)
-        order = np.argsort(found, kind="stable")
-        self._hashes, self._places = found[order], self._places[order]
-        self._refuse_elsewhere(shards)
+        numbers: dict[str, int] = {}  # of the files
+        with TemporaryFile() as unsorted:
+            for batch in self._batches():
+                unsorted.write(_places(batch, numbers).tobytes())
+            unsorted.seek(0)
+            places = np.fromfile(unsorted, PLACE)
+        self._files = list(numbers)
+        self._refuse_elsewhere(places, shards)
+        order = np.argsort(places["hash"], kind="stable")
+        self._firsts, self._number = places["hash"][order[::BLOCK]], len(places)
+        self._sorted = TemporaryFile()  # noqa: SIM115 (closed with this; has no name, so nobody cuts it)
+        finalize(self, self._sorted.close)
+        for first in range(0, len(order), BATCH):
+            self._sorted.write(places[order[first : first + BATCH]].tobytes())
+        self._sorted.flush()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self._number
 
     def place(self, table: str, name: str, column: str = "image") -> Slice:
         """Where an image lies; UnknownName with the nearest where there is none."""
         wanted = hash((table, column, name))
-        at = int(np.searchsorted(self._hashes, wanted))
-        if at == len(self._hashes) or self._hashes[at] != wanted:
+        block = max(int(np.searchsorted(self._firsts, wanted)) - 1, 0)
+        near = os.pread(self._sorted.fileno(), (BLOCK + 1) * PLACE.itemsize, block * BLOCK * PLACE.itemsize)
+        places = np.frombuffer(near, PLACE)  # the first of the next block, too
+        at = int(np.searchsorted(places["hash"], wanted))
+        if at == len(places) or places["hash"][at] != wanted:
             raise unknown("image", name, f"this atlas' {table}", islice(self._names(table), NEAR))
-        file, offset, length = self._places[at].tolist()
+        _, file, offset, length = places[at].item()
         return Slice(self._files[file], offset, length)
 
     def read(self, table: str, name: str, column: str = "image") -> bytes:
@@ -239,15 +249,25 @@ class Images:
             rows = zip(batch["table"].to_pylist(), batch["name"].to_pylist(), strict=True)
             yield from (name for kind, name in rows if kind == table)
 
-    def _refuse_elsewhere(self, noted: Collection[str]) -> None:
+    def _refuse_elsewhere(self, places: Places, noted: Collection[str]) -> None:
         """AtlasDamaged where the index, whoever made it, leads to anything but images of the atlas' own files."""
         there = shards.parquet_files(self._storage)
         own = np.array([file in there or file in noted for file in self._files], bool)
-        offset, length = self._places["offset"], self._places["length"]
-        wrong = ~own[self._places["file"]] | (offset < 0) | (length < 0) | (length > MAX_BYTES)
+        offset, length = places["offset"], places["length"]
+        wrong = ~own[places["file"]] | (offset < 0) | (length < 0) | (length > MAX_BYTES)
         if wrong.any():
-            file, offset, length = self._places[int(wrong.argmax())].tolist()
+            _, file, offset, length = places[int(wrong.argmax())].item()
             raise AtlasDamaged(
                 f"{self._storage.name}: {self._path} leads to {Slice(self._files[file], offset, length)}, which is no "
                 "image of this atlas"
             )
+
+
+def _places(batch: pa.RecordBatch, numbers: dict[str, int]) -> Places:
+    """Where the images of a part of an index lie; files that are new get the next `numbers`."""
+    columns = {name: batch[name].to_pylist() for name in ("table", "column", "name", "file")}
+    places = np.empty(batch.num_rows, PLACE)
+    places["hash"] = [*map(hash, zip(columns["table"], columns["column"], columns["name"], strict=True))]
+    places["file"] = [numbers.setdefault(file, len(numbers)) for file in columns["file"]]
+    places["offset"], places["length"] = (batch[name].to_numpy() for name in ("offset", "length"))
+    return places
