@@ -139,9 +139,14 @@ def _rows(atlas: Atlas, model: str, layers: Sequence[str]) -> pa.Table:
 
 def has_one(atlas: Atlas, model: str) -> bool:
     """Whether units of a network have places on its map, as far as can be read."""
+    return any(_has_places(atlas, model, layer) for layer in atlas.layers(model))
+
+
+def _has_places(atlas: Atlas, model: str, layer: str) -> bool:
     try:
-        places = _rows(atlas, model, list(atlas.layers(model)))["model_map"]
-    except AtlasError:  # told already
+        places = atlas.units(model, ("model_map",), layer)["model_map"]
+    except AtlasError as error:  # those of other layers can be
+        log.warning("units of %s/%s: %s", model, layer, error)
         return False
     return bool(places.null_count < len(places))
 

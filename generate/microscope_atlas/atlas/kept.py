@@ -28,19 +28,17 @@ class Kept(Generic[V]):
             value = self._load(*key)
             with self._lock:
                 self.loads += 1
-                self._values[key] = value, self._num_bytes(value)
+                self._values[key] = value, (size := self._num_bytes(value))
+                self.num_bytes += size
                 while len(self._values) > 1 and self.num_bytes > self._most:
-                    self._values.popitem(last=False)
+                    _, (_, size) = self._values.popitem(last=False)
+                    self.num_bytes -= size
             return value
-
-    @property
-    def num_bytes(self) -> int:
-        """Of what is kept."""
-        return sum(size for _, size in self._values.values())
 
     def clear(self) -> None:
         """Forget all."""
         self.loads = 0  # so far
+        self.num_bytes = 0  # of what is kept
         self._values: OrderedDict[tuple[Hashable, ...], tuple[V, int]] = OrderedDict()
         self.unlock()
 

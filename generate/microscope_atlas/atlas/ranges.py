@@ -1,6 +1,6 @@
 """Parquet read by ranges: of a file in an atlas, the columns that are no images, and no other bytes."""
 
-import io
+import mmap
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -29,24 +29,26 @@ def read(storage: Storage, path: str, size: int, table: Table, columns: Sequence
 
 
 def _read(storage: Storage, path: str, size: int, table: Table, columns: Sequence[str]) -> pa.Table:
+    # stands for the file: what of it is not read takes no memory
+    whole = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     end = max(0, size - FOOTER)
-    held = {end: storage.slice(path, end, size - end)}
-    needed = int.from_bytes(held[end][-8:-4], "little") + 8
+    footer = _fetch(storage, path, whole, end, size)
+    needed = int.from_bytes(footer[-8:-4], "little") + 8
     if needed > size - end:
-        held = {size - needed: storage.slice(path, size - needed, needed)}
-    about = pq.read_metadata(_Ranges(size, held))
+        _fetch(storage, path, whole, size - needed, size)
     names = list(columns) or [column.name for column in table.columns]
     leaves = tuple(f"{name}.path" if name in table.images else name for name in names)
-    wanted = [
-        (chunk.dictionary_page_offset or chunk.data_page_offset, chunk.total_compressed_size)
-        for group in range(about.num_row_groups)
-        for chunk in map(about.row_group(group).column, range(about.num_columns))
-        if chunk.path_in_schema in leaves or chunk.path_in_schema.startswith(tuple(f"{leaf}." for leaf in leaves))
-    ]
-    for start, stop in _joined([(start, start + length) for start, length in wanted]):
-        held[start] = storage.slice(path, start, stop - start)
     # a reader of its own, and one thread: a pq.ParquetFile that threads share brings the process down
-    with pq.ParquetFile(_Ranges(size, held), metadata=about) as file:
+    with pq.ParquetFile(pa.py_buffer(whole)) as file:
+        about = file.metadata
+        wanted = [
+            (chunk.dictionary_page_offset or chunk.data_page_offset, chunk.total_compressed_size)
+            for group in range(about.num_row_groups)
+            for chunk in map(about.row_group(group).column, range(about.num_columns))
+            if chunk.path_in_schema in leaves or chunk.path_in_schema.startswith(tuple(f"{leaf}." for leaf in leaves))
+        ]
+        for start, stop in _joined([(start, start + length) for start, length in wanted]):
+            _fetch(storage, path, whole, start, stop)
         rows = file.read(list(leaves), use_threads=False)
     for name in set(table.images) & set(names):
         at = rows.schema.get_field_index(name)
@@ -65,30 +67,10 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-class _Ranges(io.RawIOBase):
-    """A file of `size` bytes of which some ranges are held; others are not asked for."""
-
-    def __init__(self, size: int, held: dict[int, bytes]):
-        self._size, self._held, self._at = size, held, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        stop = self._size if size is None or size < 0 else min(self._at + size, self._size)
-        for start, content in self._held.items():
-            if start <= self._at and stop <= start + len(content):
-                found = content[self._at - start : stop - start]
-                self._at = stop
-                return found
-        raise OSError(f"bytes {self._at} to {stop} were not fetched")
+def _fetch(storage: Storage, path: str, whole: mmap.mmap, start: int, stop: int) -> bytes:
+    """Read some bytes of the file to their place in what stands for it; OSError where there is no such place."""
+    if not 0 <= start <= stop <= len(whole):
+        raise OSError(f"it has no bytes {start} to {stop}")
+    content = storage.slice(path, start, stop - start)
+    whole[start : start + len(content)] = content
+    return content

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from threading import Lock
 from typing import Any
 
@@ -23,7 +23,8 @@ from microscope_atlas.keys import Key
 
 TABLE_BYTES = 64 << 20  # of shards that were read and are kept, without their images
 LOOK_SECONDS = 1.0  # between two looks whether the manifest has changed
-MODELS = 16  # whose indexes and units are kept
+SOME_BYTES = 8 << 20  # of single columns of tables, of a network or of a layer
+MODELS = 16  # whose indexes are kept
 THUMBNAILS = 64  # layers whose thumbnails' names are kept
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,13 @@ class Atlas:
         self._stamp = storage.stamp(schema.MANIFEST)  # before it is read, so that no change is missed
         self._newest = _Newest(self)
         self.manifest: Manifest = read_manifest(storage)
+        self._kind = cache(self.manifest.table)
         self._opening = {model: Lock() for model in self.manifest.indexes}
         self._shard = Kept(self._read, lambda rows: rows.nbytes, TABLE_BYTES)
         self._open = set[str]()
         self._images = lru_cache(MODELS)(lambda model: Images(storage, model, self.manifest.shards))
-        self._units = lru_cache(MODELS)(self._some_of_units)
+        self._units = Kept(self._some_of_units, lambda rows: rows.nbytes, SOME_BYTES)
+        self._some = Kept(self._read_some, lambda rows: rows.nbytes, SOME_BYTES)
         self._thumbnails = lru_cache(THUMBNAILS)(self._read_thumbnails)
         self._first_labels = lru_cache(THUMBNAILS)(self._read_first_labels)
 
@@ -151,22 +154,19 @@ class Atlas:
         """Some columns of `units` of a model, or of one of its layers, of which alone bytes are read."""
         return self._units(model, columns, layer)
 
-    def some(self, table: str, model: str, layer: str, columns: Sequence[str]) -> pa.Table:
-        """Some columns of a table of a layer, read anew; no row where it has none. No other column's bytes are read."""
-        shards = self._shards(table, model, layer)
-        kind = self.manifest.table(table)
-        found = [ranges.read(self.storage, shard.path, shard.bytes, kind, columns) for shard in shards]
-        return pa.concat_tables(found) if found else kind.arrow.empty_table().select(list(columns))
+    def some(self, table: str, model: str, layer: str, columns: tuple[str, ...]) -> pa.Table:
+        """Some columns of a table of a layer; no row where it has none. No other column's bytes are read."""
+        return self._some(table, model, layer, columns)
 
     def table(self, table: str, model: str, layer: str, unit: int | None = None) -> pa.Table:
         """The rows of a layer, or of one unit, in a table; for an image there stands its file name.
 
         WrongLevel where the table is about layers and a unit is asked for.
         """
-        if unit is not None and self.manifest.table(table).level == "layer":
+        if unit is not None and self._kind(table).level == "layer":
             raise WrongLevel(f"{table} is about layers; {model}/{layer}/{unit} is a unit, ask for {model}/{layer}")
         found = [self._shard(shard.path) for shard in self._shards(table, model, layer, unit)]
-        rows = pa.concat_tables(found) if found else self.manifest.table(table).arrow.empty_table()
+        rows = pa.concat_tables(found) if found else self._kind(table).arrow.empty_table()
         return rows.filter(pc.equal(rows["unit"], unit)) if unit is not None and found else rows
 
     def rows(self, table: str, model: str, layer: str, unit: int | None = None) -> list[dict[str, Any]]:
@@ -271,10 +271,16 @@ class Atlas:
 
     def _read(self, path: str) -> pa.Table:
         shard = self.manifest.shards[path]
-        return ranges.read(self.storage, path, shard.bytes, self.manifest.table(shard.units.lens))
+        return ranges.read(self.storage, path, shard.bytes, self._kind(shard.units.lens))
+
+    def _read_some(self, table: str, model: str, layer: str, columns: tuple[str, ...]) -> pa.Table:
+        shards = self._shards(table, model, layer)
+        kind = self._kind(table)
+        found = [ranges.read(self.storage, shard.path, shard.bytes, kind, columns) for shard in shards]
+        return pa.concat_tables(found) if found else kind.arrow.empty_table().select(list(columns))
 
     def _some_of_units(self, model: str, columns: tuple[str, ...], layer: str | None) -> pa.Table:
-        table = self.manifest.table(schema.UNITS.name)  # which may lack columns that came after its rows
+        table = self._kind(schema.UNITS.name)  # which may lack columns that came after its rows
         known = {column.name for column in table.columns}
         there = [name for name in columns if name in known] or ["unit"]
         found = [

@@ -71,7 +71,9 @@ def path(model: str | None = None, layer: str | None = None, unit: int | None = 
     """The same without the root: `inceptionv1/mixed4c/447?revision=v2026.11.0`."""
     if model in TAKEN:
         return query(model, layer, unit, **more)
-    parts = (quote(str(part), safe=":") for part in (model, layer, unit) if part is not None)
+    parts = [_part(name) for name in (model, layer) if name is not None]
+    if unit is not None:
+        parts.append(str(unit))
     return "/".join(parts) + _query(more)
 
 
@@ -122,12 +124,20 @@ def outside(url: str) -> str | None:
     return url if url.startswith("https://") else None
 
 
+@lru_cache(4096)  # a page says the same few again and again
+def _part(name: str) -> str:
+    """A name within a path."""
+    return quote(name, safe=":")
+
+
 @lru_cache(4096)
 def _quoted(value: str) -> str:
-    """A value within a query; a page says the same few again and again."""
+    """A value within a query."""
     return quote_plus(value)
 
 
 def _query(asked: Mapping[str, str | int | None]) -> str:
+    if not asked:
+        return ""
     said = urlencode({name: value for name, value in asked.items() if value is not None})
     return f"?{said}" if said else ""

@@ -137,7 +137,8 @@ def form(model: str, layer: str, rows: Sequence[Row], sheets: Sheets, choice: Ch
 
 def _sorts(rows: Sequence[Row], name: str) -> bool:
     """Whether units can be told apart by it."""
-    return name == "unit" or any(Choice(sort=name).number()(row) is not None for row in rows)
+    number = Choice(sort=name).number()
+    return name == "unit" or any(number(row) is not None for row in rows)
 
 
 def _named(method: str, several: bool) -> str:

@@ -1,5 +1,6 @@
 """A network's page: its layers from input to logits, each by what excites all of it, or keeps of a picture."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -20,7 +21,8 @@ from microscope_space.html.escaped import NOTHING, html, joined
 from microscope_space.pages import network_map
 from microscope_space.pages.frame import Page
 from microscope_space.pages.home import count
-from microscope_space.pages.table import Rows
+
+log = logging.getLogger(__name__)
 
 INPUT = "(input)"  # no layer's name
 SHOWN = 128  # px on a side
@@ -38,7 +40,7 @@ def model(atlas: Atlas, name: str, lens: str = "deepdream", source: str | None =
     told = f"{schema.table(lens).about.capitalize()}. {text.GRAPH if known else text.NO_GRAPH}"
     shown, lost = {}, 0
     for layer in layers:
-        rows = _rows(atlas, Key(name, layer), lens)
+        rows = _rows(atlas, name, layer, lens, (column, "image"))
         shown[layer] = {row[column]: row for row in rows or ()}
         lost += rows is None
     sources = sorted({each for rows in shown.values() for each in rows})
@@ -72,12 +74,14 @@ def model(atlas: Atlas, name: str, lens: str = "deepdream", source: str | None =
     return Page(title, body, about, Key(name), asked=asked)
 
 
-def _rows(atlas: Atlas, key: Key, lens: str) -> list[dict[str, Any]] | None:
+def _rows(atlas: Atlas, name: str, layer: str, lens: str, columns: tuple[str, ...]) -> list[dict[str, Any]] | None:
     """Rows of a layer; None where they cannot be read."""
     try:
-        return Rows(atlas, key, (lens,))[lens]
-    except AtlasError:  # logged there
+        rows: list[dict[str, Any]] = atlas.some(lens, name, layer, columns).to_pylist()
+    except AtlasError as error:  # the page does without
+        log.warning("%s of %s/%s: %s", lens, name, layer, error)
         return None
+    return rows
 
 
 def _about(atlas: Atlas, name: str) -> Markup:
