@@ -44,8 +44,9 @@ from microscope_atlas.lenses.registry import lens
 from microscope_atlas.publish.card import save_card
 from tests import atlases
 
-LENSES = ("feature_visualization", "responses", "dataset_samples", "units")
+LENSES = ("feature_visualization", "responses", "dataset_samples", "deepdream", "units")
 LAYER, UNIT = "blocks_4", 0  # whose rows all others have
+PLACE = {"x": 0.0, "y": 0.0, "trustworthiness": 1.0}  # on the maps, which one unit alone has not
 READY_SECONDS = 10  # in which a server makes ready what searches need
 A_FILE = 64  # units, of lenses that go unit by unit
 SEARCHES = ("golden retriever", "resnet50", "golden retreiver", "mixed4c 44", "inceptionv1 4c:447", "curve", "zzzzz")
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.space_scale", description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", help="Default: all organisms.")
     parser.add_argument("--units", type=int, default=200, help="whose pages are read")
+    parser.add_argument("--python", default=sys.executable, help="that serves it. Default: this one.")
     parser.add_argument("--keep", type=Path, help="where the atlas is made, and stays")
     parser.add_argument("--out", type=Path, default=report.FOLDER / "space_scale.json")
     asked = parser.parse_args(arguments)
@@ -65,9 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             atlases.render_every(root, {LAYER: range(UNIT + 1)}, lenses=LENSES)
             multiplied(Folder(root), asked.models or list(organisms()))
         manifest = read_manifest(Folder(root))
-        found = visited(root, manifest, asked.units)
+        found = visited(root, manifest, asked.units, asked.python)
+    version = subprocess.run([asked.python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     about = report.about(libraries=("gradio",)) | {"command": "python -m benchmarks.space_scale"}
     about |= {
+        "served_by_python": version,
         "units": sum(each.stop - each.start for each in manifest.planned if each.lens == "units"),
         "rows": sum(shard.rows for shard in manifest.shards.values()),
         "files": len(manifest.shards),
@@ -83,7 +87,7 @@ def multiplied(storage: Folder, models: Sequence[str]) -> None:
     rows: dict[str, list[dict[str, Any]]] = {}
     for path, shard in manifest.shards.items():
         own = pq.read_table(storage.root / path).to_pylist()
-        rows.setdefault(shard.units.lens, []).extend(row for row in own if row["unit"] == UNIT)
+        rows.setdefault(shard.units.lens, []).extend(row for row in own if row.get("unit", UNIT) == UNIT)
         storage.remove(path)
     manifest.models = dict.fromkeys(models, given)
     manifest.shards = {}
@@ -105,7 +109,8 @@ def multiplied(storage: Folder, models: Sequence[str]) -> None:
 
 def _write(storage: Folder, manifest: Manifest, units: UnitRange, rows: Sequence[dict[str, Any]], image: bytes) -> None:
     table = manifest.table(units.lens)
-    own = [_as(row, units, at, table, image) for at in range(units.start, units.stop) for row in rows]
+    each = range(units.start, units.stop) if table.level == "unit" else (units.start,)
+    own = [_as(row, units, at, table, image) for at in each for row in rows]
     made = content_id(units, manifest.lenses[units.lens], manifest.models[units.model]["weights_sha256"])
     shard = write_shard(storage, units, made, own, table)
     manifest.shards[shard.path] = shard
@@ -113,19 +118,20 @@ def _write(storage: Folder, manifest: Manifest, units: UnitRange, rows: Sequence
 
 def _as(row: dict[str, Any], units: UnitRange, unit: int, table: Table, image: bytes) -> dict[str, Any]:
     """The row of another unit: with a small picture under its name."""
-    row = {**row, "model": units.model, "layer": units.layer, "unit": unit}
+    changed = {"model": units.model, "layer": units.layer, "unit": unit, "layer_map": PLACE, "model_map": PLACE}
+    row = row | {name: value for name, value in changed.items() if name in row}
     name = "-".join(str(row[column.name]) for column in table.keys)
     return {**row, **{each: {"bytes": image, "path": f"{name}.jpg"} for each in table.images if row.get(each)}}
 
 
-def visited(root: Path, manifest: Manifest, number: int) -> dict[str, Any]:
+def visited(root: Path, manifest: Manifest, number: int, python: str) -> dict[str, Any]:
     """What a server of this atlas spends."""
     drawn = random.Random(0)
     known = organisms()
     places = [(model, layer) for model in manifest.models for layer in known[model].layers]
     chosen = drawn.choices(places, k=number)
     units = [f"{model}/{layer}/{drawn.randrange(known[model].layers[layer].units)}" for model, layer in chosen]
-    browse = [sys.executable, "-m", "microscope_atlas.cli", "browse", str(root)]
+    browse = [python, "-m", "microscope_atlas.cli", "browse", str(root)]
     with served(browse, HERE) as (process, address):
         server = Server(process, address)
         time.sleep(READY_SECONDS)
