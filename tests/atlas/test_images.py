@@ -1,6 +1,9 @@
 """The index, Parquet and the bytes on disk say the same."""
 
+import errno
 import io
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from microscope_atlas.atlas.manifest import read_manifest, write_manifest
 from microscope_atlas.atlas.shards import read_shard, write_index, write_shard
 from microscope_atlas.atlas.tables import IMAGE
 from microscope_atlas.atlas.units import UnitRange
-from microscope_atlas.errors import AtlasDamaged, UnknownName
+from microscope_atlas.errors import AtlasDamaged, AtlasUnwritable, UnknownName
 from microscope_atlas.publish.card import render_card
 from microscope_atlas.publish.check import check
 from microscope_atlas.publish.publish import plan, publish
@@ -161,6 +164,20 @@ def test_image_is_found_in_whichever_block(whole: Path, monkeypatch: pytest.Monk
     for number in range(50):  # before the first, behind the last, and between any
         with pytest.raises(UnknownName):
             images.place(LENS, f"{number}.jpg")
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_full_temporary_folder_is_told(whole: Path, monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
+    files = [tempfile.TemporaryFile] * taken
+
+    def full() -> Any:
+        if files:
+            return files.pop()()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(index, "TemporaryFile", full)
+    with pytest.raises(AtlasUnwritable, match=rf"images of {MODEL} .* temporary file: No space left on device"):
+        index.Images(Folder(whole), MODEL)
 
 
 def test_image_is_read_from_the_hub_by_one_request_of_its_own_size(hub: Hub, whole: Path) -> None:

@@ -26,7 +26,7 @@ from microscope_atlas.atlas.manifest import Manifest, Shard
 from microscope_atlas.atlas.schema import INDEX
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Table
-from microscope_atlas.errors import AtlasDamaged, unknown
+from microscope_atlas.errors import AtlasDamaged, AtlasUnwritable, unknown
 
 MAX_BYTES = 1 << 28  # of an image; the largest sheets have 20 MB
 NEAR = 1000  # names that the nearest is looked for in
@@ -175,15 +175,24 @@ class Images:
     """
 
     def __init__(self, storage: Storage, model: str, shards: Collection[str] = ()):
-        """AtlasDamaged where the atlas has no index of this model.
+        """AtlasDamaged where the atlas has no index of this model, AtlasUnwritable where no temporary file can be had.
 
-        It may lead to the Parquet files that are there, and to `shards`, of which each may be lost: that costs its own
-        images alone.
+        The index may lead to the Parquet files that are there, and to `shards`, of which each may be lost: that costs
+        its own images alone.
         """
         path = schema.index_path(model)
         if storage.size(path) is None:
             raise AtlasDamaged(f"{storage.name} has no index of {model} ({path}); running render again makes it")
         self._storage, self._path = storage, path
+        try:
+            self._note(shards)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else error  # no folder of this machine's
+            raise AtlasUnwritable(
+                f"where the images of {model} lie cannot be noted in a temporary file: {why}"
+            ) from error
+
+    def _note(self, shards: Collection[str]) -> None:
         numbers: dict[str, int] = {}  # of the files
         with TemporaryFile() as unsorted:
             for batch in self._batches():
