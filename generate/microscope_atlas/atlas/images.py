@@ -188,9 +188,8 @@ class Images:
             self._note(shards)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else error  # no folder of this machine's
-            raise AtlasUnwritable(
-                f"where the images of {model} lie cannot be noted in a temporary file: {why}"
-            ) from error
+            told = f"where the images of {model} lie cannot be noted in a temporary file: {why}"
+            raise AtlasUnwritable(told) from error
 
     def _note(self, shards: Collection[str]) -> None:
         numbers: dict[str, int] = {}  # of the files
