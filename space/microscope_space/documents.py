@@ -87,6 +87,8 @@ def documents(atlas: Atlas) -> list[Route]:
                 raise InvalidKey(routes.public(misled.error)) from misled
             if units is None:
                 raise InvalidKey("This link names no list, and no units.")
+            if not any(lists.unit_of(now, entry) for entry in units.units):
+                raise UnknownName("No unit of this list is in the atlas.")
             return figure.figure(now, units)
 
         return _picture(request, atlas.latest(), figure_of)

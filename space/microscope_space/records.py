@@ -43,9 +43,9 @@ def record(atlas: Atlas, asked: Query, path: str = "") -> tuple[Record, int]:
         return {"revision": atlas.revision, **_of(atlas, asked)}, 200
     except routes.Misled as error:
         asked, said = error.asked, error.error
-    except (InvalidKey, UnknownName, WrongLevel) as error:
+    except (InvalidKey, UnknownName, WrongLevel, NotRendered) as error:
         said = error
-    except (NotRendered, ExtraMissing) as error:  # as of a page: a search by meaning, which cannot be made here
+    except ExtraMissing as error:  # as of a page: a search by meaning, which cannot be made here
         said = UnknownName(str(error))
     except AtlasError as error:
         return {"error": routes.public(error)}, 503

@@ -83,9 +83,9 @@ def answer(atlas: Atlas, asked: Query, path: str = "") -> tuple[Page, Markup]:
         return _page(atlas, asked), _noted(atlas, asked)
     except Misled as error:
         return _wrong(atlas, error.asked, error.error), NOTHING
-    except (InvalidKey, UnknownName, WrongLevel) as error:
+    except (InvalidKey, UnknownName, WrongLevel, NotRendered) as error:
         return _wrong(atlas, asked, error), NOTHING
-    except (NotRendered, ExtraMissing) as error:  # a search by meaning, which cannot be made here
+    except ExtraMissing as error:  # a search by meaning, which cannot be made here
         return _wrong(atlas, asked, UnknownName(str(error))), NOTHING
     except AtlasError as error:  # damaged, or the Hub does not answer
         log.warning("%s: %s", asked, error)
@@ -225,7 +225,7 @@ def status(atlas: Atlas, asked: Query, error: AtlasError) -> int:
     """404 where what the link is about is not there, 400 where it is, and the question about it makes no sense."""
     if isinstance(error, InvalidKey | WrongLevel):
         return 400
-    if "list" in asked:
+    if "list" in asked or isinstance(error, NotRendered):
         return 404
     try:
         key = key_of(asked)

@@ -103,6 +103,7 @@ def test_finest_zoom_is_shown_unasked(client: TestClient) -> None:
         (f"{PAGE}&cell=9-9", 400),
         (f"{PAGE}&cell=somewhere", 400),
         (f"/{MODEL}/blocks_0?view=activation_atlas", 404),
+        (f"{LAYER}?view=groups", 404),
         (f"/{MODEL}?view=activation_atlas", 400),
         ("/?view=activation_atlas", 400),
         (f"/map{LAYER}?zoom=7", 404),

@@ -121,7 +121,7 @@ def test_a_damaged_shard_is_not_called_missing(made: Path, tmp_path: Path) -> No
 def test_nobody_is_told_where_the_atlas_lies(made: Path, link: str) -> None:
     answer = visitor(made)[1].get(link)
     assert str(made.parent) not in answer.text
-    assert answer.status_code == (400 if "meaning" in link else 200)
+    assert answer.status_code == (404 if "meaning" in link else 200)
 
 
 def test_what_is_not_there_is_a_404_that_says_so(made: Path) -> None:

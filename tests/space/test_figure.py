@@ -67,6 +67,7 @@ def test_the_page_of_a_list_leads_to_its_picture(known: Atlas) -> None:
     [
         ({}, 400),
         ({"list": "none"}, 404),
+        ({"units": f"{MODEL}/nowhere/1,{MODEL}/stem/99999"}, 404),
         ({"units": "x" * 5000}, 400),
         ({"units": ",".join(f"{MODEL}/stem/{unit}" for unit in range(MOST_UNITS + 1))}, 400),
     ],

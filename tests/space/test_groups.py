@@ -64,6 +64,7 @@ def test_every_group_has_its_picture_its_photos_and_its_units(client: TestClient
     ("link", "status"),
     [
         (f"/{MODEL}/blocks_0?view=groups", 404),
+        (f"{LAYER}?view=activation_atlas", 404),
         (f"{LAYER}/0?view=groups", 400),
         (f"/{MODEL}?view=groups", 400),
         ("/?view=groups", 400),

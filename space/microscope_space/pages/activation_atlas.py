@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.errors import InvalidKey, UnknownName, unknown
+from microscope_atlas.errors import InvalidKey, NotRendered, UnknownName, unknown
 from microscope_atlas.keys import Key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 
 def activation_atlas(atlas: Atlas, model: str, layer: str, zoom: str | None = None, cell: str | None = None) -> Page:
-    """A layer's map at a zoom, its finest unless told, and one of its cells; UnknownName where it is not there."""
+    """A layer's map at a zoom, its finest unless told, and one of its cells; raises as `there` and `cell_of`."""
     key, zooms, at, found = there(atlas, model, layer, zoom)
     asked = {"view": VIEW, **({"zoom": zoom} if zoom else {}), **({"cell": cell} if cell else {})}
     body = html(
@@ -46,13 +46,13 @@ def there(
 ) -> tuple[Key, dict[str, int], str, list[dict[str, Any]]]:
     """A layer's key, how many cells its map has along a side at each zoom, the zoom that is shown, and its cells.
 
-    UnknownName where there is no map, or no such zoom.
+    NotRendered where there is no map, UnknownName where it has no such zoom.
     """
     key = Key(model, layer)
     atlas.num_units(model, layer)
     rows = Rows(atlas, key, (VIEW,))[VIEW]
     if not rows:
-        raise UnknownName(f"this atlas has no {TABLE.title.lower()} of {key}")
+        raise NotRendered(f"this atlas has no {TABLE.title.lower()} of {key}")
     zooms = {str(row["zoom"]): row["grid"] for row in rows}
     at = zoom or max(zooms, key=int)
     if at not in zooms:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.reader import Atlas
-from microscope_atlas.errors import UnknownName, WrongLevel
+from microscope_atlas.errors import NotRendered, WrongLevel
 from microscope_atlas.keys import Key
 from microscope_space.html import links, markup, text
 from microscope_space.html.escaped import NOTHING, html, joined
@@ -41,7 +41,7 @@ def groups(atlas: Atlas, key: Key | None) -> Page:
 
 
 def there(atlas: Atlas, key: Key | None) -> tuple[Key, list[dict[str, Any]]]:
-    """A layer's key, and its groups; UnknownName where it has none, WrongLevel where the key is none of a layer."""
+    """A layer's key, and its groups; NotRendered where it has none, WrongLevel where the key is none of a layer."""
     if key is None or key.layer is None or key.unit is not None:
         raise WrongLevel(
             f"groups are of a layer; {key or 'this link'} is none, add model and layer: ?model=...&layer=..."
@@ -49,7 +49,7 @@ def there(atlas: Atlas, key: Key | None) -> tuple[Key, list[dict[str, Any]]]:
     atlas.num_units(key.model, key.layer)
     rows = Rows(atlas, key, (VIEW,))[VIEW]
     if not rows:
-        raise UnknownName(f"this atlas has no {VIEW} of {key}")
+        raise NotRendered(f"this atlas has no {VIEW} of {key}")
     return key, rows
 
 
