@@ -30,29 +30,34 @@ ROWS = {  # name -> what pytest is told
     "damage": ("tests/atlas/test_damage.py",),
     "nodes": ("tests/run/engines/test_ray.py", "-k", "workers_killed or nodes_killed"),
 }
-ENDED = re.compile(r"^\S+::(?P<name>.+) (?P<how>PASSED|FAILED|ERROR|SKIPPED)\b")  # pytest's line of a case
+HOW = "(?P<how>PASSED|FAILED|ERROR|SKIPPED)"
+# pytest's line of a case, and that of several processes
+ENDED = re.compile(rf"^\S+::(?P<name>.+) {HOW}\b")
+ENDED_ELSEWHERE = re.compile(rf"^\[gw\d+\] \[ *\d+%\] {HOW} \S+?::(?P<name>.+?)\s*$")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.faults", description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--only", default=None, help="Of these rows the cases whose names have this, as pytest's -k.")
+    parser.add_argument("--processes", type=int, default=0, help="that run cases at once. Default: none but one's own.")
     parser.add_argument("--out", type=Path, default=report.FOLDER / "faults.json")
     asked = parser.parse_args(arguments)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a stop keeps what was counted
     there = json.loads(asked.out.read_text()).get("rows", {}) if asked.out.exists() else {}
     for name in asked.rows:
-        there[name] = counted(ROWS[name], asked.only)
+        there[name] = counted(ROWS[name], asked.only, asked.processes)
         print(f"{name:<12} {there[name]['survived']} of {there[name]['cases']}")
         report.write(asked.out, report.about(), rows=there)
     signal.signal(signal.SIGTERM, before)
     return int(any(each["survived"] < each["cases"] for each in there.values()))
 
 
-def counted(told: Sequence[str], only: str | None = None) -> dict[str, Any]:
+def counted(told: Sequence[str], only: str | None = None, processes: int = 0) -> dict[str, Any]:
     """How the cases of a test ended; of a count that is stopped, those that were there by then."""
     more = ["-k", f"({told[-1]}) and ({only})" if len(told) > 1 else only] if only else []
-    command = [sys.executable, "-m", "pytest", "-v", "-m", "", "-n", "0", "-p", "no:cacheprovider", *told, *more]
+    many = ["-n", str(processes)]
+    command = [sys.executable, "-m", "pytest", "-v", "-m", "", *many, "-p", "no:cacheprovider", *told, *more]
     how: dict[str, str] = {}
     start, stopped = time.monotonic(), False
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
@@ -70,13 +75,13 @@ def counted(told: Sequence[str], only: str | None = None) -> dict[str, Any]:
         "skipped": sum(each == "SKIPPED" for each in how.values()),
         "stopped": stopped,
         "seconds": round(time.monotonic() - start),
-        "command": " ".join(["pytest", "-m", '""', *told, *more]),
+        "command": " ".join(["pytest", "-m", '""', *(many if processes else ()), *told, *more]),
     }
 
 
 def ended(line: str) -> dict[str, str]:
     """The case that a line of pytest's is about, and how it ended; none of other lines."""
-    found = ENDED.match(line)
+    found = ENDED.match(line) or ENDED_ELSEWHERE.match(line)
     return {found["name"]: found["how"]} if found else {}
 
 

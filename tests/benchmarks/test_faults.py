@@ -15,6 +15,8 @@ from benchmarks import faults
         ("tests/test_a.py::test_b[4 a b] FAILED   [ 20%]\n", {"test_b[4 a b]": "FAILED"}),
         ("tests/test_a.py::test_c SKIPPED (no) [ 30%]\n", {"test_c": "SKIPPED"}),
         ("FAILED tests/test_a.py::test_b[4] - assert 1\n", {}),
+        ("[gw1] [  3%] PASSED tests/test_one.py::test_n[7 of 9] \n", {"test_n[7 of 9]": "PASSED"}),
+        ("[gw0] [100%] FAILED tests/test_one.py::test_n[0] \n", {"test_n[0]": "FAILED"}),
         ("3 passed in 2 s\n", {}),
     ],
 )
