@@ -4,7 +4,9 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +16,7 @@ from microscope_atlas.atlas import schema
 from microscope_atlas.atlas import shards as shards_module
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import Manifest, read_manifest, write_manifest
-from microscope_atlas.atlas.shards import read_shard, write_shard
+from microscope_atlas.atlas.shards import Parser, read_shard, write_shard
 from microscope_atlas.errors import AtlasBusy, AtlasDamaged
 from microscope_atlas.publish.check import check
 from tests.atlases import IMAGES, content, render, rows, shards
@@ -161,3 +163,69 @@ def test_manifest_that_could_not_be_read_again_is_not_written(atlas: Path) -> No
     with pytest.raises(AtlasDamaged, match=r"is not written, as it could not be read again: .*license"):
         write_manifest(Folder(atlas), manifest)
     assert (atlas / schema.MANIFEST).read_bytes() == before
+
+
+def test_parser_reads_what_is_there(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, read = Parser(), [*shards(whole), *shards(whole)]
+    for most in (1024, 3):
+        monkeypatch.setattr(shards_module, "MOST_KNOWN", most)
+        for path in read:
+            found, about = parse(path.read_bytes(), path)
+            assert found.equals(read_shard(path), check_metadata=True)
+            assert about.num_rows == found.num_rows
+
+
+cells = st.fixed_dictionaries(
+    {
+        "a": st.sampled_from([1, 2]),
+        "b": st.none() | st.sampled_from(["x", "y"]),
+        "c": st.lists(st.sampled_from([None, 0.5]), max_size=2),
+        "d": st.none() | st.fixed_dictionaries({"e": st.none() | st.just(1), "f": st.sampled_from(["", "g"])}),
+    }
+)
+KINDS = pa.schema(
+    [
+        ("a", pa.int32()),
+        ("b", pa.string()),
+        ("c", pa.list_(pa.float32())),
+        ("d", pa.struct([("e", pa.int8()), ("f", pa.string())])),
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tables=st.lists(st.lists(cells, max_size=3), max_size=6),
+    compressions=st.lists(st.sampled_from(["zstd", "none"]), min_size=6, max_size=6),
+    rows_per_group=st.sampled_from([1, 10]),
+)
+def test_parser_takes_no_column_for_another(tables: Any, compressions: list[str], rows_per_group: int) -> None:
+    parse = Parser()
+    for made, compression in zip(tables, compressions, strict=False):
+        file = pa.BufferOutputStream()
+        table = pa.Table.from_pylist(made, schema=KINDS)
+        pq.write_table(table, file, row_group_size=rows_per_group, compression=compression, write_page_checksum=True)
+        found, _ = parse(file.getvalue().to_pybytes(), Path("one"))
+        assert found.equals(table)
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a.b", "a"), ("a", "a.b"), ("a.b", "a.c"), ("", "a")])
+def test_parser_reads_columns_of_odd_names(names: tuple[str, ...]) -> None:
+    parse = Parser()
+    for values in ([1, 2], [2, 1], [1, 2]):
+        file = pa.BufferOutputStream()
+        table = pa.Table.from_arrays([pa.array(values), pa.array(["x", "y"])], names=names)
+        pq.write_table(table, file)
+        found, _ = parse(file.getvalue().to_pybytes(), Path("one"))
+        assert found.equals(table)
+
+
+def test_damaged_column_is_refused_though_its_like_was_read(whole: Path) -> None:
+    parse = Parser()
+    path = shards(whole)[0]
+    data = path.read_bytes()
+    parse(data, path)
+    column = pq.read_metadata(path).row_group(0).column(0)
+    at = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 3
+    with pytest.raises(AtlasDamaged):
+        parse(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], path)

@@ -104,8 +104,10 @@ class Manifest:
 
         UnknownName with the nearest where there is none.
         """
-        known = outside.table(name, self.tables[name]) if name in self.tables else schema.table(name)
-        return known.made_with(self.lenses.get(name, {}))
+        return self._known(name).made_with(self.lenses.get(name, {}))
+
+    def _known(self, name: str) -> Table:
+        return outside.table(name, self.tables[name]) if name in self.tables else schema.table(name)
 
     @property
     def every_table(self) -> dict[str, Table]:
@@ -143,7 +145,7 @@ class Manifest:
 
     def inputs(self, units: UnitRange, made: Made | None = None) -> tuple[Input, ...]:
         """The shards that rows about `units` are made from; none where their lens looks at the network."""
-        reads = self.table(units.lens).reads
+        reads = self._known(units.lens).reads
         if not reads:
             return ()
         if made is None:

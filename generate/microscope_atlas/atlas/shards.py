@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +21,7 @@ from microscope_atlas.structure import structure
 
 ROWS_PER_GROUP = 1000
 OWN_METADATA = b"microscope-atlas"  # key in a shard's footer
+SMALL, MOST_KNOWN = 4096, 1024  # bytes of a stored column that is decoded once, and how many such are kept
 
 
 def write_shard(
@@ -102,12 +103,49 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return table
 
 
-def parsed(data: bytes, path: Path) -> tuple[pa.Table, pq.FileMetaData]:
-    """A shard's rows and where they lie, of its bytes, as `read_shard` reads them of the file at `path`."""
-    with reading(path), pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-        table = file.read(use_threads=False)  # of a small file threads take longer than what they read
-        table.validate(full=True)
-        return table, file.metadata
+class Parser:
+    """Reads the rows of many shards, each of its bytes; a column that is, byte for byte, another's is decoded once.
+
+    Most columns say how rows were made, and say the same in shard after shard.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, pa.ChunkedArray] = {}
+
+    def __call__(self, data: bytes, path: Path) -> tuple[pa.Table, pq.FileMetaData]:
+        """A shard's rows and where they lie, as `read_shard` reads them of the file at `path`."""
+        with reading(path), pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            names, keys = schema.names, _stored(file.metadata, schema, data)
+            columns = {name: self._known[key] for name, key in keys.items() if key in self._known}
+            # of a small file threads take longer than what they read
+            new = file.read([name for name in names if name not in columns] if columns else None, use_threads=False)
+            new.validate(full=True)  # text that is none, offsets that lead nowhere
+            if len(self._known) > MOST_KNOWN:
+                self._known.clear()
+            self._known |= {key: new[name] for name, key in keys.items() if name not in columns}
+            if not columns:
+                return new, file.metadata
+            whole = [columns[name] if name in columns else new[name] for name in names]
+            return pa.Table.from_arrays(whole, schema=schema), file.metadata
+
+
+def _stored(about: pq.FileMetaData, columns: pa.Schema, data: bytes) -> dict[str, Hashable]:
+    """What a file has of each column that is small: its bytes, and what they are read by."""
+    names = columns.names
+    if about.num_row_groups != 1 or len({*names}) < len(names) or any("." in name for name in names):
+        return {}
+    group = about.row_group(0)
+    stored: dict[str, tuple[Hashable, ...]] = {}
+    large = set()
+    for chunk in map(group.column, range(group.num_columns)):
+        name, size = chunk.path_in_schema.partition(".")[0], chunk.total_compressed_size
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        how = chunk.path_in_schema, chunk.physical_type, chunk.compression, chunk.num_values
+        stored[name] = (*stored.get(name, ()), *how, data[start : start + size])
+        if size > SMALL:
+            large.add(name)
+    return {name: (columns.field(name).type, *each) for name, each in stored.items() if name not in large}
 
 
 @contextmanager

@@ -42,7 +42,8 @@ def check(storage: Storage, sample: int | None = None) -> Iterator[str]:
         made = sorted(manifest.shards.values(), key=lambda shard: (shard.units.model, shard.path))
         num_read = min(len(made), sample or len(made))
         chosen = {made[at * len(made) // num_read].path for at in range(num_read)}
-        known = _Known(manifest, {lens: manifest.table(lens) for lens in manifest.lenses}, manifest.made)
+        tables = {lens: manifest.table(lens) for lens in manifest.lenses}
+        known = _Known(manifest, tables, manifest.made, shards.Parser())
         for model, some in groupby(made, lambda shard: shard.units.model):
             yield from _model(storage, known, there, model, list(some), chosen)
         yield from _files(storage, manifest, there)
@@ -65,6 +66,7 @@ class _Known(NamedTuple):
     manifest: Manifest
     tables: Mapping[str, Table]  # of its lenses
     made: Made
+    parse: shards.Parser
 
     def table(self, shard: Shard) -> Table:
         lens = shard.units.lens
@@ -155,7 +157,7 @@ def _shard(path: Path, known: _Known, shard: Shard) -> tuple[pa.Table | None, im
     if not manifest.expects(shard, known.made):
         return None, None, ["its id is not that of the settings in the manifest"]
     try:
-        content, about = shards.parsed(data, path)
+        content, about = known.parse(data, path)
     except AtlasDamaged as error:
         return None, None, [str(error)]
     if not content.schema.equals(table.arrow):
@@ -290,5 +292,5 @@ def _deviation(image: Image.Image) -> float:
     """Standard deviation of all values of an image as RGB, 0 to 255."""
     plain = image if image.mode == "RGB" else image.convert("RGB")
     values = np.frombuffer(plain.tobytes(), np.uint8).astype(np.float32)
-    values -= values.mean()
+    values -= np.add.reduce(values) / values.size  # as mean does, in a fifth of the time
     return float(np.sqrt(np.dot(values, values) / values.size))
