@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -144,11 +145,12 @@ def has_one(atlas: Atlas, model: str) -> bool:
 
 def _has_places(atlas: Atlas, model: str, layer: str) -> bool:
     try:
-        places = atlas.units(model, ("model_map",), layer)["model_map"]
+        places = atlas.units(model, ("model_map",), layer)["model_map"].combine_chunks().drop_null()
     except AtlasError as error:  # those of other layers can be
         log.warning("units of %s/%s: %s", model, layer, error)
         return False
-    return bool(places.null_count < len(places))
+    finite = pc.and_(pc.is_finite(places.field("x")), pc.is_finite(places.field("y")))
+    return bool(pc.any(finite).as_py())
 
 
 def cells(there: Placed, part: Part) -> list[Cell]:

@@ -176,8 +176,15 @@ def test_full_temporary_folder_is_told(whole: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(index, "TemporaryFile", full)
-    with pytest.raises(AtlasUnwritable, match=rf"images of {MODEL} .* temporary file: No space left on device"):
+    with pytest.raises(AtlasUnwritable, match="cannot be noted in a temporary file: No space left on device"):
         index.Images(Folder(whole), MODEL)
+
+
+def test_index_that_is_gone_is_no_matter_of_temporary_files(atlas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Folder, "size", lambda *_: 1)
+    (atlas / PATH).unlink()
+    with pytest.raises(AtlasDamaged, match=rf"{PATH} cannot be read: .*No such file"):
+        index.Images(Folder(atlas), MODEL)
 
 
 def test_image_is_read_from_the_hub_by_one_request_of_its_own_size(hub: Hub, whole: Path) -> None:

@@ -1,5 +1,6 @@
 """An atlas that changes under whoever reads it is read anew, whole."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -55,3 +56,19 @@ def test_manifest_that_cannot_be_read_leaves_what_was_there(looking: None, atlas
     before = Atlas(Folder(atlas))
     (atlas / schema.MANIFEST).write_text("{")
     assert before.latest() is before
+
+
+def test_images_are_opened_once_while_their_index_stays(looking: None, atlas: Path) -> None:
+    first = Atlas(Folder(atlas))
+    (name,) = {row["image"] for row in first.rows(LENS, MODEL, LAYER, 0)[:1]}
+    content, files = first.image(LENS, MODEL, name), len(os.listdir("/dev/fd"))
+    state = first
+    for at in range(5):
+        manifest = read_manifest(Folder(atlas))
+        manifest.software = f"another {at}"
+        write_manifest(Folder(atlas), manifest)
+        before, state = state, first.latest()
+        assert state is not before
+        assert state.is_open(MODEL)
+        assert state.image(LENS, MODEL, name) == content
+    assert len(os.listdir("/dev/fd")) == files

@@ -4,7 +4,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,8 +33,9 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Recorded(Folder):
-    """A folder that notes which slices were asked for."""
+    """Storage far away that notes which slices were asked for."""
 
+    near: ClassVar[bool] = False
     slices: list[tuple[str, int, int]] = field(default_factory=list, hash=False, compare=False)
 
     def slice(self, path: str, offset: int, length: int) -> bytes:
@@ -75,7 +76,46 @@ def test_no_image_is_read_for_rows(every: Path, tmp_path: Path) -> None:
         {**row, "image": f"{at}"} for at, row in enumerate(rows)
     ]
     assert shard.bytes > 4 << 20
-    assert sum(length for _, _, length in source.slices) < 1 << 17
+    assert 0 < sum(length for _, _, length in source.slices) < 1 << 17
+
+
+class Other(Folder):
+    """Storage far away that gives fewer bytes than it is asked for, or more."""
+
+    near: ClassVar[bool] = False
+    by: ClassVar[int] = 0
+
+    def slice(self, path: str, offset: int, length: int) -> bytes:
+        return super().slice(path, offset, length + (self.by if offset else 0))
+
+
+@pytest.mark.parametrize("by", [-1, 1, -100, 100])
+def test_slices_of_another_length_are_refused(every: Path, monkeypatch: pytest.MonkeyPatch, by: int) -> None:
+    source = Other(every)
+    shards = [each for each in read_manifest(source).shards.values() if each.bytes > 1 << 17]
+    assert shards
+    for shard in shards:
+        right = ranges.read(Folder(every), shard.path, shard.bytes, schema.table(shard.units.lens))
+        monkeypatch.setattr(Other, "by", 0)
+        assert ranges.read(source, shard.path, shard.bytes, schema.table(shard.units.lens)).equals(right)
+        monkeypatch.setattr(Other, "by", by)
+        with pytest.raises(AtlasDamaged, match="cannot be read: of its bytes"):
+            ranges.read(source, shard.path, shard.bytes, schema.table(shard.units.lens))
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_file_of_another_length_is_damaged(every: Path, by: int) -> None:
+    shard = next(iter(read_manifest(Folder(every)).shards.values()))
+    with pytest.raises(AtlasDamaged, match=r"it has [0-9,]+ bytes, not"):
+        ranges.read(Folder(every), shard.path, shard.bytes + by, schema.table(shard.units.lens))
+
+
+def test_footers_are_not_asked_where_columns_lie(every: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a damaged file, that ends the process."""
+    monkeypatch.setattr(pq.ParquetFile, "metadata", property(lambda _: pytest.fail("it is")))
+    shard = next(iter(read_manifest(Folder(every)).shards.values()))
+    for source in (Folder(every), Other(every)):
+        assert len(ranges.read(source, shard.path, shard.bytes, schema.table(shard.units.lens))) == shard.rows
 
 
 def test_a_footer_larger_than_usual_is_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
@@ -15,7 +16,7 @@ from starlette.testclient import TestClient
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.errors import AtlasDamaged
-from microscope_space import api, records, routes
+from microscope_space import api, network_map, records, routes
 from microscope_space.html import text
 from tests import atlases
 from tests.atlases import MODEL
@@ -142,10 +143,10 @@ def test_no_answer_names_a_folder_of_the_server(copy: Path) -> None:
         assert str(copy.parent) not in json.dumps(told)
 
 
-def replaced(root: Path, table: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def replaced(root: Path, table: str, change: Callable[[dict[str, Any]], dict[str, Any]], layer: str = LAYER) -> None:
     """Have a table's rows hold something else, which the manifest vouches for."""
     atlas = Atlas(Folder(root))
-    for found in atlas._shards(table, MODEL, LAYER):
+    for found in atlas._shards(table, MODEL, layer):
         rows = pq.read_table(root / found.path).to_pylist()
         atlases.replace_rows(root, found.path, [{**row, **change(row)} for row in rows])
 
@@ -188,6 +189,30 @@ def test_rows_that_a_page_does_not_expect_are_shown_as_what_they_are(copy: Path,
     assert seen in shown
     assert shown.count("<section") == before.count("<section")
     json.dumps(records.of_unit(atlas, MODEL, LAYER, 2))
+
+
+@pytest.mark.parametrize("start", [None, 3])
+def test_layer_whose_picture_starts_from_nothing_known_is_shown_without(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, start: Any
+) -> None:
+    known = Atlas.some
+
+    def some(self: Atlas, *asked: Any) -> pa.Table:
+        rows = known(self, *asked)
+        return rows.set_column(0, "start", pa.array([start] * len(rows))) if asked[0] == "deepdream" else rows
+
+    monkeypatch.setattr(Atlas, "some", some)
+    page = plain(Atlas(Folder(copy))).get(f"/{MODEL}")
+    assert page.status_code == 200
+    assert "not rendered" in page.text
+
+
+def test_units_without_a_finite_place_are_on_no_map(copy: Path) -> None:
+    for x, y, there in ((0.5, 0.5, True), (INFINITE, 0.5, False), (0.5, float("nan"), False)):
+        place = {"x": x, "y": y, "trustworthiness": 1.0}
+        for layer in Atlas(Folder(copy)).layers(MODEL):
+            replaced(copy, "units", lambda row, place=place: {"model_map": place}, layer)
+        assert network_map.has_one(Atlas(Folder(copy)), MODEL) == there
 
 
 def test_a_picture_that_is_none_is_not_passed_on_as_one(copy: Path) -> None:

@@ -8,12 +8,12 @@ row group. One file a model; made anew when the model's shards have changed.
 import hashlib
 import mmap
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, BinaryIO
 from weakref import finalize
 
 import numpy as np
@@ -86,11 +86,11 @@ def slices(
 def _slices(
     path: Path, content: pa.Table, images: Sequence[str], whole: bytes | mmap.mmap, about: pq.FileMetaData
 ) -> Iterator[tuple[int, str, int, int]]:
-    first = 0
+    first, numbers = 0, {about.schema.column(i).path: i for i in range(about.num_columns)}
     for group in map(about.row_group, range(about.num_row_groups)):
-        chunks = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
         for name in images:
-            at = chunks[f"{name}.bytes"].data_page_offset
+            # of columns that were read: of damaged ones pyarrow 26 ends the process when it is asked where they lie
+            at = group.column(numbers[f"{name}.bytes"]).data_page_offset
             column = content[name].slice(first, group.num_rows).combine_chunks()
             for row, value in enumerate(column.field("bytes")):
                 encoded = value.as_py()
@@ -184,29 +184,20 @@ class Images:
         if storage.size(path) is None:
             raise AtlasDamaged(f"{storage.name} has no index of {model} ({path}); running render again makes it")
         self._storage, self._path = storage, path
-        try:
-            self._note(shards)
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno else error  # no folder of this machine's
-            told = f"where the images of {model} lie cannot be noted in a temporary file: {why}"
-            raise AtlasUnwritable(told) from error
-
-    def _note(self, shards: Collection[str]) -> None:
-        numbers: dict[str, int] = {}  # of the files
-        with TemporaryFile() as unsorted:
-            for batch in self._batches():
-                unsorted.write(_places(batch, numbers).tobytes())
-            unsorted.seek(0)
-            places = np.fromfile(unsorted, PLACE)
-        self._files = list(numbers)
+        places = self._read()
         self._refuse_elsewhere(places, shards)
         order = np.argsort(places["hash"], kind="stable")
         self._firsts, self._number = places["hash"][order[::BLOCK]], len(places)
-        self._sorted = TemporaryFile()  # noqa: SIM115 (closed with this; has no name, so nobody cuts it)
+        self._sorted = _written(places[order[first : first + BATCH]] for first in range(0, len(order), BATCH))
         finalize(self, self._sorted.close)
-        for first in range(0, len(order), BATCH):
-            self._sorted.write(places[order[first : first + BATCH]].tobytes())
-        self._sorted.flush()
+
+    def _read(self) -> Places:
+        """Where each image lies, in the order of the index."""
+        numbers: dict[str, int] = {}
+        with _written(_places(batch, numbers) for batch in self._batches()) as unsorted:
+            self._files = list(numbers)
+            unsorted.seek(0)
+            return np.fromfile(unsorted, PLACE)
 
     def __len__(self) -> int:
         return self._number
@@ -238,18 +229,22 @@ class Images:
         return content
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        with (
-            self._storage.local_copy(self._path) as file,
-            shards.reading(file),
-            pq.ParquetFile(file, page_checksum_verification=True) as parquet,
-        ):
-            if not parquet.schema_arrow.equals(INDEX.arrow):
-                raise AtlasDamaged(
-                    f"{self._storage.name}: {self._path} has other columns than an index; running render again makes it"
-                )
-            for batch in parquet.iter_batches(BATCH, columns=list(READ)):
-                batch.validate(full=True)
-                yield batch
+        try:
+            with (
+                self._storage.local_copy(self._path) as file,
+                shards.reading(file),
+                pq.ParquetFile(file, page_checksum_verification=True) as parquet,
+            ):
+                if not parquet.schema_arrow.equals(INDEX.arrow):
+                    raise AtlasDamaged(
+                        f"{self._storage.name}: {self._path} has other columns than an index; "
+                        "running render again makes it"
+                    )
+                for batch in parquet.iter_batches(BATCH, columns=list(READ)):
+                    batch.validate(full=True)
+                    yield batch
+        except OSError as error:  # it is gone since
+            raise AtlasDamaged(f"{self._storage.name}: {self._path} cannot be read: {error}") from error
 
     def _names(self, table: str) -> Iterator[str]:
         """Of the images of a table, to name the nearest: read again, as few are asked for that are not there."""
@@ -279,3 +274,20 @@ def _places(batch: pa.RecordBatch, numbers: dict[str, int]) -> Places:
     places["file"] = [numbers.setdefault(file, len(numbers)) for file in columns["file"]]
     places["offset"], places["length"] = (batch[name].to_numpy() for name in ("offset", "length"))
     return places
+
+
+def _written(parts: Iterable[Places]) -> BinaryIO:
+    """A temporary file with these parts; AtlasUnwritable where none can be had. It has no name, so nobody cuts it."""
+    try:
+        file = TemporaryFile()  # noqa: SIM115 (whoever asked for it closes it)
+        try:
+            for part in parts:
+                file.write(part.tobytes())
+            file.flush()
+        except BaseException:
+            file.close()
+            raise
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)  # no folder of this machine's
+        raise AtlasUnwritable(f"where an atlas' images lie cannot be noted in a temporary file: {why}") from error
+    return file

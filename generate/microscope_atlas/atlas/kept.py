@@ -33,7 +33,11 @@ class Kept(Generic[V]):
                 while len(self._values) > 1 and self.num_bytes > self._most:
                     _, (_, size) = self._values.popitem(last=False)
                     self.num_bytes -= size
+                self._loading.pop(key, None)
             return value
+
+    def __contains__(self, key: tuple[Hashable, ...]) -> bool:
+        return key in self._values
 
     def clear(self) -> None:
         """Forget all."""

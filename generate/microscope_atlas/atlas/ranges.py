@@ -1,7 +1,8 @@
 """Parquet read by ranges: of a file in an atlas, the columns that are no images, and no other bytes."""
 
-import mmap
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,9 +11,6 @@ import pyarrow.parquet as pq
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import AtlasDamaged
-
-FOOTER = 1 << 16  # bytes asked for first, from the end: as many as pyarrow reads there
-GAP = 1 << 14  # bytes; ranges closer than this are read as one, since a request costs more
 
 
 def read(storage: Storage, path: str, size: int, table: Table, columns: Sequence[str] = ()) -> pa.Table:
@@ -29,48 +27,61 @@ def read(storage: Storage, path: str, size: int, table: Table, columns: Sequence
 
 
 def _read(storage: Storage, path: str, size: int, table: Table, columns: Sequence[str]) -> pa.Table:
-    # stands for the file: what of it is not read takes no memory
-    whole = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    end = max(0, size - FOOTER)
-    footer = _fetch(storage, path, whole, end, size)
-    needed = int.from_bytes(footer[-8:-4], "little") + 8
-    if needed > size - end:
-        _fetch(storage, path, whole, size - needed, size)
     names = list(columns) or [column.name for column in table.columns]
-    leaves = tuple(f"{name}.path" if name in table.images else name for name in names)
-    # a reader of its own, and one thread: a pq.ParquetFile that threads share brings the process down
-    with pq.ParquetFile(pa.py_buffer(whole)) as file:
-        about = file.metadata
-        wanted = [
-            (chunk.dictionary_page_offset or chunk.data_page_offset, chunk.total_compressed_size)
-            for group in range(about.num_row_groups)
-            for chunk in map(about.row_group(group).column, range(about.num_columns))
-            if chunk.path_in_schema in leaves or chunk.path_in_schema.startswith(tuple(f"{leaf}." for leaf in leaves))
-        ]
-        for start, stop in _joined([(start, start + length) for start, length in wanted]):
-            _fetch(storage, path, whole, start, stop)
-        rows = file.read(list(leaves), use_threads=False)
+    leaves = [f"{name}.path" if name in table.images else name for name in names]
+    # a reader of its own, and one thread: a pq.ParquetFile that threads share brings the process down, and so does
+    # asking the footer of a damaged file where its columns lie (pyarrow 26); reading them raises an error
+    far = not storage.near  # where ranges that lie close together are asked for as one
+    with _opened(storage, path, size) as source, pq.ParquetFile(source, pre_buffer=far) as file:
+        rows = file.read(leaves, use_threads=False)
     for name in set(table.images) & set(names):
         at = rows.schema.get_field_index(name)
         rows = rows.set_column(at, name, pc.struct_field(rows[name], "path"))
     return rows.select(names)
 
 
-def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The ranges, sorted, those joined that lie close together."""
-    joined: list[tuple[int, int]] = []
-    for start, stop in sorted(ranges):
-        if joined and start - joined[-1][1] <= GAP:
-            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+@contextmanager
+def _opened(storage: Storage, path: str, size: int) -> Iterator[pa.NativeFile]:
+    """The file, whose bytes are read as they are asked for; OSError where it has another length."""
+    if not storage.near:
+        yield pa.PythonFile(_Ranges(storage, path, size), mode="r")
+        return
+    with storage.local_copy(path) as near, pa.OSFile(str(near)) as file:  # no memory map, see Folder.slice
+        if file.size() != size:
+            raise OSError(f"it has {file.size():,} bytes, not {size:,}")
+        yield file
+
+
+class _Ranges(io.RawIOBase):
+    """A file of `size` bytes far away, of which each range is fetched that is not within one that was."""
+
+    def __init__(self, storage: Storage, path: str, size: int):
+        self._storage, self._path, self._size, self._at = storage, path, size, 0
+        self._held: dict[int, bytes] = {}
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        start = self._at
+        stop = self._size if size is None or size < 0 else min(start + size, self._size)
+        for first, content in self._held.items():
+            if first <= start and stop <= first + len(content):
+                break
         else:
-            joined.append((start, stop))
-    return joined
-
-
-def _fetch(storage: Storage, path: str, whole: mmap.mmap, start: int, stop: int) -> bytes:
-    """Read some bytes of the file to their place in what stands for it; OSError where there is no such place."""
-    if not 0 <= start <= stop <= len(whole):
-        raise OSError(f"it has no bytes {start} to {stop}")
-    content = storage.slice(path, start, stop - start)
-    whole[start : start + len(content)] = content
-    return content
+            first, content = start, self._storage.slice(self._path, start, stop - start)
+            if len(content) != stop - start:
+                raise OSError(f"of its bytes {start} to {stop} came {len(content)}")
+            self._held[first] = content
+        self._at = stop
+        return content[start - first : stop - first]

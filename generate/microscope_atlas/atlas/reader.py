@@ -40,10 +40,7 @@ class Atlas:
         self._newest = _Newest(self)
         self.manifest: Manifest = read_manifest(storage)
         self._kind = cache(self.manifest.table)
-        self._opening = {model: Lock() for model in self.manifest.indexes}
         self._shard = Kept(self._read, lambda rows: rows.nbytes, TABLE_BYTES)
-        self._open = set[str]()
-        self._images = lru_cache(MODELS)(lambda model: Images(storage, model, self.manifest.shards))
         self._units = Kept(self._some_of_units, lambda rows: rows.nbytes, SOME_BYTES)
         self._some = Kept(self._read_some, lambda rows: rows.nbytes, SOME_BYTES)
         self._thumbnails = lru_cache(THUMBNAILS)(self._read_thumbnails)
@@ -202,16 +199,15 @@ class Atlas:
 
     def image(self, table: str, model: str, name: str, column: str = "image") -> bytes:
         """An encoded image, by its file name; UnknownName where there is none, AtlasDamaged where it cannot be read."""
-        if model not in self._opening:
+        index = self.manifest.indexes.get(model)
+        if index is None:
             raise unknown("model", model, "this atlas", self.manifest.indexes)
-        with self._opening[model]:  # or two threads would read one index
-            images = self._images(model)
-            self._open.add(model)
-        return images.read(table, name, column)
+        return self._newest.images(model, index.sha256).read(table, name, column)
 
     def is_open(self, model: str) -> bool:
-        """Whether the index of a model's images was read already; it may be forgotten where there are many models."""
-        return model in self._open
+        """Whether the index of a model's images was read already, and is still kept."""
+        index = self.manifest.indexes.get(model)
+        return index is not None and (model, index.sha256) in self._newest.images
 
     def _shards(self, table: str, model: str, layer: str | None, unit: int | None = None) -> Sequence[Shard]:
         layers = self._layers.get(model, ()) if layer is None else (layer,)
@@ -299,6 +295,11 @@ class _Newest:
     def __init__(self, first: Atlas):
         self._atlas, self._seen, self._looked = first, first._stamp, time.monotonic()
         self._lock = Lock()
+        # of a model's images, by the sha256 of their index: a state whose index is the same goes on with it
+        self.images = Kept(self._read_index, lambda _: 1, MODELS)
+
+    def _read_index(self, model: str, sha256: str) -> Images:
+        return Images(self._atlas.storage, model, self._atlas.manifest.shards)
 
     def seen(self) -> Atlas | None:
         return self._atlas if time.monotonic() - self._looked < LOOK_SECONDS else None

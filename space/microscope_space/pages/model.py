@@ -41,7 +41,7 @@ def model(atlas: Atlas, name: str, lens: str = "deepdream", source: str | None =
     shown, lost = {}, 0
     for layer in layers:
         rows = _rows(atlas, name, layer, lens, (column, "image"))
-        shown[layer] = {row[column]: row for row in rows or ()}
+        shown[layer] = {row[column]: row for row in rows or () if isinstance(row[column], str)}
         lost += rows is None
     sources = sorted({each for rows in shown.values() for each in rows})
     if source is not None and source not in sources:
