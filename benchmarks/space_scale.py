@@ -6,8 +6,8 @@
 The atlas has every unit of every layer of all organisms. Its rows are those of one unit, rendered as briefly as can be,
 under the names of all others: as many rows, images and files as drafts have. The pictures are small, since pages do not
 open them. A server of its own is asked for the home page, every network, every layer, some units with their pictures,
-and some searches; how much processor time it spent on each is what Linux counts for all its threads. Medians, and the
-most memory, go to benchmarks/results/space_scale.json.
+the unit beside each, and some searches; how much processor time it spent on each is what Linux counts for all its
+threads. Medians, and the most memory, go to benchmarks/results/space_scale.json.
 """
 
 import argparse
@@ -149,19 +149,20 @@ def visited(root: Path, manifest: Manifest, number: int, python: str) -> dict[st
         for kind, links in kinds.items():
             spent = []
             pictures = []
+            beside = []
             for link in links:
-                before = server.spent()
-                page = urlopen(server.address + link).read().decode()
-                spent.append(server.spent() - before)
-                for picture in IMAGES.findall(page) if kind == "unit" else ():
-                    before = server.spent()
-                    urlopen(server.address + unescape(picture)[1:]).read()
-                    pictures.append(server.spent() - before)
+                page, took = server.read(link)
+                spent.append(took)
+                if kind == "unit":
+                    pictures += [server.read(unescape(each)[1:])[1] for each in IMAGES.findall(page.decode())]
+                    key, _, unit = link.rpartition("/")
+                    beside.append(server.read(f"{key}/{int(unit) ^ 1}")[1])
             found[f"{kind}_cpu_ms"] = round(1000 * median(spent), 1)
             found[f"{kind}_most_cpu_ms"] = round(1000 * max(spent), 1)
             found[f"{kind}_megabytes"] = round(server.memory())
             if pictures:
                 found["picture_cpu_ms"] = round(1000 * median(pictures), 2)
+                found["unit_beside_cpu_ms"] = round(1000 * median(beside), 1)
         found["megabytes"] = round(server.memory())
     return found
 
@@ -171,6 +172,12 @@ class Server:
 
     def __init__(self, process: "subprocess.Popen[bytes]", address: str) -> None:
         self.process, self.address = process, address
+
+    def read(self, link: str) -> tuple[bytes, float]:
+        """What is at a link, and the seconds of processor time that it took."""
+        before = self.spent()
+        with urlopen(self.address + link) as answer:
+            return answer.read(), self.spent() - before
 
     def spent(self) -> float:
         """Seconds of processor time of all its threads, those too that have ended: what clock_getcpuclockid is for."""
