@@ -316,7 +316,7 @@ def test_pointing_at_a_tile_shows_it_large(desktop: Visit) -> None:
     shown = desktop.page.locator(".glance")
     shown.locator("img").nth(1).wait_for()
     assert "maximum" in shown.inner_text()
-    desktop.page.evaluate("scrollBy(0, 1)")  # the pointer rests on the tile: it may be shown again before anybody sees it hidden
+    desktop.page.evaluate("scrollBy(0, 1)")  # the pointer rests on the tile, which shows it again at once
     shown.wait_for()
     desktop.page.evaluate("scrollTo(0, document.body.scrollHeight)")
     shown.wait_for(state="hidden")
