@@ -41,7 +41,6 @@ class Atlas:
         self.manifest: Manifest = read_manifest(storage)
         self._kind = cache(self.manifest.table)
         self._shard = Kept(self._read, lambda rows: rows.nbytes, TABLE_BYTES)
-        self._units = Kept(self._some_of_units, lambda rows: rows.nbytes, SOME_BYTES)
         self._some = Kept(self._read_some, lambda rows: rows.nbytes, SOME_BYTES)
         self._thumbnails = lru_cache(THUMBNAILS)(self._read_thumbnails)
         self._first_labels = lru_cache(THUMBNAILS)(self._read_first_labels)
@@ -148,11 +147,14 @@ class Atlas:
         return layers[layer]
 
     def units(self, model: str, columns: tuple[str, ...], layer: str | None = None) -> pa.Table:
-        """Some columns of `units` of a model, or of one of its layers, of which alone bytes are read."""
-        return self._units(model, columns, layer)
+        """Some columns of `units` of a model, or of one of its layers."""
+        return self._some(schema.UNITS.name, model, layer, columns)
 
     def some(self, table: str, model: str, layer: str, columns: tuple[str, ...]) -> pa.Table:
-        """Some columns of a table of a layer; no row where it has none. No other column's bytes are read."""
+        """Some columns of a table of a layer, of which alone bytes are read; no row where it has none.
+
+        A column that came after the rows is null.
+        """
         return self._some(table, model, layer, columns)
 
     def table(self, table: str, model: str, layer: str, unit: int | None = None) -> pa.Table:
@@ -269,23 +271,19 @@ class Atlas:
         shard = self.manifest.shards[path]
         return ranges.read(self.storage, path, shard.bytes, self._kind(shard.units.lens))
 
-    def _read_some(self, table: str, model: str, layer: str, columns: tuple[str, ...]) -> pa.Table:
-        shards = self._shards(table, model, layer)
-        kind = self._kind(table)
-        found = [ranges.read(self.storage, shard.path, shard.bytes, kind, columns) for shard in shards]
-        return pa.concat_tables(found) if found else kind.arrow.empty_table().select(list(columns))
-
-    def _some_of_units(self, model: str, columns: tuple[str, ...], layer: str | None) -> pa.Table:
-        table = self._kind(schema.UNITS.name)  # which may lack columns that came after its rows
-        known = {column.name for column in table.columns}
-        there = [name for name in columns if name in known] or ["unit"]
+    def _read_some(self, table: str, model: str, layer: str | None, columns: tuple[str, ...]) -> pa.Table:
+        kind = self._kind(table)  # which may lack columns that came after its rows
+        known = [column.name for column in kind.columns]
+        there = [name for name in columns if name in known] or known[:1]
         found = [
-            ranges.read(self.storage, shard.path, shard.bytes, table, there)
-            for shard in self._shards("units", model, layer)
+            ranges.read(self.storage, shard.path, shard.bytes, kind, there)
+            for shard in self._shards(table, model, layer)
         ]
-        rows = pa.concat_tables(found) if found else table.arrow.empty_table().select(there)
-        for field in (schema.UNITS.arrow.field(name) for name in columns if name not in known):
-            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        rows = pa.concat_tables(found) if found else kind.arrow.empty_table().select(there)
+        for name in columns:
+            if name not in known:
+                field = schema.table(table).arrow.field(name)
+                rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
         return rows.select(list(columns))
 
 
@@ -295,7 +293,7 @@ class _Newest:
     def __init__(self, first: Atlas):
         self._atlas, self._seen, self._looked = first, first._stamp, time.monotonic()
         self._lock = Lock()
-        # of a model's images, by the sha256 of their index: a state whose index is the same goes on with it
+        # of so many models' images, by the sha256 of their index: a state whose index is the same goes on with it
         self.images = Kept(self._read_index, lambda _: 1, MODELS)
 
     def _read_index(self, model: str, sha256: str) -> Images:

@@ -15,7 +15,7 @@ class Storage(ABC):
     """An atlas' files, to be read. Paths are relative to the atlas, with slashes."""
 
     commit: str | None = None  # that a revision on the Hub is; no other place has one
-    near: ClassVar[bool] = False  # whether a slice of a file takes microseconds
+    near: ClassVar[bool] = False  # whether a slice takes microseconds, and a local copy is the file itself
 
     @property
     @abstractmethod
