@@ -1,12 +1,10 @@
 """The Space: documents from plain routes, and Gradio's Blocks for the live views and the API."""
 
-import ctypes
 import gc
 import importlib.util
 import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -24,6 +22,7 @@ from microscope_atlas.atlas.locate import open_atlas
 from microscope_atlas.atlas.reader import Atlas
 from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.errors import AtlasError
+from microscope_atlas.malloc import M_ARENA_MAX, mallopt
 from microscope_space import api, documents, offline, routes
 from microscope_space.html import links, text
 from microscope_space.html.escaped import html
@@ -35,7 +34,6 @@ from microscope_space.search import index
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent / "html"
-M_ARENA_MAX = -8  # of glibc's mallopt
 QUEUE = 32  # visitors who wait, at most, for something that is rendered
 SESSIONS = 1000  # visitors that Gradio remembers, some 0.3 MB each; it forgets none by itself
 ABANDONED = (600, 600)  # seconds between two looks for uploads that nobody read, and their age
@@ -108,8 +106,7 @@ def give_memory_back() -> None:
     Over an atlas of 117,545 units 567 MB instead of 632 after a page of every layer and 200 units' pictures.
     """
     pa.set_memory_pool(pa.system_memory_pool())
-    with suppress(OSError, AttributeError):  # another C library, which has no such setting
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+    mallopt((M_ARENA_MAX, 2))
 
 
 def first(atlas: Atlas) -> None:
