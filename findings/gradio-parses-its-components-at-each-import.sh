@@ -3,7 +3,7 @@
 #
 # Guess: most of it goes into what it stands on, pandas, FastAPI with pydantic, httpx; its own modules are code that
 # Python has compiled already, so they cost next to nothing, and nothing is written.
-# Seen: a quarter to a half of the import goes into one function of its own. Of each of some eighty component classes it
+# Seen: a third to a half of the import goes into one function of its own. Of each of some eighty component classes it
 # parses the source anew, renders a template for each event, and compares the result with a stub (.pyi) beside the
 # source, within the installed package, for editors; at each import of each process. Where a class is in no file it does
 # without. Where the folder cannot be written, the same work is done and thrown away. Two cores of a Xeon:
