@@ -71,4 +71,4 @@ def test_images_are_opened_once_while_their_index_stays(looking: None, atlas: Pa
         assert state is not before
         assert state.is_open(MODEL)
         assert state.image(LENS, MODEL, name) == content
-    assert len(os.listdir("/dev/fd")) == files
+    assert len(os.listdir("/dev/fd")) <= files  # fewer where those of an earlier test were closed meanwhile

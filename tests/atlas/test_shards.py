@@ -209,6 +209,28 @@ def test_parser_takes_no_column_for_another(tables: Any, compressions: list[str]
         assert found.equals(table)
 
 
+def test_parser_takes_no_column_for_one_of_another_type() -> None:
+    """Their bytes are the same: physical types are."""
+    parse = Parser()
+    for _ in range(2):
+        for kind in (pa.int32(), pa.date32(), pa.uint32(), pa.int32()):
+            table, file = pa.table({"a": pa.array([1, 2], pa.int32()).view(kind)}), pa.BufferOutputStream()
+            pq.write_table(table, file)
+            found, _ = parse(file.getvalue().to_pybytes(), Path("one"))
+            assert found.equals(table)
+
+
+def test_parser_forgets_layouts_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, "MOST_LAYOUTS", 2)
+    parse = Parser()
+    for number in [*range(6), *range(6)]:
+        table, file = pa.table({f"column {number}": [1, 2], "other": ["x", "y"]}), pa.BufferOutputStream()
+        pq.write_table(table, file)
+        found, _ = parse(file.getvalue().to_pybytes(), Path("one"))
+        assert found.equals(table)
+        assert len(parse._layouts) <= 3
+
+
 @pytest.mark.parametrize("names", [("a", "a"), ("a.b", "a"), ("a", "a.b"), ("a.b", "a.c"), ("", "a")])
 def test_parser_reads_columns_of_odd_names(names: tuple[str, ...]) -> None:
     parse = Parser()

@@ -133,6 +133,12 @@ class TestFolder(Writes):
         storage.remove_unfinished()
         assert [file.name for file in (elsewhere / "net").iterdir()] == ["stem.00000-00002.parquet"]
 
+    def test_link_that_leads_nowhere_is_no_file(self, storage: Folder) -> None:
+        before = storage.files()
+        for name, leads_to in (("lost", "nowhere"), ("itself", "itself"), ("inside", "README.md/file")):
+            (storage.root / name).symlink_to(leads_to)
+        assert storage.files() == before
+
     def test_file_that_is_cut_short_gives_fewer_bytes(self, storage: Folder) -> None:
         path = "units/net/stem.00000-00002.parquet"
         assert len(storage.slice(path, 0, 1024)) == 1024

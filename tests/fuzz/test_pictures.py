@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from microscope_atlas.errors import PicturesFailed
-from microscope_atlas.pictures.decoder import FORMATS, decoded
+from microscope_atlas.errors import AtlasDamaged, PicturesFailed
+from microscope_atlas.pictures.decoder import FORMATS, coarse, decoded
 from microscope_atlas.pictures.sets import picture_set
 from microscope_space.live import uploads
 from tests.fuzz import cases as generated
@@ -114,7 +114,14 @@ def test_stored_images(tmp_path: Path, cases: int) -> None:
     kinds = [content for content in files() if readable(content, ("JPEG", "PNG"))]
 
     def read(path: Path) -> None:
-        decoded(path.read_bytes()).convert("RGB")
+        file = path.read_bytes()
+        try:
+            coarse(file)
+        except AtlasDamaged:
+            with pytest.raises(AtlasDamaged):
+                decoded(file)
+            raise
+        decoded(file).convert("RGB")
 
     assert 0 < survived(read, kinds, tmp_path / "image", cases, summed) < cases
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from microscope_atlas.pictures.decoder import plain
+from microscope_atlas.pictures.decoder import coarse, decoded, plain
 from microscope_atlas.pictures.sets import picture_set
 from microscope_space.live import uploads
 
@@ -171,3 +171,26 @@ def test_column_of_a_dataset_is_read_as_a_folder_is(tmp_path: Path) -> None:
     for number, file in enumerate(files):
         (tmp_path / f"{number}").mkdir()
         assert np.array_equal(np.asarray(found[number]), from_folder(tmp_path / f"{number}", file))
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+@pytest.mark.parametrize("size", [(32, 32), (37, 20), (1, 1)])
+def test_coarse_image_has_the_means_of_blocks(size: tuple[int, int], subsampling: int) -> None:
+    colours = np.random.default_rng(0).integers(60, 200, (3, 5, 3), np.uint8)
+    image = Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=90, subsampling=subsampling)
+    small, whole = coarse(file.getvalue()), np.asarray(decoded(file.getvalue()), float)
+    assert small.size == tuple(-(-side // 8) for side in size)
+    for y in range(size[1] // 8):
+        for x in range(size[0] // 8):
+            mean = whole[8 * y : 8 * y + 8, 8 * x : 8 * x + 8].mean((0, 1))
+            np.testing.assert_allclose(np.asarray(small)[y, x], mean, atol=6)
+
+
+def test_coarse_image_of_another_kind_is_the_whole() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
+    for kind, more in (("PNG", {}), ("JPEG", {"progressive": True})):
+        file = io.BytesIO()
+        image.save(file, kind, **more)
+        assert coarse(file.getvalue()) == decoded(file.getvalue())

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -55,8 +56,18 @@ def vouch(root: Path) -> None:
 
 
 def picture(colour: tuple[int, int, int]) -> dict[str, Any]:
+    return stored(Image.new("RGB", (32, 32), colour))
+
+
+def chequered(one: int, other: int) -> dict[str, Any]:
+    """Pixels of two grays in turns, whose mean is the same everywhere."""
+    turns = np.indices((32, 32)).sum(0) % 2 == 0
+    return stored(Image.fromarray(np.where(turns, one, other).astype(np.uint8)).convert("RGB"))
+
+
+def stored(image: Image.Image) -> dict[str, Any]:
     file = io.BytesIO()
-    Image.new("RGB", (32, 32), colour).save(file, "JPEG")
+    image.save(file, "JPEG", quality=95)
     return {"bytes": file.getvalue(), "path": "plain.jpg"}
 
 
@@ -204,6 +215,9 @@ def test_columns_of_another_schema(atlas: Path, edit: Callable[[pa.Table], pa.Ta
         ({"image": None}, "it has no image and no flag says why"),
         ({"flag": "nan", "score": None}, "it is flagged nan and has an image"),
         ({"flag": "nan", "score": None, "image": None}, None),
+        ({"image": chequered(120, 120)}, "its image is flat and no flag says so"),
+        ({"image": chequered(110, 130)}, None),  # though flat where eight pixels are seen as one
+        ({"image": chequered(118, 122)}, None),
         ({"flag": "flat", "image": picture((120, 120, 120))}, None),
         ({"opacity": picture((255, 255, 255))}, None),
         ({"opacity": {"bytes": b"no picture", "path": "broken.jpg"}}, "its image does not decode: "),

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import posixpath
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ UNFINISHED = ".part"  # suffix of a file that is being written; the next run rem
 
 LOCK = ".lock"  # held by who writes
 
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # nothing is there, nor behind a link
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # Refusals that whatever is written next would meet too
 REFUSALS = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
@@ -38,10 +41,13 @@ class Folder(WritableStorage):
     def files(self) -> Mapping[str, int]:
         found = {}
         for folder, names in self._folders():
+            inner = folder.relative_to(self.root)
             for name in names:
-                path = folder / name
-                if not name.startswith(".") and not name.endswith(UNFINISHED) and path.is_file():
-                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+                if name.startswith(".") or name.endswith(UNFINISHED):
+                    continue
+                size = _size(folder / name)
+                if size is not None:
+                    found[posixpath.join(*inner.parts, name)] = size
         return found
 
     def size(self, path: str) -> int | None:
@@ -144,6 +150,17 @@ class Folder(WritableStorage):
                 continue
             seen.add(real)
             yield Path(folder), sorted(names)
+
+
+def _size(file: Path) -> int | None:
+    """Bytes of a file; None where none is."""
+    try:
+        about = file.stat()
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
+        return None
+    return about.st_size if stat.S_ISREG(about.st_mode) else None
 
 
 def _which(folder: Path) -> tuple[int, int] | None:

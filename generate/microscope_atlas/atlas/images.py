@@ -10,7 +10,7 @@ import mmap
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
@@ -86,12 +86,13 @@ def slices(
 def _slices(
     path: Path, content: pa.Table, images: Sequence[str], whole: bytes | mmap.mmap, about: pq.FileMetaData
 ) -> Iterator[tuple[int, str, int, int]]:
-    first, numbers = 0, {about.schema.column(i).path: i for i in range(about.num_columns)}
+    first = 0
+    leaves = {name: next(i for i in count() if about.schema.column(i).path == f"{name}.bytes") for name in images}
     for group in map(about.row_group, range(about.num_row_groups)):
         for name in images:
             # of columns that were read: of damaged ones pyarrow 26 ends the process when it is asked where they lie
-            at = group.column(numbers[f"{name}.bytes"]).data_page_offset
-            column = content[name].slice(first, group.num_rows).combine_chunks()
+            at = group.column(leaves[name]).data_page_offset
+            column = _whole(content[name].slice(first, group.num_rows))
             for row, value in enumerate(column.field("bytes")):
                 encoded = value.as_py()
                 if encoded is None:
@@ -103,6 +104,11 @@ def _slices(
                 at = found + 4 + len(encoded)
                 yield first + row, name, found + 4, len(encoded)
         first += group.num_rows
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, which is copied only where it lies in several."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _read_rows(storage: Storage, manifest: Manifest, shard: Shard) -> list[dict[str, Any]]:
@@ -126,7 +132,7 @@ def rows(
 def _rows(
     path: Path, table: Table, shard: Shard, content: pa.Table, has_units: bool, held: Held | None
 ) -> list[dict[str, Any]]:
-    names = {column: content[column].combine_chunks().field("path") for column in table.images}
+    names = {column: _whole(content[column]).field("path") for column in table.images}
     units = content["unit"].to_pylist() if has_units else [None] * content.num_rows
     return [
         {

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +22,7 @@ from microscope_atlas.structure import structure
 ROWS_PER_GROUP = 1000
 OWN_METADATA = b"microscope-atlas"  # key in a shard's footer
 SMALL, MOST_KNOWN = 4096, 1024  # bytes of a stored column that is decoded once, and how many such are kept
+MOST_LAYOUTS = 64  # that are told apart; an atlas has one a table
 
 
 def write_shard(
@@ -110,13 +111,14 @@ class Parser:
     """
 
     def __init__(self) -> None:
+        self._layouts: list[_Layout] = []
         self._known: dict[Hashable, pa.ChunkedArray] = {}
 
     def __call__(self, data: bytes, path: Path) -> tuple[pa.Table, pq.FileMetaData]:
         """A shard's rows and where they lie, as `read_shard` reads them of the file at `path`."""
         with reading(path), pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             schema = file.schema_arrow
-            names, keys = schema.names, _stored(file.metadata, schema, data)
+            names, keys = schema.names, self._keys(file.metadata, schema, data)
             columns = {name: self._known[key] for name, key in keys.items() if key in self._known}
             # of a small file threads take longer than what they read
             new = file.read([name for name in names if name not in columns] if columns else None, use_threads=False)
@@ -129,23 +131,43 @@ class Parser:
             whole = [columns[name] if name in columns else new[name] for name in names]
             return pa.Table.from_arrays(whole, schema=schema), file.metadata
 
+    def _keys(self, about: pq.FileMetaData, columns: pa.Schema, data: bytes) -> Mapping[str, Hashable]:
+        """Of each column that is small in a file of one row group: its bytes, and what they are read by."""
+        if about.num_row_groups != 1:
+            return {}
+        layout, stored = self._layout(about.schema, columns), about.row_group(0)
+        keys: dict[str, tuple[Hashable, ...]] = {name: (layout.number, name) for name in layout.leaves}
+        for name, chunk in zip(layout.leaves, map(stored.column, range(stored.num_columns)), strict=False):
+            size = chunk.total_compressed_size
+            if size > SMALL:
+                keys.pop(name, None)
+            elif name in keys:
+                start = chunk.dictionary_page_offset or chunk.data_page_offset
+                keys[name] = (*keys[name], chunk.compression, chunk.num_values, data[start : start + size])
+        return keys
 
-def _stored(about: pq.FileMetaData, columns: pa.Schema, data: bytes) -> dict[str, Hashable]:
-    """What a file has of each column that is small: its bytes, and what they are read by."""
-    names = columns.names
-    if about.num_row_groups != 1 or len({*names}) < len(names) or any("." in name for name in names):
-        return {}
-    group = about.row_group(0)
-    stored: dict[str, tuple[Hashable, ...]] = {}
-    large = set()
-    for chunk in map(group.column, range(group.num_columns)):
-        name, size = chunk.path_in_schema.partition(".")[0], chunk.total_compressed_size
-        start = chunk.dictionary_page_offset or chunk.data_page_offset
-        how = chunk.path_in_schema, chunk.physical_type, chunk.compression, chunk.num_values
-        stored[name] = (*stored.get(name, ()), *how, data[start : start + size])
-        if size > SMALL:
-            large.add(name)
-    return {name: (columns.field(name).type, *each) for name, each in stored.items() if name not in large}
+    def _layout(self, stored: pq.ParquetSchema, columns: pa.Schema) -> "_Layout":
+        """The layout of a file: that of another one that has just these columns, if there was one."""
+        for layout in self._layouts:
+            if layout.stored.equals(stored) and layout.columns.equals(columns):
+                return layout
+        if len(self._layouts) > MOST_LAYOUTS:
+            self._layouts.clear()
+            self._known.clear()
+        names = columns.names
+        told_apart = len({*names}) == len(names) and not any("." in name for name in names)
+        leaves = [stored.column(leaf).path.partition(".")[0] for leaf in range(len(stored))] if told_apart else []
+        self._layouts.append(_Layout(len(self._layouts), stored, columns, tuple(leaves)))
+        return self._layouts[-1]
+
+
+class _Layout(NamedTuple):
+    """Which columns a file has, and how they are stored."""
+
+    number: int
+    stored: pq.ParquetSchema
+    columns: pa.Schema
+    leaves: tuple[str, ...]  # the column that each of what is stored is part of; none where names do not tell it
 
 
 @contextmanager

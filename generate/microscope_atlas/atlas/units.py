@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from microscope_atlas.atlas import schema
@@ -67,7 +67,7 @@ def content_id(
     made_by = renderer or renderers(units.model)[0]
     content = {
         "schema": schema.SCHEMA_VERSION,
-        "units": asdict(units),
+        "units": vars(units),
         "recipe": recipe,
         "weights": weights_sha256,
         "inputs": sorted(made.id for made in inputs),

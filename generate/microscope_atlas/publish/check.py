@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -22,11 +22,12 @@ from microscope_atlas.atlas.storage import Storage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.atlas.units import Made, UnitRange, missing
 from microscope_atlas.errors import AtlasDamaged, AtlasError
-from microscope_atlas.pictures.decoder import decoded
+from microscope_atlas.pictures.decoder import coarse, decoded
 from microscope_atlas.publish.card import agrees
 
 FLAGS = ("nan", "flat", "dead", "few")
 FLAT = 1.0  # standard deviation of an image's values, 0 to 255, below which it must carry a flag
+SURELY = 4 * FLAT  # of an image made coarse, whose values are means, which deviate less: above it the whole is not flat
 
 
 def check(storage: Storage, sample: int | None = None) -> Iterator[str]:
@@ -43,7 +44,9 @@ def check(storage: Storage, sample: int | None = None) -> Iterator[str]:
         num_read = min(len(made), sample or len(made))
         chosen = {made[at * len(made) // num_read].path for at in range(num_read)}
         tables = {lens: manifest.table(lens) for lens in manifest.lenses}
-        known = _Known(manifest, tables, manifest.made, shards.Parser())
+        # most rows say the same of how they were made
+        made_with = lru_cache(maxsize=256)(lambda lens, text: _made_with(text, manifest.lenses[lens]))
+        known = _Known(manifest, tables, manifest.made, shards.Parser(), made_with)
         for model, some in groupby(made, lambda shard: shard.units.model):
             yield from _model(storage, known, there, model, list(some), chosen)
         yield from _files(storage, manifest, there)
@@ -67,6 +70,7 @@ class _Known(NamedTuple):
     tables: Mapping[str, Table]  # of its lenses
     made: Made
     parse: shards.Parser
+    made_with: Callable[[str, str], bool]  # whether a recipe, as it stands in a row, is that of a lens
 
     def table(self, shard: Shard) -> Table:
         lens = shard.units.lens
@@ -163,16 +167,16 @@ def _shard(path: Path, known: _Known, shard: Shard) -> tuple[pa.Table | None, im
     if not content.schema.equals(table.arrow):
         names = ", ".join(content.schema.names)
         return None, None, [f"its columns are not those of schema {manifest.schema}: {names}"]
-    return content, (data, about), list(_content(content, table, manifest, shard))
+    return content, (data, about), list(_content(content, table, known, shard))
 
 
-def _content(content: pa.Table, table: Table, manifest: Manifest, shard: Shard) -> Iterator[str]:
+def _content(content: pa.Table, table: Table, known: _Known, shard: Shard) -> Iterator[str]:
     if content.num_rows != shard.rows:
         yield f"it has {content.num_rows} rows, {shard.rows} in the manifest"
     rows = content.to_pylist()
     if not _sorted(rows, table):
         yield "its rows are not sorted by their keys, each once"
-    yield from _rows(rows, table, shard.units, manifest.lenses[shard.units.lens], manifest.models[shard.units.model])
+    yield from _rows(rows, table, shard.units, known)
 
 
 def _sorted(rows: list[dict[str, Any]], table: Table) -> bool:
@@ -193,9 +197,8 @@ def _by_0_1(row: dict[str, Any]) -> bool:
     return str(row["software"]).startswith("microscope-atlas 0.1.")
 
 
-def _rows(
-    rows: list[dict[str, Any]], table: Table, units: UnitRange, recipe: dict[str, Any], model: dict[str, Any]
-) -> Iterator[str]:
+def _rows(rows: list[dict[str, Any]], table: Table, units: UnitRange, known: _Known) -> Iterator[str]:
+    recipe, weights_sha256 = known.manifest.lenses[units.lens], known.manifest.models[units.model]["weights_sha256"]
     about = range(units.start, units.stop) if table.level == "unit" else [None]
     found = Counter(row.get("unit") for row in rows)
     each = {table.rows_each(recipe, kind) for kind in _kinds(units)}
@@ -203,9 +206,9 @@ def _rows(
         what = f"each of the units {units.start}:{units.stop}" if table.level == "unit" else "the layer"
         expected = "only" if None in each else " or ".join(map(str, sorted(filter(None, each))))
         yield f"it does not hold {expected} rows of {what}"
-    made_with = cache(lambda text: _made_with(text, recipe))  # most rows of a shard say the same
+    made_with = partial(known.made_with, units.lens)
     for row in rows:
-        for problem in _row(row, table, units, made_with, model["weights_sha256"]):
+        for problem in _row(row, table, units, made_with, weights_sha256):
             named = ", ".join(f"{c.name} {row[c.name]}" for c in table.keys if c.name not in ("model", "layer"))
             yield f"{named or 'its row'}: {problem}"
 
@@ -261,9 +264,8 @@ def _made_with(text: str, recipe: dict[str, Any]) -> bool:
     return _says(made, recipe)
 
 
-@lru_cache(maxsize=256)
 def _read(text: str) -> dict[str, Any] | None:
-    """A recipe as it stands in a row; None where it is none. The rows of a shard mostly have the same."""
+    """A recipe as it stands in a row; None where it is none."""
     try:
         made = json.loads(text)
     except (ValueError, RecursionError):  # the latter: lists in lists in lists
@@ -279,18 +281,18 @@ def _says(made: Any, recipe: Any) -> bool:
 
 
 def _image(image: dict[str, Any], may_be_flat: bool) -> Iterator[str]:
+    encoded = image["bytes"] or b""
     try:
-        shown = decoded(image["bytes"] or b"")
+        varies = _deviation(coarse(encoded)) >= SURELY
+        if not varies and not may_be_flat and _deviation(decoded(encoded)) < FLAT:
+            yield "its image is flat and no flag says so"
     except AtlasDamaged as error:
         yield f"its {error}"
-        return
-    if not may_be_flat and _deviation(shown) < FLAT:
-        yield "its image is flat and no flag says so"
 
 
 def _deviation(image: Image.Image) -> float:
     """Standard deviation of all values of an image as RGB, 0 to 255."""
     plain = image if image.mode == "RGB" else image.convert("RGB")
-    values = np.frombuffer(plain.tobytes(), np.uint8).astype(np.float32)
-    values -= values.mean()
-    return float(np.sqrt(np.dot(values, values) / values.size))
+    values = np.frombuffer(plain.tobytes(), np.uint8).astype(np.float64)
+    # its sums are whole numbers below 2^53, so exact
+    return math.sqrt(values.size * np.dot(values, values) - values.sum() ** 2) / values.size
