@@ -132,18 +132,16 @@ def rows(
 def _rows(
     path: Path, table: Table, shard: Shard, content: pa.Table, has_units: bool, held: Held | None
 ) -> list[dict[str, Any]]:
-    names = {column: _whole(content[column]).field("path") for column in table.images}
+    names = {column: _whole(content[column]).field("path").to_pylist() for column in table.images}
     units = content["unit"].to_pylist() if has_units else [None] * content.num_rows
+    of = {"model": shard.units.model, "layer": shard.units.layer, "table": table.name, "file": shard.path}
     return [
         {
-            "model": shard.units.model,
-            "layer": shard.units.layer,
-            "table": table.name,
-            "file": shard.path,
+            **of,
             "row": row,
             "column": column,
             "unit": units[row],
-            "name": names[column][row].as_py(),
+            "name": names[column][row],
             "offset": offset,
             "length": length,
             "file_sha256": shard.sha256,

@@ -115,19 +115,19 @@ def _model(
     entries: dict[str, list[dict[str, Any]]] = {}
     whole = True
     for shard in made:
-        how = _made_again(known.manifest, shard.units.lens, "running render again makes it")
-        problems = [] if shard.path in there else [f"missing; {how}"]
-        if not problems and shard.path in chosen:
-            with storage.local_copy(shard.path) as file:
+        path, how = shard.path, _made_again(known.manifest, shard.units.lens, "running render again makes it")
+        problems = [] if path in there else [f"missing; {how}"]
+        if not problems and path in chosen:
+            with storage.local_copy(path) as file:
                 content, held, problems = _shard(file, known, shard)
                 if content is not None and not problems:
-                    entries[shard.path] = images.rows(file, shard, known.table(shard), content, held)
+                    entries[path] = images.rows(file, shard, known.table(shard), content, held)
         whole = whole and not problems
         for problem in problems:
-            yield f"{shard.path}: {problem}"
-    path = schema.index_path(model)
-    if whole and path not in there:
-        yield f"{path}: missing, or not of the shards that are there; running render again makes it"
+            yield f"{path}: {problem}"
+    index = schema.index_path(model)
+    if whole and index not in there:
+        yield f"{index}: missing, or not of the shards that are there; running render again makes it"
     elif whole:
         yield from _index(storage, known.manifest, model, entries)
 
@@ -283,16 +283,20 @@ def _says(made: Any, recipe: Any) -> bool:
 def _image(image: dict[str, Any], may_be_flat: bool) -> Iterator[str]:
     encoded = image["bytes"] or b""
     try:
-        varies = _deviation(coarse(encoded)) >= SURELY
-        if not varies and not may_be_flat and _deviation(decoded(encoded)) < FLAT:
+        small = coarse(encoded)
+        if not (may_be_flat or _deviates(small, SURELY) or _deviates(decoded(encoded), FLAT)):
             yield "its image is flat and no flag says so"
     except AtlasDamaged as error:
         yield f"its {error}"
 
 
-def _deviation(image: Image.Image) -> float:
-    """Standard deviation of all values of an image as RGB, 0 to 255."""
+def _deviates(image: Image.Image, least: float) -> bool:
+    """Whether the standard deviation of all values of an image as RGB, 0 to 255, is `least` or more."""
     plain = image if image.mode == "RGB" else image.convert("RGB")
+    size = 3 * plain.width * plain.height
+    lows, highs = zip(*plain.getextrema(), strict=True)
+    if (max(highs) - min(lows)) ** 2 >= 2 * size * least**2:  # two values alone deviate by so much
+        return True
     values = np.frombuffer(plain.tobytes(), np.uint8).astype(np.float64)
     # its sums are whole numbers below 2^53, so exact
-    return math.sqrt(values.size * np.dot(values, values) - values.sum() ** 2) / values.size
+    return bool(size * np.dot(values, values) - values.sum() ** 2 >= (least * size) ** 2)
