@@ -44,12 +44,17 @@ print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_sti
 
 def cost(module: str, paths: Sequence[Path], arguments: Sequence[str]) -> Cost:
     """Run the command line in `module`, found in `paths`, once; RuntimeError where it fails."""
+    return python_cost(["-m", module, *arguments], paths)
+
+
+def python_cost(arguments: Sequence[str], paths: Sequence[Path]) -> Cost:
+    """Run this Python once, with what is found in `paths`; RuntimeError where it fails."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "COLUMNS": "100"}
-    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, *arguments]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     code, seconds, resident = json.loads(ended.stdout)
     if code:
-        raise RuntimeError(f"{module} {' '.join(arguments)} ended with {code}: {ended.stderr}")
+        raise RuntimeError(f"{' '.join(arguments)} ended with {code}: {ended.stderr}")
     scale = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return Cost(seconds, resident * scale / 1e6)
 

@@ -33,7 +33,7 @@ def synthetic_tuning(atlas: str, model: str, layer: str) -> Image.Image:
     """A column a unit: of each family the stimulus at the peak, and the responses around it."""
     found = {(row["family"], row["unit"]): row for row in _rows(atlas, "synthetic_tuning", model, layer)}
     units = sorted({unit for _, unit in found})[:8]
-    show: tuple[Callable[[Row | None], Image.Image | None], ...] = (_picture, _responses)
+    show: tuple[Callable[[Row | None], Image.Image | None], ...] = (_picture, responses)
     families = ("gratings", "curves", "colours")
     return _grid([[each(found.get((family, unit))) for unit in units] for family in families for each in show])
 
@@ -43,7 +43,7 @@ def connections(atlas: str, model: str, layer: str) -> Image.Image:
     rows = _rows(atlas, "connections", model, layer, towards="input")
     found = {(row["sign"], row["rank"], row["unit"]): row for row in rows if row["rank"] < 3}
     units = sorted({unit for *_, unit in found})[:8]
-    return _grid([[_kernel(found.get((sign, rank, unit))) for unit in units] for sign in (1, -1) for rank in range(3)])
+    return _grid([[kernel(found.get((sign, rank, unit))) for unit in units] for sign in (1, -1) for rank in range(3)])
 
 
 PICTURES = {"sheets.jpg": sheets, "dataset_samples.jpg": dataset_samples}
@@ -59,7 +59,7 @@ def _picture(row: Row | None) -> Image.Image | None:
     return None if row is None else row["image"]
 
 
-def _responses(row: Row | None) -> Image.Image | None:
+def responses(row: Row | None) -> Image.Image | None:
     """The matrix of responses in grey: white is the strongest, black none."""
     if row is None or row["flag"]:
         return None
@@ -67,7 +67,7 @@ def _responses(row: Row | None) -> Image.Image | None:
     return Image.fromarray((255 * values / values.max()).astype(np.uint8))
 
 
-def _kernel(row: Row | None) -> Image.Image | None:
+def kernel(row: Row | None) -> Image.Image | None:
     """Signed weights: white is none, blue positive, red negative."""
     if row is None or row["flag"]:
         return None

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 import microscope_atlas
+from docs import organism_pictures
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.manifest import read_manifest
@@ -141,11 +142,15 @@ def test_lens_pictures_are_drawn_of_an_atlas(folder: Path, tmp_path: Path) -> No
     assert sizes.keys() == {path.name for path in (ROOT / "docs" / "lenses").iterdir()}
 
 
-def test_every_verb_stands_in_the_readme() -> None:
-    text = (ROOT / "README.md").read_text()
-    for command in app.registered_commands:
-        assert command.callback is not None
-        assert f"microscope-atlas {command.callback.__name__}" in text
+def test_sheets_of_a_whole_network_are_drawn_of_an_atlas(folder: Path, tmp_path: Path) -> None:
+    organism_pictures.main(str(folder / "microscope-atlas"), "efficientnet_lite0", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == organism_pictures.SHEETS.keys()
+    for path in tmp_path.iterdir():
+        with Image.open(path) as image:
+            colours = len(image.convert("RGB").getcolors(2**24) or ())
+            assert colours == 1 if path.name == "units.jpg" else colours > 2  # three units have no map
+            if path.name == "feature_visualization.jpg":
+                assert image.size == (84 + 3 * 68 - 4, 64)  # one layer's three units behind its name
 
 
 def test_every_verb_stands_on_the_page_of_commands() -> None:

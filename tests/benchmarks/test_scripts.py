@@ -21,6 +21,7 @@ from benchmarks import (
     before,
     early_stop,
     files,
+    organism,
     quality,
     responses,
     space_before,
@@ -32,9 +33,11 @@ from benchmarks import (
 from benchmarks.ours import Case
 from benchmarks.peers import MODEL
 from microscope_atlas.atlas.folder import Folder
+from microscope_atlas.atlas.manifest import read_manifest
 from microscope_atlas.lenses.registry import UNASKED
-from microscope_atlas.models.catalog import organism
+from microscope_atlas.models import catalog
 from microscope_atlas.publish.check import check
+from tests import atlases
 from tests.atlases import PICTURES
 from tests.benchmarks import lucent
 
@@ -42,6 +45,7 @@ ROOT = Path(__file__).parents[2]
 PLACE = "efficientnet_lite0/blocks_0"
 TINY = "own:tests.models.own_networks.small"
 SMALL = ("--workers", "1")
+FREE = [name for name in UNASKED if name != "dataset_samples"]  # of pictures whose license nobody stated
 Run = Callable[..., dict[str, Any]]
 
 
@@ -244,11 +248,33 @@ def test_script_for_an_accelerator_refuses_what_is_no_option(tmp_path: Path) -> 
 def test_space_scale(tmp_path: Path) -> None:
     space_scale.main(["--models", "efficientnet_lite0", "--units", "3", "--out", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
-    units = sum(layer.units for layer in organism("efficientnet_lite0").layers.values())
+    units = sum(layer.units for layer in catalog.organism("efficientnet_lite0").layers.values())
     assert found["about"]["units"] == units
     assert found["about"]["rows"] > 10 * units
     assert 0 < found["unit_cpu_ms"] <= found["unit_most_cpu_ms"]
     assert found["picture_cpu_ms"] > 0 and 100 < found["start_megabytes"] <= found["megabytes"]
+
+
+@pytest.mark.long
+def test_organism_is_checked_published_loaded_streamed_and_browsed(tmp_path: Path) -> None:
+    atlases.render_every(tmp_path / "atlas", {"blocks_4": range(3)}, lenses=FREE)
+    manifest = read_manifest(Folder(tmp_path / "atlas"))
+    organism.main([str(tmp_path / "atlas"), "--units", "2", "--out", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (found["about"]["units"], found["about"]["files"]) == (3, len(manifest.shards))
+    assert {table["table"] for table in found["tables"]} == {shard.units.lens for shard in manifest.shards.values()}
+    assert all(table["loaded_seconds"] > 0 and table["streamed_seconds"] > 0 for table in found["tables"])
+    assert found["check"]["cpu_seconds"] > 0 and found["publish"]["cpu_seconds"] > 0
+    assert found["browse"]["pictures"] > 2 and found["browse"]["unit_cpu_ms"] > 0
+
+
+@pytest.mark.long
+def test_organism_ends_where_rows_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    atlases.render_every(tmp_path / "atlas", {"blocks_4": range(3)}, lenses=FREE)
+    fewer = organism.READ.replace("found = 0", "found = -1")
+    monkeypatch.setattr(organism, "READ", fewer)
+    with pytest.raises(RuntimeError, match=r"caricature has \d+ rows, \d+ in the manifest"):
+        organism.main([str(tmp_path / "atlas"), "--out", str(tmp_path / "out.json")])
 
 
 @pytest.mark.long
