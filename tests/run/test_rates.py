@@ -9,7 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.atlas_cost import NINE
+from microscope_atlas.atlas.organisms import organisms
 from microscope_atlas.errors import UnknownName
+from microscope_atlas.lenses.registry import UNASKED
 from microscope_atlas.run.costs import Rate
 from microscope_atlas.run.rates import load
 from tests.atlases import LENS, MODEL
@@ -50,8 +53,10 @@ def test_rates_are_read_as_those_of_one_worker(tmp_path: Path) -> None:
 
 
 def test_our_own_measurements_are_read() -> None:
+    """Of every lens and layer."""
     costs = load(Path(__file__).parents[2] / "benchmarks" / "results" / "atlas_cost.json")
-    assert len(costs.rates) == 1278
+    layers = [(model, layer) for model in NINE for layer in organisms()[model].layers]
+    assert costs.rates.keys() == {(lens, *layer) for lens in UNASKED for layer in layers}
 
 
 @pytest.mark.parametrize(
