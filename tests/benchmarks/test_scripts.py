@@ -1,10 +1,12 @@
 """Every benchmark runs, as small as it can be, and writes what it says."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from benchmarks import (
     atlas_cost,
     batch,
     before,
+    check_before,
     early_stop,
     files,
     organism,
@@ -45,6 +48,7 @@ ROOT = Path(__file__).parents[2]
 PLACE = "efficientnet_lite0/blocks_0"
 TINY = "own:tests.models.own_networks.small"
 SMALL = ("--workers", "1")
+VERSION_0_1 = "4284f89"
 FREE = [name for name in UNASKED if name != "dataset_samples"]  # of pictures whose license nobody stated
 Run = Callable[..., dict[str, Any]]
 
@@ -253,6 +257,20 @@ def test_space_scale(tmp_path: Path) -> None:
     assert found["about"]["rows"] > 10 * units
     assert 0 < found["unit_cpu_ms"] <= found["unit_most_cpu_ms"]
     assert found["picture_cpu_ms"] > 0 and 100 < found["start_megabytes"] <= found["megabytes"]
+
+
+@pytest.mark.long
+def test_check_before_has_both_versions_check_what_0_1_wrote(tmp_path: Path) -> None:
+    archive = subprocess.run(["git", "archive", VERSION_0_1], cwd=ROOT, capture_output=True)
+    if archive.returncode:
+        pytest.skip("no history here, so no version 0.1")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as packed:
+        packed.extractall(tmp_path / "clone", filter="data")
+    check_before.main([str(tmp_path / "clone"), "--files", "3", "--turns", "1", "--out", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["about"]["files"] == 3
+    assert found["times_less"] > 1
+    assert all(turn["cpu_seconds"] > 0.1 and turn["megabytes"] > 10 for (turn,) in found["turns"].values())
 
 
 @pytest.mark.long
