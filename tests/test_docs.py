@@ -153,6 +153,13 @@ def test_sheets_of_a_whole_network_are_drawn_of_an_atlas(folder: Path, tmp_path:
                 assert image.size == (84 + 3 * 68 - 4, 64)  # one layer's three units behind its name
 
 
+def test_every_verb_stands_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert f"microscope-atlas {command.callback.__name__}" in text
+
+
 def test_every_verb_stands_on_the_page_of_commands() -> None:
     text = (ROOT / "docs" / "commands.md").read_text()
     for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
