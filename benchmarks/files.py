@@ -87,12 +87,15 @@ def published(atlas: Path, folder: Path, runs: int) -> Cost:
     """Medians of several publications, each into a repository of its own."""
     found = []
     for run in range(runs):
-        with hub_double.running() as hub:
-            told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_nobody", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder)}
-            with patch.dict(os.environ, told):
-                command = ("publish", str(atlas), f"someone/atlas-{run}", "--version", "2026.11.0")
-                found.append(cost("microscope_atlas.cli", [HERE / "generate", folder], command))
+        with hub_double.running() as hub, patch.dict(os.environ, speaking_to(hub, folder)):
+            command = ("publish", str(atlas), f"someone/atlas-{run}", "--version", "2026.11.0")
+            found.append(cost("microscope_atlas.cli", [HERE / "generate", folder], command))
     return Cost(median(each.cpu_seconds for each in found), median(each.megabytes for each in found))
+
+
+def speaking_to(hub: hub_double.Hub, folder: Path) -> dict[str, str]:
+    """The environment in which processes take a double for the Hub, and keep what they fetch in a folder."""
+    return {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_nobody", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder)}
 
 
 def made(folder: Path, count: int) -> Path:

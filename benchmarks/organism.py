@@ -24,6 +24,7 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks import report
+from benchmarks.files import speaking_to
 from benchmarks.space_before import served
 from benchmarks.space_scale import IMAGES, READY_SECONDS, Server
 from benchmarks.startup import HERE, Cost, cost, python_cost
@@ -59,17 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     manifest = read_manifest(Folder(asked.atlas))
     steps: dict[str, dict[str, float]] = {}
-    with TemporaryDirectory() as folder, hub_double.running() as hub:
-        told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_nobody", "HF_HUB_DISABLE_XET": "1", "HF_HOME": folder}
-        with patch.dict(os.environ, told):
-            steps["check"] = taken(lambda: command("check", str(asked.atlas)))
-            steps["publish"] = taken(lambda: command("publish", str(asked.atlas), REPO, "--version", VERSION))
-            tables = [config(manifest, name) for name in sorted({s.units.lens for s in manifest.shards.values()})]
-            for way in WAYS:
-                for table in tables:
-                    read = ["-c", READ, REPO, VERSION, table["table"], way, str(table["rows"])]
-                    took = taken(lambda read=read: python_cost(read, [HERE / "generate"]))  # type: ignore[misc]
-                    table |= {f"{way}_{name}": value for name, value in took.items()}
+    with (
+        TemporaryDirectory() as folder,
+        hub_double.running() as hub,
+        patch.dict(os.environ, speaking_to(hub, Path(folder))),
+    ):
+        steps["check"] = taken(lambda: command("check", str(asked.atlas)))
+        steps["publish"] = taken(lambda: command("publish", str(asked.atlas), REPO, "--version", VERSION))
+        names = {manifest.table(shard.units.lens).config for shard in manifest.shards.values()}
+        tables = [config(manifest, name) for name in sorted(names)]
+        for way in WAYS:
+            for table in tables:
+                read = ["-c", READ, REPO, VERSION, table["table"], way, str(table["rows"])]
+                took = taken(lambda read=read: python_cost(read, [HERE / "generate"]))  # type: ignore[misc]
+                table |= {f"{way}_{name}": value for name, value in took.items()}
     browsed = visited(asked.atlas, asked.units)
     report.show("the atlas", [{"what": name, **took} for name, took in steps.items()])
     report.show("each config", tables)
@@ -103,8 +107,8 @@ def taken(run: Callable[[], Cost]) -> dict[str, float]:
 
 
 def config(manifest: Manifest, name: str) -> dict[str, Any]:
-    """What an atlas has of a table."""
-    own = [shard for shard in manifest.shards.values() if shard.units.lens == name]
+    """What an atlas has of a config."""
+    own = [shard for shard in manifest.shards.values() if manifest.table(shard.units.lens).config == name]
     size = round(sum(shard.bytes for shard in own) / 1e6, 1)
     return {"table": name, "files": len(own), "rows": sum(shard.rows for shard in own), "stored_megabytes": size}
 
@@ -119,7 +123,8 @@ def visited(root: Path, number: int) -> dict[str, float]:
         server = Server(process, address)
         time.sleep(READY_SECONDS)
         found: dict[str, float] = {"start_cpu_seconds": round(server.spent(), 1)}
-        for kind, links in {"home": [""], "network": atlas.models, "layer": layers, "unit": units}.items():
+        kinds = {"home": [""], "network": atlas.models, "layer": layers, **({"unit": units} if units else {})}
+        for kind, links in kinds.items():
             spent, pictures = [], []
             for link in links:
                 page, took = server.read(link)

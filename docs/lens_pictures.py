@@ -1,15 +1,15 @@
 """Pictures of what lenses make of a layer's first units: python docs/lens_pictures.py ATLAS MODEL LAYER FOLDER."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import load_dataset
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-TILE, GAP = 80, 4  # px
+TILE, GAP, LABEL = 80, 4, 84  # px
 BUCKETS = ("top", "0.9-0.99", "0.75-0.9", "0.5-0.75", "0.25-0.5", "0-0.25", "random")
 
 Row = dict[str, Any]
@@ -26,7 +26,7 @@ def dataset_samples(atlas: str, model: str, layer: str) -> Image.Image:
     """A row a unit: its best picture, one of each bucket, and a random one."""
     found = {(row["unit"], row["bucket"]): row for row in _rows(atlas, "dataset_samples", model, layer, rank=0)}
     units = sorted({unit for unit, _ in found})[:4]
-    return _grid([[_picture(found.get((unit, bucket))) for bucket in BUCKETS] for unit in units])
+    return grid([[_picture(found.get((unit, bucket))) for bucket in BUCKETS] for unit in units])
 
 
 def synthetic_tuning(atlas: str, model: str, layer: str) -> Image.Image:
@@ -35,7 +35,7 @@ def synthetic_tuning(atlas: str, model: str, layer: str) -> Image.Image:
     units = sorted({unit for _, unit in found})[:8]
     show: tuple[Callable[[Row | None], Image.Image | None], ...] = (_picture, responses)
     families = ("gratings", "curves", "colours")
-    return _grid([[each(found.get((family, unit))) for unit in units] for family in families for each in show])
+    return grid([[each(found.get((family, unit))) for unit in units] for family in families for each in show])
 
 
 def connections(atlas: str, model: str, layer: str) -> Image.Image:
@@ -43,7 +43,7 @@ def connections(atlas: str, model: str, layer: str) -> Image.Image:
     rows = _rows(atlas, "connections", model, layer, towards="input")
     found = {(row["sign"], row["rank"], row["unit"]): row for row in rows if row["rank"] < 3}
     units = sorted({unit for *_, unit in found})[:8]
-    return _grid([[kernel(found.get((sign, rank, unit))) for unit in units] for sign in (1, -1) for rank in range(3)])
+    return grid([[kernel(found.get((sign, rank, unit))) for unit in units] for sign in (1, -1) for rank in range(3)])
 
 
 PICTURES = {"sheets.jpg": sheets, "dataset_samples.jpg": dataset_samples}
@@ -77,14 +77,20 @@ def kernel(row: Row | None) -> Image.Image | None:
     return Image.fromarray((255 * (1 - share) + colour * share).astype(np.uint8))
 
 
-def _grid(rows: list[list[Image.Image | None]]) -> Image.Image:
-    """Tiles side by side; where there is nothing, grey."""
-    step = TILE + GAP
-    sheet = Image.new("RGB", (step * max(map(len, rows)) - GAP, step * len(rows) - GAP), "white")
+def grid(
+    rows: Sequence[Sequence[Image.Image | None]], labels: Sequence[str] = (), tile: int = TILE, smooth: bool = False
+) -> Image.Image:
+    """Tiles side by side, behind labels; where there is nothing, grey. `smooth`: larger images are not just thinned."""
+    step, left = tile + GAP, LABEL if labels else 0
+    sheet = Image.new("RGB", (left + step * max(map(len, rows)) - GAP, step * len(rows) - GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for y, label in enumerate(labels):
+        draw.text((2, y * step + tile // 2), label, fill="black", font=font, anchor="lm")
     for y, row in enumerate(rows):
         for x, image in enumerate(row):
-            tile = Image.new("RGB", (1, 1), "#eeeeee") if image is None else image.convert("RGB")
-            sheet.paste(tile.resize((TILE, TILE), Image.Resampling.NEAREST), (x * step, y * step))
+            shown = Image.new("RGB", (1, 1), "#eeeeee") if image is None else image.convert("RGB")
+            how = Image.Resampling.LANCZOS if smooth and min(shown.size) > tile else Image.Resampling.NEAREST
+            sheet.paste(shown.resize((tile, tile), how), (left + x * step, y * step))
     return sheet
 
 

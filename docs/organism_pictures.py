@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 import microscope_atlas
-from docs.lens_pictures import Row, kernel, responses
+from docs.lens_pictures import Row, grid, kernel, responses
 from microscope_atlas.face.atlas import Atlas, Unit
 
-TILE, GAP, LABEL = 64, 4, 84  # px
+TILE = 64  # px
 COLUMNS = 12  # units of a layer, evenly spread
 MAP = 1024  # px
 Tile = Image.Image | None
@@ -24,7 +24,7 @@ def feature_visualization(atlas: Atlas, model: str) -> Image.Image:
         (row,) = (
             row
             for row in unit.rows("feature_visualization")
-            if (row["objective"], row["direction"], row["variant"]) == ("channel", 1, 0)
+            if (row["method"], row["objective"], row["direction"], row["variant"]) == ("fourier", "channel", 1, 0)
         )
         return None if row["flag"] else unit.image()
 
@@ -75,7 +75,7 @@ def deepdream(atlas: Atlas, model: str) -> Image.Image:
     rows = {row["layer"]: row for row in _of_layers(atlas, "deepdream", model) if row["start"] == "noise"}
     layers = list(atlas.layers(model))
     pictures = [_picture(atlas, "deepdream", model, rows[layer]) for layer in layers]
-    return grid([pictures[at : at + 5] for at in range(0, len(pictures), 5)], tile=144)
+    return grid([pictures[at : at + 5] for at in range(0, len(pictures), 5)], tile=144, smooth=True)
 
 
 def caricature(atlas: Atlas, model: str) -> Image.Image:
@@ -84,7 +84,7 @@ def caricature(atlas: Atlas, model: str) -> Image.Image:
     sources = sorted({source for _, source in rows})
     layers = list(atlas.layers(model))
     found = [[_picture(atlas, "caricature", model, rows[layer, source]) for source in sources] for layer in layers]
-    return grid(found, layers, tile=96)
+    return grid(found, layers, tile=96, smooth=True)
 
 
 def sheets(atlas: Atlas, model: str) -> Image.Image:
@@ -93,8 +93,8 @@ def sheets(atlas: Atlas, model: str) -> Image.Image:
     (row,) = (
         row
         for row in _of_layers(atlas, "sheets", model)
-        if (row["layer"], row["lens"], row["objective"], row["direction"])
-        == (layers[len(layers) // 2], "feature_visualization", "channel", 1)
+        if (row["layer"], row["lens"], row["method"], row["objective"], row["direction"])
+        == (layers[len(layers) // 2], "feature_visualization", "fourier", "channel", 1)
     )
     return atlas.image("sheets", model, row["image"])
 
@@ -133,7 +133,7 @@ def _of_units(atlas: Atlas, model: str, drawn: Callable[[Unit], Tile]) -> Image.
     layers = [f"{model}/{layer}" for layer in atlas.layers(model)]
     there = {layer: atlas.table("units", layer, "unit")["unit"].to_pylist() for layer in layers}
     rows = [[drawn(atlas.unit(f"{layer}/{unit}")) for unit in _spread(units)] for layer, units in there.items()]
-    return grid(rows, [layer.partition("/")[2] for layer in layers])
+    return grid(rows, [layer.partition("/")[2] for layer in layers], tile=TILE, smooth=True)
 
 
 def _spread(units: Sequence[int]) -> list[int]:
@@ -147,21 +147,6 @@ def _of_layers(atlas: Atlas, table: str, model: str) -> Iterator[Row]:
 
 def _picture(atlas: Atlas, table: str, model: str, row: Row) -> Tile:
     return None if row["flag"] else atlas.image(table, model, row["image"])
-
-
-def grid(rows: Sequence[Sequence[Tile]], labels: Sequence[str] = (), tile: int = TILE) -> Image.Image:
-    """Tiles side by side, behind labels; where there is nothing, grey."""
-    step, left = tile + GAP, LABEL if labels else 0
-    sheet = Image.new("RGB", (left + step * max(map(len, rows)) - GAP, step * len(rows) - GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for y, row in enumerate(rows):
-        if labels:
-            draw.text((2, y * step + tile // 2), labels[y], fill="black", font=font, anchor="lm")
-        for x, image in enumerate(row):
-            shown = Image.new("RGB", (1, 1), "#eeeeee") if image is None else image.convert("RGB")
-            how = Image.Resampling.LANCZOS if min(shown.size) > tile else Image.Resampling.NEAREST
-            sheet.paste(shown.resize((tile, tile), how), (left + x * step, y * step))
-    return sheet
 
 
 def main(atlas: str, model: str, folder: Path) -> None:

@@ -51,8 +51,7 @@ class Folder(WritableStorage):
         return found
 
     def size(self, path: str) -> int | None:
-        file = self.root / path
-        return file.stat().st_size if file.is_file() else None
+        return _size(self.root / path)
 
     def stamp(self, path: str) -> object:
         try:
@@ -159,6 +158,8 @@ def _size(file: Path) -> int | None:
     except OSError as error:
         if error.errno not in ABSENT:
             raise
+        return None
+    except ValueError:  # no file can have that name
         return None
     return about.st_size if stat.S_ISREG(about.st_mode) else None
 
