@@ -18,9 +18,9 @@ from microscope_atlas.atlas import images as index
 from microscope_atlas.atlas import schema
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.locate import open_atlas
-from microscope_atlas.atlas.manifest import read_manifest, write_manifest
-from microscope_atlas.atlas.shards import read_shard, write_index, write_shard
-from microscope_atlas.atlas.tables import IMAGE
+from microscope_atlas.atlas.manifest import Shard, read_manifest, write_manifest
+from microscope_atlas.atlas.shards import Parser, read_shard, write_index, write_shard
+from microscope_atlas.atlas.tables import IMAGE, Column, Table
 from microscope_atlas.atlas.units import UnitRange
 from microscope_atlas.errors import AtlasDamaged, AtlasUnwritable, UnknownName
 from microscope_atlas.publish.card import render_card
@@ -30,6 +30,8 @@ from tests.atlases import IMAGES, LAYER, LENS, MODEL, render, rows, shards
 from tests.hub_double import Hub
 
 PATH = schema.index_path(MODEL)
+ALONE = Shard(UnitRange(LENS, MODEL, LAYER, 0, 1), "id", "sha256", 1, 1)
+IMAGES_ALONE = Table("images", "an image", (Column("image", IMAGE, "an image"),))
 
 
 def entries(root: Path) -> list[dict[str, Any]]:
@@ -76,11 +78,11 @@ def test_slices_are_the_images_whatever_they_hold(tmp_path_factory: pytest.TempP
     )
     path = root / shard.path
     content = path.read_bytes()
-    found = {
-        row: content[offset : offset + length]
-        for row, _, offset, length in index.slices(path, read_shard(path), ["image"])
-    }
+    table = schema.table(LENS)
+    entries = index.rows(path, shard, table)
+    found = {entry["row"]: content[entry["offset"] :][: entry["length"]] for entry in entries}
     assert found == {row: content for row, content in enumerate(contents) if content is not None}
+    assert entries == index.rows(path, shard, table, Parser()(content, path))
 
 
 def test_images_in_several_row_groups_are_found(tmp_path: Path) -> None:
@@ -90,15 +92,19 @@ def test_images_in_several_row_groups_are_found(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "groups.parquet", **options)
     path = tmp_path / "groups.parquet"
     content = path.read_bytes()
-    found = [content[at : at + length] for _, _, at, length in index.slices(path, table, ["image"])]
-    assert found == [image["bytes"] for image in images]
+    for parsed in (None, Parser()(content, path)):
+        entries = index.rows(path, ALONE, IMAGES_ALONE, parsed)
+        found = [content[entry["offset"] :][: entry["length"]] for entry in entries]
+        assert found == [image["bytes"] for image in images]
 
 
 def test_image_in_no_slice_is_refused(tmp_path: Path) -> None:
     table = pa.table({"image": pa.array([{"bytes": b"z" * 5000, "path": "z"}], IMAGE)})
     pq.write_table(table, tmp_path / "packed.parquet", compression="zstd", use_dictionary=False)
-    with pytest.raises(AtlasDamaged, match="the image of row 0 is not one slice"):
-        list(index.slices(tmp_path / "packed.parquet", table, ["image"]))
+    path = tmp_path / "packed.parquet"
+    for parsed in (None, Parser()(path.read_bytes(), path)):
+        with pytest.raises(AtlasDamaged, match="the image of row 0 is not one slice"):
+            index.rows(path, ALONE, IMAGES_ALONE, parsed)
 
 
 def test_index_grows_with_the_atlas_and_looks_at_new_files_alone(atlas: Path, monkeypatch: pytest.MonkeyPatch) -> None:

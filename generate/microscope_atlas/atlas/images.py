@@ -8,7 +8,7 @@ row group. One file a model; made anew when the model's shards have changed.
 import hashlib
 import mmap
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from microscope_atlas.atlas import schema, shards
 from microscope_atlas.atlas.manifest import Manifest, Shard
 from microscope_atlas.atlas.schema import INDEX
+from microscope_atlas.atlas.shards import Parsed
 from microscope_atlas.atlas.storage import Storage, WritableStorage
 from microscope_atlas.atlas.tables import Table
 from microscope_atlas.errors import AtlasDamaged, AtlasUnwritable, unknown
@@ -32,7 +33,6 @@ MAX_BYTES = 1 << 28  # of an image; the largest sheets have 20 MB
 NEAR = 1000  # names that the nearest is looked for in
 BATCH = 1 << 13  # images that are read of an index at once
 READ = ("table", "file", "column", "name", "offset", "length")  # of an index
-Held = tuple[bytes, pq.FileMetaData]  # of a file: all of it, and where its columns lie
 # where an image lies, by the hash of its table, column and name
 PLACE = np.dtype([("hash", np.int64), ("file", np.int32), ("offset", np.int64), ("length", np.int32)])
 Places = npt.NDArray[np.void]
@@ -69,46 +69,33 @@ def fingerprint(shards: Sequence[Shard]) -> str:
     return hashlib.sha256("\n".join(sorted(f"{shard.path} {shard.sha256}" for shard in shards)).encode()).hexdigest()
 
 
-def slices(
-    path: Path, content: pa.Table, images: Sequence[str], held: Held | None = None
-) -> Iterator[tuple[int, str, int, int]]:
-    """Row, column, offset and length of every image in a Parquet file; AtlasDamaged where its bytes lie in no slice.
-
-    `content` are the file's rows, with these columns at least; `held` what of it was read already.
-    """
-    if held:
-        yield from _slices(path, content, images, *held)
-        return
-    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-        yield from _slices(path, content, images, whole, pq.read_metadata(path))
-
-
 def _slices(
-    path: Path, content: pa.Table, images: Sequence[str], whole: bytes | mmap.mmap, about: pq.FileMetaData
-) -> Iterator[tuple[int, str, int, int]]:
+    path: Path,
+    images: Mapping[str, Iterable[Mapping[str, Any] | None]],
+    whole: bytes | mmap.mmap,
+    about: pq.FileMetaData,
+) -> Iterator[tuple[int, str, str, int, int]]:
+    """Row, column, name, offset and length of every image in a Parquet file; AtlasDamaged where one is no slice.
+
+    `images` are the values of its columns that hold some, `whole` are all its bytes.
+    """
     first = 0
     leaves = {name: next(i for i in count() if about.schema.column(i).path == f"{name}.bytes") for name in images}
+    left = {column: iter(values) for column, values in images.items()}
     for group in map(about.row_group, range(about.num_row_groups)):
-        for name in images:
+        for column, values in left.items():
             # of columns that were read: of damaged ones pyarrow 26 ends the process when it is asked where they lie
-            at = group.column(leaves[name]).data_page_offset
-            column = _whole(content[name].slice(first, group.num_rows))
-            for row, value in enumerate(column.field("bytes")):
-                encoded = value.as_py()
-                if encoded is None:
+            at = group.column(leaves[column]).data_page_offset
+            for row, image in enumerate(islice(values, group.num_rows), first):
+                if image is None or (encoded := image["bytes"]) is None:
                     continue
                 # PLAIN: its length in four bytes, then the bytes themselves
                 found = whole.find(len(encoded).to_bytes(4, "little") + encoded, at)
                 if found < 0:
-                    raise AtlasDamaged(f"{path}: the {name} of row {first + row} is not one slice of the file")
+                    raise AtlasDamaged(f"{path}: the {column} of row {row} is not one slice of the file")
                 at = found + 4 + len(encoded)
-                yield first + row, name, found + 4, len(encoded)
+                yield row, column, image["path"], found + 4, len(encoded)
         first += group.num_rows
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece, which is copied only where it lies in several."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _read_rows(storage: Storage, manifest: Manifest, shard: Shard) -> list[dict[str, Any]]:
@@ -116,24 +103,26 @@ def _read_rows(storage: Storage, manifest: Manifest, shard: Shard) -> list[dict[
         return rows(file, shard, manifest.table(shard.units.lens))
 
 
-def rows(
-    path: Path, shard: Shard, table: Table, content: pa.Table | None = None, held: Held | None = None
-) -> list[dict[str, Any]]:
-    """What the index says of one shard of a table, row by row; `content` and `held` are what was read of it already."""
+def rows(path: Path, shard: Shard, table: Table, parsed: Parsed | None = None) -> list[dict[str, Any]]:
+    """What the index says of one shard of a table, row by row; `parsed` is what was read of it already."""
     if not table.images:
         return []
-    has_units = any(column.name == "unit" for column in table.keys)
+    keys = ["unit"] if any(column.name == "unit" for column in table.keys) else []
     with shards.reading(path):
-        if content is None:
-            content = pq.read_table(path, columns=[*table.images, *(["unit"] if has_units else [])], partitioning=None)
-        return _rows(path, table, shard, content, has_units, held)
+        if parsed:
+            images = {column: [row[column] for row in parsed.rows] for column in table.images}
+            units = [row["unit"] if keys else None for row in parsed.rows]
+            return _rows(table, shard, units, _slices(path, images, parsed.data, parsed.about))
+        content = pq.read_table(path, columns=[*table.images, *keys], partitioning=None)
+        with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+            one_by_one = {column: (value.as_py() for value in content[column]) for column in table.images}
+            units = content["unit"].to_pylist() if keys else [None] * content.num_rows
+            return _rows(table, shard, units, _slices(path, one_by_one, whole, pq.read_metadata(path)))
 
 
 def _rows(
-    path: Path, table: Table, shard: Shard, content: pa.Table, has_units: bool, held: Held | None
+    table: Table, shard: Shard, units: Sequence[int | None], slices: Iterable[tuple[int, str, str, int, int]]
 ) -> list[dict[str, Any]]:
-    names = {column: _whole(content[column]).field("path").to_pylist() for column in table.images}
-    units = content["unit"].to_pylist() if has_units else [None] * content.num_rows
     of = {"model": shard.units.model, "layer": shard.units.layer, "table": table.name, "file": shard.path}
     return [
         {
@@ -141,12 +130,12 @@ def _rows(
             "row": row,
             "column": column,
             "unit": units[row],
-            "name": names[column][row],
+            "name": name,
             "offset": offset,
             "length": length,
             "file_sha256": shard.sha256,
         }
-        for row, column, offset, length in slices(path, content, table.images, held)
+        for row, column, name, offset, length in slices
     ]
 
 

@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,6 +105,35 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return table
 
 
+class _Column:
+    """A column, and its values, which are taken out of it once."""
+
+    def __init__(self, stored: pa.ChunkedArray) -> None:
+        self.stored = stored
+
+    @cached_property
+    def values(self) -> list[Any]:
+        values: list[Any] = self.stored.to_pylist()
+        return values
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A file's rows as a Parser reads them, with all that it read them of."""
+
+    content: pa.Table
+    about: pq.FileMetaData  # where they lie
+    data: bytes  # all of the file
+    columns: Sequence[_Column]
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Row by row, as `content.to_pylist()`; what is within may be shared with other files' rows."""
+        names = self.content.schema.names
+        each = zip(*(column.values for column in self.columns), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in each]
+
+
 class Parser:
     """Reads the rows of many shards, each of its bytes; a column that is, byte for byte, another's is decoded once.
 
@@ -112,24 +142,27 @@ class Parser:
 
     def __init__(self) -> None:
         self._layouts: list[_Layout] = []
-        self._known: dict[Hashable, pa.ChunkedArray] = {}
+        self._known: dict[Hashable, _Column] = {}
 
-    def __call__(self, data: bytes, path: Path) -> tuple[pa.Table, pq.FileMetaData]:
-        """A shard's rows and where they lie, as `read_shard` reads them of the file at `path`."""
+    def __call__(self, data: bytes, path: Path) -> Parsed:
+        """A shard's rows, as `read_shard` reads them of the file at `path`, of which this is all."""
         with reading(path), pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             schema = file.schema_arrow
             names, keys = schema.names, self._keys(file.metadata, schema, data)
-            columns = {name: self._known[key] for name, key in keys.items() if key in self._known}
+            known = {name: self._known[key] for name, key in keys.items() if key in self._known}
             # of a small file threads take longer than what they read
-            new = file.read([name for name in names if name not in columns] if columns else None, use_threads=False)
+            new = file.read([name for name in names if name not in known] if known else None, use_threads=False)
             new.validate(full=True)  # text that is none, offsets that lead nowhere
             if len(self._known) > MOST_KNOWN:
                 self._known.clear()
-            self._known |= {key: new[name] for name, key in keys.items() if name not in columns}
-            if not columns:
-                return new, file.metadata
-            whole = [columns[name] if name in columns else new[name] for name in names]
-            return pa.Table.from_arrays(whole, schema=schema), file.metadata
+            if not known:
+                columns, content = [*map(_Column, new.columns)], new
+            else:
+                columns = [known[name] if name in known else _Column(new[name]) for name in names]
+                content = pa.Table.from_arrays([column.stored for column in columns], schema=schema)
+            named = dict(zip(names, columns, strict=True))
+            self._known |= {key: named[name] for name, key in keys.items() if name not in known}
+            return Parsed(content, file.metadata, data, columns)
 
     def _keys(self, about: pq.FileMetaData, columns: pa.Schema, data: bytes) -> Mapping[str, Hashable]:
         """Of each column that is small in a file of one row group: its bytes, and what they are read by."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 
 from microscope_atlas.atlas import images, lists, releases, schema, shards
@@ -119,9 +118,9 @@ def _model(
         problems = [] if path in there else [f"missing; {how}"]
         if not problems and path in chosen:
             with storage.local_copy(path) as file:
-                content, held, problems = _shard(file, known, shard)
-                if content is not None and not problems:
-                    entries[path] = images.rows(file, shard, known.table(shard), content, held)
+                parsed, problems = _shard(file, known, shard)
+                if parsed and not problems:
+                    entries[path] = images.rows(file, shard, known.table(shard), parsed)
         whole = whole and not problems
         for problem in problems:
             yield f"{path}: {problem}"
@@ -152,28 +151,27 @@ def _index(
         yield f"{path}: does not say where the images lie"
 
 
-def _shard(path: Path, known: _Known, shard: Shard) -> tuple[pa.Table | None, images.Held | None, list[str]]:
-    """A shard's rows, as far as they can be read and are of its table, the file, and what is wrong with it."""
+def _shard(path: Path, known: _Known, shard: Shard) -> tuple[shards.Parsed | None, list[str]]:
+    """A shard's rows, as far as they can be read and are of its table, and what is wrong with it."""
     if path.stat().st_size != shard.bytes or hashlib.sha256(data := path.read_bytes()).hexdigest() != shard.sha256:
         how = _made_again(known.manifest, shard.units.lens, "delete it and run render again")
-        return None, None, [f"its length or sha256 is not the one in the manifest; {how}"]
+        return None, [f"its length or sha256 is not the one in the manifest; {how}"]
     manifest, table = known.manifest, known.table(shard)
     if not manifest.expects(shard, known.made):
-        return None, None, ["its id is not that of the settings in the manifest"]
+        return None, ["its id is not that of the settings in the manifest"]
     try:
-        content, about = known.parse(data, path)
+        parsed = known.parse(data, path)
     except AtlasDamaged as error:
-        return None, None, [str(error)]
-    if not content.schema.equals(table.arrow):
-        names = ", ".join(content.schema.names)
-        return None, None, [f"its columns are not those of schema {manifest.schema}: {names}"]
-    return content, (data, about), list(_content(content, table, known, shard))
+        return None, [str(error)]
+    if not parsed.content.schema.equals(table.arrow):
+        names = ", ".join(parsed.content.schema.names)
+        return None, [f"its columns are not those of schema {manifest.schema}: {names}"]
+    return parsed, list(_content(parsed.rows, table, known, shard))
 
 
-def _content(content: pa.Table, table: Table, known: _Known, shard: Shard) -> Iterator[str]:
-    if content.num_rows != shard.rows:
-        yield f"it has {content.num_rows} rows, {shard.rows} in the manifest"
-    rows = content.to_pylist()
+def _content(rows: list[dict[str, Any]], table: Table, known: _Known, shard: Shard) -> Iterator[str]:
+    if len(rows) != shard.rows:
+        yield f"it has {len(rows)} rows, {shard.rows} in the manifest"
     if not _sorted(rows, table):
         yield "its rows are not sorted by their keys, each once"
     yield from _rows(rows, table, shard.units, known)
