@@ -188,6 +188,8 @@ def _has_fields(type: Any) -> bool:
 
 def _made(type: Any, plain: Any, at: str, told: Any = None) -> Any:
     """See structure. `told` is the type that a message names, limits and all."""
+    if plain.__class__ is type and (type is str or (type is int and -MOST <= plain <= MOST)):
+        return plain  # as most are, of the tens of thousands in a manifest
     told = told or type
     origin, inner = get_origin(type), get_args(type)
     if origin is Annotated:

@@ -171,8 +171,8 @@ def test_parser_reads_what_is_there(whole: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(shards_module, "MOST_KNOWN", most)
         for path in read:
             found = parse(path.read_bytes(), path)
-            assert found.content.equals(read_shard(path), check_metadata=True)
-            assert found.rows == found.content.to_pylist()
+            assert found.table.equals(read_shard(path), check_metadata=True)
+            assert found.rows == found.table.to_pylist()
             assert found.about.num_rows == len(found.rows)
 
 
@@ -207,7 +207,7 @@ def test_parser_takes_no_column_for_another(tables: Any, compressions: list[str]
         table = pa.Table.from_pylist(made, schema=KINDS)
         pq.write_table(table, file, row_group_size=rows_per_group, compression=compression, write_page_checksum=True)
         found = parse(file.getvalue().to_pybytes(), Path("one"))
-        assert found.content.equals(table)
+        assert found.table.equals(table)
         assert found.rows == table.to_pylist()
 
 
@@ -219,7 +219,7 @@ def test_parser_takes_no_column_for_one_of_another_type() -> None:
             table, file = pa.table({"a": pa.array([1, 2], pa.int32()).view(kind)}), pa.BufferOutputStream()
             pq.write_table(table, file)
             found = parse(file.getvalue().to_pybytes(), Path("one"))
-            assert found.content.equals(table)
+            assert found.table.equals(table)
 
 
 def test_parser_forgets_layouts_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_parser_forgets_layouts_when_there_are_many(monkeypatch: pytest.MonkeyPa
         table, file = pa.table({f"column {number}": [1, 2], "other": ["x", "y"]}), pa.BufferOutputStream()
         pq.write_table(table, file)
         found = parse(file.getvalue().to_pybytes(), Path("one"))
-        assert found.content.equals(table)
+        assert found.table.equals(table)
         assert len(parse._layouts) <= 3
 
 
@@ -241,7 +241,7 @@ def test_parser_reads_columns_of_odd_names(names: tuple[str, ...]) -> None:
         table = pa.Table.from_arrays([pa.array(values), pa.array(["x", "y"])], names=names)
         pq.write_table(table, file)
         found = parse(file.getvalue().to_pybytes(), Path("one"))
-        assert found.content.equals(table)
+        assert found.table.equals(table)
 
 
 def test_damaged_column_is_refused_though_its_like_was_read(whole: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from microscope_atlas.atlas.bucket import Bucket
 from microscope_atlas.atlas.folder import Folder
 from microscope_atlas.atlas.revision import Revision
 from microscope_atlas.atlas.storage import Storage, WritableStorage
@@ -22,6 +21,8 @@ def storage_at(atlas: str) -> WritableStorage:
     UnknownName for a file.
     """
     if "://" in atlas and not atlas.startswith("file://"):
+        from microscope_atlas.atlas.bucket import Bucket  # brings fsspec, which folders do without
+
         return Bucket(atlas)
     root = Path(url2pathname(urlsplit(atlas).path) if atlas.startswith("file://") else atlas)
     if os.path.isfile(root):  # noqa: PTH113 - it is False, too, for names that cannot be

@@ -121,15 +121,19 @@ class _Column:
 class Parsed:
     """A file's rows as a Parser reads them, with all that it read them of."""
 
-    content: pa.Table
+    schema: pa.Schema
     about: pq.FileMetaData  # where they lie
     data: bytes  # all of the file
     columns: Sequence[_Column]
 
+    @property
+    def table(self) -> pa.Table:
+        return pa.Table.from_arrays([column.stored for column in self.columns], schema=self.schema)
+
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """Row by row, as `content.to_pylist()`; what is within may be shared with other files' rows."""
-        names = self.content.schema.names
+        """Row by row, as `table.to_pylist()`; what is within may be shared with other files' rows."""
+        names = self.schema.names
         each = zip(*(column.values for column in self.columns), strict=True)
         return [dict(zip(names, row, strict=True)) for row in each]
 
@@ -155,14 +159,13 @@ class Parser:
             new.validate(full=True)  # text that is none, offsets that lead nowhere
             if len(self._known) > MOST_KNOWN:
                 self._known.clear()
-            if not known:
-                columns, content = [*map(_Column, new.columns)], new
-            else:
+            if known:
                 columns = [known[name] if name in known else _Column(new[name]) for name in names]
-                content = pa.Table.from_arrays([column.stored for column in columns], schema=schema)
+            else:
+                columns = [*map(_Column, new.columns)]
             named = dict(zip(names, columns, strict=True))
             self._known |= {key: named[name] for name, key in keys.items() if name not in known}
-            return Parsed(content, file.metadata, data, columns)
+            return Parsed(schema, file.metadata, data, columns)
 
     def _keys(self, about: pq.FileMetaData, columns: pa.Schema, data: bytes) -> Mapping[str, Hashable]:
         """Of each column that is small in a file of one row group: its bytes, and what they are read by."""

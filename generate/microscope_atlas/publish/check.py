@@ -163,8 +163,8 @@ def _shard(path: Path, known: _Known, shard: Shard) -> tuple[shards.Parsed | Non
         parsed = known.parse(data, path)
     except AtlasDamaged as error:
         return None, [str(error)]
-    if not parsed.content.schema.equals(table.arrow):
-        names = ", ".join(parsed.content.schema.names)
+    if not parsed.schema.equals(table.arrow):
+        names = ", ".join(parsed.schema.names)
         return None, [f"its columns are not those of schema {manifest.schema}: {names}"]
     return parsed, list(_content(parsed.rows, table, known, shard))
 
