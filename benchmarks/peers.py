@@ -9,7 +9,8 @@ network sees 223 to 273 px, ours 224.
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -99,20 +100,39 @@ def why_not_horama() -> str | None:
     return None
 
 
-def horama_render(module: nn.Module, layer: str, unit: int, canvas: int, steps: int, device: str) -> None:
-    """Horama's Fourier picture of a unit, one crop a step, which is one pass through the network; its default is 6."""
-    found: list[Tensor] = []
-    handle = dict(module.named_modules())[layer].register_forward_hook(lambda *given: found.append(given[2]))
+HORAMA_CROP = 0.275  # mean side of its crops, a share of the canvas
+
+
+def horama_render(
+    activations: Callable[[Tensor], Tensor], unit: int, steps: int, device: str, canvas: int = 1280
+) -> Tensor:
+    """Horama's Fourier picture of a unit by its own recipe: (3, canvas, canvas), RGB in [0, 1].
+
+    `activations` are those of a layer, (batch, units, ...), to pictures. Each step shows it six crops of the canvas, as
+    is the default: of version 0.3.0, one alone ends with a ValueError.
+    """
     horama = importlib.import_module("horama")
+    picture: Tensor = horama.fourier(
+        lambda shown: activations(shown)[:, unit].mean(),
+        total_steps=steps,
+        image_size=canvas,
+        values_range=(0, 1),
+        device=device,
+    )[0]
+    return picture.detach()
 
-    def objective(shown: Tensor) -> Tensor:
-        found.clear()
-        module(shown * 255 - 117)
-        return found[0][:, unit].mean()
 
+@contextmanager
+def lucents_layer(module: nn.Module, layer: str) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Activations of a layer of Lucent's InceptionV1 to pictures, RGB in [0, 1]."""
+    found: list[Tensor] = []
+
+    def activations(pictures: Tensor) -> Tensor:
+        module(pictures * 255 - 117)
+        return found.pop()
+
+    handle = dict(module.named_modules())[layer].register_forward_hook(lambda *given: found.append(given[2]))
     try:
-        horama.fourier(
-            objective, total_steps=steps, image_size=canvas, crops_per_iteration=1, values_range=(0, 1), device=device
-        )
+        yield activations
     finally:
         handle.remove()

@@ -38,7 +38,7 @@ from microscope_atlas.lenses.lens import Subject
 from microscope_atlas.lenses.recipe import QUALITIES, changed
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.rendering.objectives import Channel, similarity
-from microscope_atlas.rendering.views import draw_views, sample_views
+from microscope_atlas.rendering.views import Views, draw_views, sample_views
 from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
 
 PLACES = ("inceptionv1_caffe/inception_4c", "efficientnet_lite0/blocks_6")
@@ -180,6 +180,33 @@ class Reseeded(Subject):
         return f"{super().key(unit)}, again"
 
 
+class Judge:
+    """What a layer's network, in float32, thinks of pictures of its units, plain and in random views."""
+
+    def __init__(self, subject: Subject, views: Views):
+        """`views` are those that pictures are made in."""
+        self._subject, self._node = subject, subject.graph.objective_node(subject.layer.name, direction=1)
+        kind = replace(views, shift=shift(subject.layer, views.shift))
+        self._views = draw_views([torch.Generator().manual_seed(at) for at in range(ROBUST_VIEWS)], 1, kind)[0]
+
+    def __call__(self, unit: int, picture: Tensor, other: Tensor | None = None) -> Judged:
+        """A picture of bytes, (size, size, 3); `other` is the same unit's of another seed."""
+        shown = (picture.permute(2, 0, 1) / 255)[None]
+        in_views = sample_views(shown.expand(ROBUST_VIEWS, -1, -1, -1), self._views, len(picture))
+        activity = Channel(torch.tensor([unit] * (ROBUST_VIEWS + 1)))(self._seen(torch.cat([shown, in_views])))
+        plain, *others = activity.tolist()
+        alike = None
+        if other is not None:
+            pair = torch.cat([shown, (other.permute(2, 0, 1) / 255)[None]])
+            alike = similarity(self._seen(pair), 2)[0].item()
+        return Judged(picture, plain, statistics.mean(others), alike)
+
+    def _seen(self, pictures: Tensor) -> Tensor:
+        with torch.no_grad():
+            shown = pictures.contiguous(memory_format=torch.channels_last)
+            return self._subject.activations(self._node)(shown.to(self._subject.device))
+
+
 def _ready(
     case: Case, variants: Mapping[str, Mapping[str, Any]], seeds: bool
 ) -> Callable[[Task], dict[tuple[int, int], Judged]]:
@@ -187,34 +214,14 @@ def _ready(
     keep_freed_memory()
     subject = case.subject
     again = Reseeded(**{each.name: getattr(subject, each.name) for each in fields(subject)})
-    node = subject.graph.objective_node(case.layer, direction=1)
     px = unit_size(subject.layer, subject.organism.input_size, case.recipe.max_size)
-    kind = replace(case.recipe.ascent.views, shift=shift(subject.layer, case.recipe.ascent.views.shift))
-    views = draw_views([torch.Generator().manual_seed(at) for at in range(ROBUST_VIEWS)], 1, kind)[0]
-
-    def seen(pictures: Tensor) -> Tensor:
-        with torch.no_grad():
-            shown = pictures.contiguous(memory_format=torch.channels_last)
-            return subject.activations(node)(shown.to(subject.device))
-
-    def judged(unit: int, picture: Tensor, other: Tensor | None) -> Judged:
-        shown = (picture.permute(2, 0, 1) / 255)[None]
-        in_views = sample_views(shown.expand(ROBUST_VIEWS, -1, -1, -1), views, px)
-        plain, *others = Channel(torch.tensor([unit] * (ROBUST_VIEWS + 1)))(seen(torch.cat([shown, in_views]))).tolist()
-        alike = None
-        if other is not None:
-            pair = torch.cat([shown, (other.permute(2, 0, 1) / 255)[None]])
-            alike = similarity(seen(pair), 2)[0].item()
-        return Judged(picture, plain, statistics.mean(others), alike)
+    judged = Judge(subject, case.recipe.ascent.views)
 
     def do(task: Task) -> dict[tuple[int, int], Judged]:
         made: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
         if task.who == LUCENT:
             (unit,) = task.units
-            torch.manual_seed(unit)
-            np.random.seed(unit)  # that Lucent draws its views from
-            shown = peers.lucent_render(Cut(subject.graph, node), f"network_{node}", unit, px, task.steps, own=False)
-            pictures = (shown.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
+            pictures = by_lucent(subject, unit, px, task.steps)
             made = {(unit, steps): (picture, None) for steps, picture in zip(task.steps, pictures, strict=True)}
         else:
             (steps,) = task.steps
@@ -227,6 +234,15 @@ def _ready(
         return {key: judged(key[0], *pictures) for key, pictures in made.items()}
 
     return do
+
+
+def by_lucent(subject: Subject, unit: int, px: int, steps: Sequence[int]) -> Tensor:
+    """Lucent's pictures of a unit after each of `steps`, by its own recipe: bytes, (steps, px, px, 3)."""
+    torch.manual_seed(unit)
+    np.random.seed(unit)  # that Lucent draws its views from
+    node = subject.graph.objective_node(subject.layer.name, direction=1)
+    shown = peers.lucent_render(Cut(subject.graph, node), f"network_{node}", unit, px, steps, own=False)
+    return (shown.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
 
 
 class Cut(nn.Module):

@@ -31,6 +31,7 @@ from benchmarks.peers import (
     horama_render,
     lucent_inceptionv1,
     lucent_render,
+    lucents_layer,
     why_not_horama,
     with_lucents_norms,
 )
@@ -171,7 +172,8 @@ def _peer(library: str, views: bool, canvas: int, device: str) -> Callable[[Turn
 
     def render(turn: Turn) -> None:
         if library == "horama":
-            horama_render(module, turn.layer, turn.unit, canvas, turn.steps, device)
+            with lucents_layer(module, turn.layer) as activations:
+                horama_render(activations, turn.unit, turn.steps, device, canvas)
         else:
             lucent_render(module, turn.layer, turn.unit, canvas, [turn.steps], views)
         if torch.device(device).type == "cuda":

@@ -11,6 +11,7 @@ from benchmarks.ours import first, settings
 from benchmarks.peers import LUCENT_NORM, MODEL, lucent_inceptionv1, with_lucents_norms
 from benchmarks.quality import Judged, compared, spaced
 from benchmarks.rates import Rate, arithmetic, interpolated, shortened
+from benchmarks.to_score import Made, beside
 from benchmarks.vs_lucent import averaged
 from microscope_atlas.errors import InvalidSetting
 from microscope_atlas.lenses.recipe import changed
@@ -192,6 +193,20 @@ def test_inceptionv1_is_lucents_but_for_the_norms(layer: str) -> None:
         (acts,) = ours(pictures, [layer])
     torch.testing.assert_close(acts, seen[-1], rtol=1e-4, atol=1e-4 * seen[-1].abs().max().item())
     assert LUCENT_NORM.size == 9
+
+
+def made(steps: int, seconds: float, *robust: float) -> Made:
+    judged = {unit: Judged(torch.zeros(1, 1, 3), score, score) for unit, score in enumerate(robust)}
+    return Made(steps, seconds, judged)
+
+
+def test_ours_is_as_good_from_where_units_score_as_high_on_average() -> None:
+    theirs = made(512, 100.0, 4.0, 2.0)
+    ours = [made(32, 1.0, 2.0, 1.0), made(48, 2.0, 3.0, 2.5), made(64, 4.0, 8.0, 8.0)]
+    assert [each.over(theirs) for each in ours] == [0.5, 1.0, 3.0]
+    assert beside(ours, theirs) == {"our_steps": 48, "our_seconds": 2.0, "robust_ratio": 1.0, "times_ours": 50.0}
+    assert set(beside(ours[:1], theirs).values()) == {None}
+    assert set(beside(ours, made(512, 100.0, 0.0, -1.0)).values()) == {None}  # of silent units there is no ratio
 
 
 def test_unit_has_settled_when_its_score_no_longer_rises() -> None:

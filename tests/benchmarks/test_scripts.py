@@ -31,6 +31,7 @@ from benchmarks import (
     space_scale,
     startup,
     throughput,
+    to_score,
     vs_lucent,
 )
 from benchmarks.ours import Case
@@ -178,6 +179,22 @@ def test_vs_lucent(run: Run) -> None:
     assert (layer["size"], results["one_layer"]["size"]) == (48, 224)
     assert results["every_layer"]["mean_ratio_of_a_unit"] == layer["peers"]["Lucent"]["ratio"]["median"]
     assert Case(MODEL, "conv2d0").subject.layer.units == layer["units"]
+
+
+@lucent.needed
+def test_to_score(tmp_path: Path) -> None:
+    place = "efficientnet_lite0/stem"
+    asked = ("--weights", "random", "--units", "2", "--steps", "2", "--canvas", "32", "--ladder", "1", "2", "3")
+    to_score.main([place, *asked, "--out", str(tmp_path / "out.json")])
+    results = json.loads((tmp_path / "out.json").read_text())
+    (layer,) = results["layers"]
+    peer = layer["peers"]["Lucent"]
+    assert (layer["units"], layer["of"], layer["batch"]) == (32, [3, 19], 16)
+    assert [each["steps"] for each in layer["ours"]][:2] == [1, 2]
+    assert peer["robust"].keys() == layer["ours"][0]["robust"].keys() == {"3", "19"}
+    assert peer["seconds"] > 0
+    if peer["our_steps"] is not None:
+        assert results["mean"] == {"Lucent": peer["times_ours"]}
 
 
 @pytest.mark.long
