@@ -106,7 +106,8 @@ def hint(type: Any, path: str) -> Any:
     found: Any = type
     above = ""
     for name in path.split("."):
-        known = _fields(found) if _has_fields(found) else {}
+        inner = _if_any(found)
+        known = _fields(inner) if _has_fields(inner) else {}
         if name not in known:
             raise ValueError(_absent(path, (f"{above}{each}" for each in known) if known else [above[:-1]]))
         found, above = known[name].hint, f"{above}{name}."
@@ -184,6 +185,15 @@ def _fields(type: Any) -> dict[str, _Known]:
 
 def _has_fields(type: Any) -> bool:
     return is_dataclass(type)
+
+
+def _if_any(type: Any) -> Any:
+    """Of a type that allows none, the other one; limits left out."""
+    if get_origin(type) is Annotated:
+        return _if_any(get_args(type)[0])
+    if get_origin(type) in UNIONS:
+        return next(each for each in get_args(type) if each is not types.NoneType)
+    return type
 
 
 def _made(type: Any, plain: Any, at: str, told: Any = None) -> Any:
