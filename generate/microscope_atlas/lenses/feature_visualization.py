@@ -61,6 +61,9 @@ class Maco:
     )
 
 
+DENSE = Pace(0.05, 0.01, 0.5, 0.99, redirect_steps=0)  # by benchmarks/quality.py; docs/decisions.md has the numbers
+
+
 @dataclass(frozen=True)
 class Recipe(recipes.Recipe):
     """Settings of feature visualization."""
@@ -79,7 +82,7 @@ class Recipe(recipes.Recipe):
     neuron_of_dense: Annotated[bool, Absent(True)] = False
     # whether units of dense layers get `neuron` too, which of them is the objective `channel` with another seed
     robust_views: RobustViews = 8
-    dense: Annotated[Pace | None, Absent(None)] = Pace(0.07, 0.01, 0.5, 0.99, redirect_steps=2)
+    dense: Annotated[Pace | None, Absent(None)] = DENSE
     # how `fourier` and `transparent` go about units of dense layers; None: as `ascent` says
 
     def picture_size(self, layer: Layer, input_size: int) -> int:
