@@ -61,7 +61,7 @@ class Maco:
     )
 
 
-DENSE = Pace(0.05, 0.01, 0.5, 0.99, redirect_steps=0)  # by benchmarks/quality.py; docs/decisions.md has the numbers
+DENSE = Pace(0.05, 0.01, 0.5, 0.99, redirect_steps=2)  # by benchmarks/quality.py; docs/decisions.md has the numbers
 
 
 @dataclass(frozen=True)
