@@ -127,7 +127,7 @@ def compared(units: Sequence[int], found: Found, reference: tuple[str, int]) -> 
             "who": who,
             "steps": steps,
             **{kind: report.summed([getattr(own[unit], kind) for unit in units]) for kind in SCORES},
-            **{f"{kind}_ratio": _ratio(kind, units, own, found[reference]) for kind in SCORES},
+            **{f"{kind}_ratio": ratio(kind, units, own, found[reference]) for kind in SCORES},
             "saturated": report.rounded(statistics.mean(own[unit].saturated for unit in units)),
             "agreement": _mean([own[unit].agreement for unit in units]),
             "scores": [report.rounded(own[unit].score, 6) for unit in units],
@@ -146,7 +146,7 @@ def _order(item: tuple[tuple[str, int], Any]) -> tuple[bool, tuple[str, int]]:
     return item[0][0] != OURS, item[0]
 
 
-def _ratio(
+def ratio(
     kind: str, units: Sequence[int], own: Mapping[int, Judged], best: Mapping[int, Judged]
 ) -> dict[str, Any] | None:
     """Of scores to the reference's: mean with its standard error, median, quartiles; None where all are silent."""

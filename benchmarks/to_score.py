@@ -46,7 +46,7 @@ LADDER = (32, 48, 64, 80, 96, 128, 192, 256, 384, 512)  # steps of ours that are
 
 @dataclass(frozen=True)
 class Task:
-    """Pictures to be made of these units in so many steps; those of `judged` are judged, too."""
+    """Pictures to be made of these units in so many steps; of which those of `judged` are judged."""
 
     steps: int
     units: tuple[int, ...]
@@ -63,9 +63,8 @@ class Made:
 
     def over(self, other: "Made") -> float | None:
         """The mean ratio of robust scores over the units of another; None where that one's are all silent."""
-        pairs = [(self.judged[unit].robust, there.robust) for unit, there in other.judged.items()]
-        ratios = [mine / theirs for mine, theirs in pairs if theirs > 0]
-        return report.rounded(statistics.mean(ratios)) if ratios else None
+        found = quality.ratio("robust", [*other.judged], self.judged, other.judged)
+        return found and found["mean"]
 
     def told(self) -> dict[str, Any]:
         robust = {str(unit): report.rounded(each.robust) for unit, each in self.judged.items()}
@@ -101,8 +100,8 @@ def _layer(asked: argparse.Namespace, place: str) -> dict[str, Any]:
     ours: list[Made] = []
     ladder = iter(asked.ladder)
     with ExitStack() as stack:
-        us = stack.enter_context(Workers(num_cores(), partial(_ours, case)))
-        lucent = stack.enter_context(Workers(1, partial(_peer, case, partial(by_lucent, asked.canvas)), num_cores()))
+        us = stack.enter_context(Workers(num_cores(), partial(_ready, case, partial(by_us, case.recipe))))
+        lucent = stack.enter_context(Workers(1, partial(_ready, case, partial(by_lucent, asked.canvas)), num_cores()))
 
         def climb() -> bool:
             steps = next(ladder, None)
@@ -115,7 +114,7 @@ def _layer(asked: argparse.Namespace, place: str) -> dict[str, Any]:
             climb()
         found = {"Lucent": _together(lucents)}
         if asked.horama_steps:
-            horama = stack.enter_context(Workers(1, partial(_peer, case, by_horama), num_cores()))
+            horama = stack.enter_context(Workers(1, partial(_ready, case, by_horama), num_cores()))
             found["Horama"] = _made(horama, Task(asked.horama_steps, (units[0],), (units[0],)))
         while any(_as_good(ours, peer) is None for peer in found.values()) and climb():
             pass
@@ -155,59 +154,53 @@ def _together(each: Sequence[Made]) -> Made:
 
 
 def _made(by: Workers, task: Task) -> Made:
-    """A task done by all processes at once, each on units of its own."""
+    """What it takes to do a task; where there are several processes each does it, so that all cores are busy."""
     _, answers = by.together(task)
     seconds = max(seconds for seconds, _ in answers) / (len(task.units) * len(answers))
     return Made(task.steps, seconds, answers[0][1])
 
 
 Answer = tuple[float, dict[int, Judged]]  # seconds of rendering alone
+Pictures = Mapping[int, Tensor]  # of units: bytes, (size, size, 3)
 
 
-def _ours(case: Case) -> Callable[[Task], Answer]:
-    """Load the network; what is given then renders units as an atlas has them."""
-    keep_freed_memory()
+def _ready(case: Case, render: Callable[[Subject, Task], Pictures]) -> Callable[[Task], Answer]:
+    """Load the network; what is given then renders, and judges."""
     subject = case.subject
     judge = Judge(subject, case.recipe.ascent.views)
 
     def do(task: Task) -> Answer:
-        recipe = changed(case.recipe, {"ascent.steps": task.steps})
         began = time.perf_counter()
-        pictures = {row["unit"]: row["image"] for row in rendered(subject, task.units, recipe)}
+        pictures = render(subject, task)
         seconds = time.perf_counter() - began
         return seconds, {unit: judge(unit, pictures[unit]) for unit in task.judged}
 
     return do
 
 
-def _peer(case: Case, render: Callable[[Subject, int, int], Tensor]) -> Callable[[Task], Answer]:
-    """Load the network; what is given then has a peer make the picture of a unit."""
-    subject = case.subject
-    judge = Judge(subject, case.recipe.ascent.views)
-
-    def do(task: Task) -> Answer:
-        (unit,) = task.units
-        began = time.perf_counter()
-        picture = render(subject, unit, task.steps)
-        return time.perf_counter() - began, {unit: judge(unit, picture)}
-
-    return do
+def by_us(recipe: Any, subject: Subject, task: Task) -> Pictures:
+    """Units as an atlas has them."""
+    keep_freed_memory()
+    rows = rendered(subject, task.units, changed(recipe, {"ascent.steps": task.steps}))
+    return {row["unit"]: row["image"] for row in rows}
 
 
-def by_lucent(canvas: int, subject: Subject, unit: int, steps: int) -> Tensor:
-    """See quality.by_lucent: the picture after its last step."""
-    return quality.by_lucent(subject, unit, canvas, [steps])[0]
+def by_lucent(canvas: int, subject: Subject, task: Task) -> Pictures:
+    """See quality.by_lucent: the picture of one unit after its last step."""
+    (unit,) = task.units
+    return {unit: quality.by_lucent(subject, unit, canvas, [task.steps])[0]}
 
 
-def by_horama(subject: Subject, unit: int, steps: int) -> Tensor:
-    """What a crop in the middle of Horama's picture shows: bytes, (224, 224, 3)."""
+def by_horama(subject: Subject, task: Task) -> Pictures:
+    """What a crop in the middle of Horama's picture of one unit shows, 224 px on a side."""
+    (unit,) = task.units
     torch.manual_seed(unit)
     activations = subject.activations(subject.graph.objective_node(subject.layer.name, direction=1))
-    shown = peers.horama_render(activations, unit, steps, str(subject.device))
+    shown = peers.horama_render(activations, unit, task.steps, str(subject.device))
     side = round(shown.shape[-1] * peers.HORAMA_CROP)
     cropped = centre(shown[None], side)
     seen = F.interpolate(cropped, (CANVAS, CANVAS), mode="bicubic", align_corners=False, antialias=True)
-    return (seen[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+    return {unit: (seen[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0)}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -101,7 +101,8 @@ def before(type: Any, plain: Mapping[str, Any], above: str = "") -> dict[str, An
 def hint(type: Any, path: str) -> Any:
     """The type at a path of fields within a dataclass, `views.shift`; ValueError with the nearest where there is none.
 
-    ValueError, too, where the path ends at a dataclass: it has fields of its own to be named.
+    ValueError, too, where the path ends at a dataclass: it has fields of its own to be named. One that may be none can
+    be named itself, to be none.
     """
     found: Any = type
     above = ""
@@ -129,7 +130,7 @@ def from_text(type: Any, text: str) -> Any:
     if origin in UNIONS:
         if types.NoneType in inner and text.lower() in ("none", "null"):
             return None
-        return from_text(next(each for each in inner if each is not types.NoneType), text)
+        return from_text(_if_any(type), text)
     if origin is tuple:
         return [from_text(inner[0], part.strip()) for part in text.split(",") if part.strip()]
     if type in (int, float, bool):

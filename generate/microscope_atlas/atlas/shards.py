@@ -126,13 +126,9 @@ class Parsed:
     data: bytes  # all of the file
     columns: Sequence[_Column]
 
-    @property
-    def table(self) -> pa.Table:
-        return pa.Table.from_arrays([column.stored for column in self.columns], schema=self.schema)
-
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """Row by row, as `table.to_pylist()`; what is within may be shared with other files' rows."""
+        """Row by row, as Arrow's `to_pylist`; what is within may be shared with other files' rows."""
         names = self.schema.names
         each = zip(*(column.values for column in self.columns), strict=True)
         return [dict(zip(names, row, strict=True)) for row in each]
