@@ -4,7 +4,7 @@
     python -m benchmarks.quality --reference 4096 --units 8
     python -m benchmarks.quality --variant "slow: ascent.learning_rate=0.02"  # other settings, as many as named
     python -m benchmarks.quality --steps 64 --reference 128 --against "$V01"  # beside the recipe of version 0.1:
-    # V01="0.1: ascent.learning_rate=0.05,ascent.last_learning_rate=None,ascent.beta1=0.9,ascent.beta2=0.999,dense=None"
+    # V01="0.1: ascent.learning_rate=0.05,ascent.last_learning_rate=None,ascent.beta1=0.9,ascent.beta2=0.999"
 
 Ours, ours with the settings of each --variant, which is bfloat16 unless others are named, and Lucent's, where it is
 installed, on the same trained network, units and number of px. Every picture, in bytes as an atlas stores it, is judged

@@ -64,7 +64,7 @@ class Made:
     def over(self, other: "Made") -> float | None:
         """The mean ratio of robust scores over the units of another; None where that one's are all silent."""
         found = quality.ratio("robust", [*other.judged], self.judged, other.judged)
-        return found and found["mean"]
+        return found["mean"] if found else None
 
     def told(self) -> dict[str, Any]:
         robust = {str(unit): report.rounded(each.robust) for unit, each in self.judged.items()}

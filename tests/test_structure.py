@@ -39,7 +39,6 @@ class Outer:
     renderer: Annotated[Count, Absent(1)] = 2
     yes: bool = True
     sizes: Mapping[str, int] = field(default_factory=dict)
-    other: Inner | None = None
 
 
 def test_what_is_there_is_taken_and_what_is_absent_has_its_default() -> None:
@@ -124,8 +123,6 @@ def test_text_has_the_form_that_is_asked_for() -> None:
         ("names", "", []),
         ("inner.kind", "bfloat16", "bfloat16"),
         ("yes", "false", False),
-        ("other.kind", "bfloat16", "bfloat16"),
-        ("other", "none", None),
     ],
 )
 def test_words_of_a_command_line_are_read_by_the_type_at_their_path(path: str, text: str, value: Any) -> None:
@@ -138,7 +135,6 @@ def test_words_of_a_command_line_are_read_by_the_type_at_their_path(path: str, t
         ("stepp", "there is no stepp; nearest: steps"),
         ("inner.shares", "there is no inner.shares; nearest: inner.share"),
         ("steps.more", "there is no steps.more; nearest: steps"),
-        ("other.shares", "there is no other.shares; nearest: other.share"),
         ("inner", "inner has settings of its own; name one: inner.share, inner.kind"),
     ],
 )

@@ -101,14 +101,12 @@ def before(type: Any, plain: Mapping[str, Any], above: str = "") -> dict[str, An
 def hint(type: Any, path: str) -> Any:
     """The type at a path of fields within a dataclass, `views.shift`; ValueError with the nearest where there is none.
 
-    ValueError, too, where the path ends at a dataclass: it has fields of its own to be named. One that may be none can
-    be named itself, to be none.
+    ValueError, too, where the path ends at a dataclass: it has fields of its own to be named.
     """
     found: Any = type
     above = ""
     for name in path.split("."):
-        inner = _if_any(found)
-        known = _fields(inner) if _has_fields(inner) else {}
+        known = _fields(found) if _has_fields(found) else {}
         if name not in known:
             raise ValueError(_absent(path, (f"{above}{each}" for each in known) if known else [above[:-1]]))
         found, above = known[name].hint, f"{above}{name}."
@@ -130,7 +128,7 @@ def from_text(type: Any, text: str) -> Any:
     if origin in UNIONS:
         if types.NoneType in inner and text.lower() in ("none", "null"):
             return None
-        return from_text(_if_any(type), text)
+        return from_text(next(each for each in inner if each is not types.NoneType), text)
     if origin is tuple:
         return [from_text(inner[0], part.strip()) for part in text.split(",") if part.strip()]
     if type in (int, float, bool):
@@ -186,15 +184,6 @@ def _fields(type: Any) -> dict[str, _Known]:
 
 def _has_fields(type: Any) -> bool:
     return is_dataclass(type)
-
-
-def _if_any(type: Any) -> Any:
-    """Of a type that allows none, the other one; limits left out."""
-    if get_origin(type) is Annotated:
-        return _if_any(get_args(type)[0])
-    if get_origin(type) in UNIONS:
-        return next(each for each in get_args(type) if each is not types.NoneType)
-    return type
 
 
 def _made(type: Any, plain: Any, at: str, told: Any = None) -> Any:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.atlas.schema import METHODS
-from microscope_atlas.errors import InvalidSetting
 from microscope_atlas.lenses.feature_visualization import (
     RECIPES,
     FeatureVisualization,
@@ -19,7 +18,7 @@ from microscope_atlas.lenses.feature_visualization import (
 )
 from microscope_atlas.lenses.frames import pixels
 from microscope_atlas.lenses.lens import Row, Subject, seed
-from microscope_atlas.lenses.recipe import changed, restored, settings
+from microscope_atlas.lenses.recipe import restored, settings
 from microscope_atlas.models.networks.graph import Graph
 from microscope_atlas.models.organism import Organism
 from microscope_atlas.rendering.ascend import Ascent
@@ -65,23 +64,6 @@ def test_recipe_of_version_0_1_has_both_objectives_for_dense_units() -> None:
     plain = settings(QUICK)
     del plain["neuron_of_dense"]
     assert restored(Recipe, plain) == replace(QUICK, neuron_of_dense=True)
-
-
-def test_units_of_dense_layers_are_climbed_to_at_a_pace_of_their_own() -> None:
-    plain = settings(QUICK)
-    del plain["dense"]
-    older = restored(Recipe, plain)
-    assert older == replace(QUICK, dense=None)
-    for layer, alike in (("logits", False), ("mixed", True)):
-        one, other = ([row["image"] for row in rows(layer, range(1), recipe)] for recipe in (QUICK, older))
-        assert all(map(torch.equal, one, other)) == alike
-    assert QUICK.dense
-    as_it_was = replace(QUICK, ascent=replace(QUICK.ascent, **vars(QUICK.dense)), dense=None)
-    images = [[row["image"] for row in rows("logits", range(1), recipe)] for recipe in (QUICK, as_it_was)]
-    assert all(map(torch.equal, *images))
-    assert changed(QUICK, {"dense.beta1": 0.25}).dense == replace(QUICK.dense, beta1=0.25)
-    with pytest.raises(InvalidSetting, match=r"dense\.learning_rate is absent"):
-        changed(older, {"dense.beta1": 0.25})
 
 
 def test_variants_are_a_set_beside_the_others() -> None:

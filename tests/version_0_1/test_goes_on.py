@@ -109,13 +109,7 @@ def test_its_recipes_are_still_understood(manifest: Manifest) -> None:
 
     steady = {"beta1": 0.9, "beta2": 0.999, "last_learning_rate": None}  # what version 0.1 climbed with
     came_later = {
-        "feature_visualization": {
-            "neuron_of_dense": True,
-            "robust_views": 0,
-            "dense": None,
-            "ascent": steady,
-            "maco": steady,
-        },
+        "feature_visualization": {"neuron_of_dense": True, "robust_views": 0, "ascent": steady, "maco": steady},
         "deepdream": {"robust_views": 0, "ascent": steady, "picture_ascent": steady},
         "caricature": {"robust_views": 0, "ascent": steady},
         "responses": {"classes": 0, "labels": None},

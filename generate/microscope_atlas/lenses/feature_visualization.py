@@ -32,7 +32,7 @@ from microscope_atlas.lenses.geometry import shift, unit_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, RobustViews, SourceName, settings
 from microscope_atlas.models.networks.channels import in_channels
-from microscope_atlas.rendering.ascend import SETTLING, Ascent, Beta, Pace, ascend
+from microscope_atlas.rendering.ascend import SETTLING, Ascent, Beta, ascend
 from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
@@ -61,9 +61,6 @@ class Maco:
     )
 
 
-DENSE = Pace(0.05, 0.01, 0.5, 0.99, redirect_steps=2)  # by benchmarks/quality.py; docs/decisions.md has the numbers
-
-
 @dataclass(frozen=True)
 class Recipe(recipes.Recipe):
     """Settings of feature visualization."""
@@ -82,8 +79,6 @@ class Recipe(recipes.Recipe):
     neuron_of_dense: Annotated[bool, Absent(True)] = False
     # whether units of dense layers get `neuron` too, which of them is the objective `channel` with another seed
     robust_views: RobustViews = 8
-    dense: Annotated[Pace | None, Absent(None)] = DENSE
-    # how `fourier` and `transparent` go about units of dense layers; None: as `ascent` says
 
     def picture_size(self, layer: Layer, input_size: int) -> int:
         """See Recipe."""
@@ -193,8 +188,6 @@ def _batch(
         return Direction(OBJECTIVES[objective](each), direction)
 
     ascent = replace(recipe.ascent, views=replace(recipe.ascent.views, shift=most))
-    if subject.layer.kind == "dense" and recipe.dense and method != "maco":
-        ascent = replace(ascent, **vars(recipe.dense))
     ascent, make_canvas, views = _approach(method, px, ascent, recipe, subject.graph.channels)
     own = subject.own_units(node, each, recipe.batch)
     activations: Callable[[Tensor], Tensor] = own or subject.activations(node)

@@ -123,8 +123,6 @@ def changed(recipe: R, changes: Mapping[str, Any]) -> R:
             *above, name = path.split(".")
             inner = plain
             for each in above:
-                if inner[each] is None:  # all of it is to be said then
-                    inner[each] = {}
                 inner = inner[each]
             inner[name] = value
         return restored(type(recipe), recipe.taken(plain))

@@ -40,17 +40,6 @@ class Ascent:
     precision: Precision = "float32"  # of the network's matrix products, while pictures are made
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How an ascent goes its steps: of its settings those of Adam and of the rectifiers; see Ascent."""
-
-    learning_rate: Annotated[float, above(0)]
-    last_learning_rate: Annotated[float, above(0)] | None
-    beta1: Beta
-    beta2: Beta
-    redirect_steps: Annotated[int, at_least(0)]
-
-
 # What lenses ascend with: a rate that is high at first, covers the way and then settles, of steps that keep little of
 # those before them, whose views were others. By benchmarks/quality.py; docs/decisions.md has the numbers
 SETTLING = Ascent(steps=64, learning_rate=0.14, last_learning_rate=0.03, beta1=0.2, beta2=0.9)
