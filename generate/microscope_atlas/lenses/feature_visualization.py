@@ -53,6 +53,7 @@ class Maco:
     last_learning_rate: Annotated[float, above(0)] | None = None  # at the last, straight between; None: as the first
     beta1: Beta = 0.9  # Adam's, see Ascent
     beta2: Beta = 0.999
+    by_modulus: bool = False
     crops: Crops = field(default_factory=Crops)
     pictures: Annotated[tuple[SourceName, ...], EACH_ONCE] = (
         # that amplitudes are taken from; of those that come with the package, the ones taken on the ground
@@ -228,7 +229,7 @@ def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe, channels: in
     if method == "maco":
         maco = recipe.maco
         make_canvas = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px, colours), crops=maco.crops)
-        named = ("steps", "learning_rate", "last_learning_rate", "beta1", "beta2")
+        named = ("steps", "learning_rate", "last_learning_rate", "beta1", "beta2", "by_modulus")
         return replace(ascent, **{name: getattr(maco, name) for name in named}), make_canvas, maco.crops.count
     if method == "transparent":
         behind = recipe.background_std
