@@ -31,6 +31,7 @@ from microscope_atlas.pictures.sources import source
 from microscope_atlas.rendering.ascend import Ascent, canvas_size
 from microscope_space import app
 from microscope_space.live import drawing, live, networks
+from microscope_space.live.caricature import QUALITIES
 from tests import atlases
 
 MODEL, LAYERS = atlases.MODEL, ("stem", "blocks_0")
@@ -57,6 +58,11 @@ def atlas(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Atlas]:
 
 
 PHOTO = source("cat").rotate(90)
+
+
+def test_words_of_a_quality_say_how_many_steps_it_has() -> None:
+    for name, words in QUALITIES.items():
+        assert f" {RECIPES[name].ascent.steps} steps" in words  # type: ignore[index]
 
 
 def test_whoever_waits_for_a_frame_may_leave() -> None:

@@ -96,7 +96,7 @@ def test_frames_stream_and_the_result_holds_its_recipe(page: Page, served: tuple
         }).observe(document.body, {childList: true, subtree: true, characterData: true}); }"""
     )
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("Done: 64 steps")).to_be_visible()
+    expect(page.get_by_text("Done: 48 steps")).to_be_visible()
     assert problems(page) == []
     steps = {words for words in page.evaluate("window.told") if words.startswith("Step ")}
     assert len(steps) > 3, steps
@@ -123,7 +123,7 @@ def test_cancel_ends_the_rendering(page: Page, photo: Path) -> None:
     # the renderer is free: the next is shown long before those steps could be done
     page.get_by_text("Draft").click()
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("Done: 64 steps")).to_be_visible()
+    expect(page.get_by_text("Done: 48 steps")).to_be_visible()
 
 
 @pytest.mark.long
@@ -137,11 +137,11 @@ def test_two_visitors_are_served_in_turn(chromium: Browser, served: tuple[str, P
         page.get_by_role("button", name="Start").click()
         expect(page.get_by_text("of 1000000" if page is pages[0] else "Waiting: 1 before you")).to_be_visible()
     pages[0].get_by_role("button", name="Cancel").click()
-    expect(pages[1].get_by_text("Done: 64 steps")).to_be_visible()
+    expect(pages[1].get_by_text("Done: 48 steps")).to_be_visible()
     pages[0].get_by_text("Draft").click()
     pages[0].get_by_role("button", name="Start").click()
     for page in pages:
-        expect(page.get_by_text("Done: 64 steps")).to_be_visible(timeout=120_000)
+        expect(page.get_by_text("Done: 48 steps")).to_be_visible(timeout=120_000)
         page.close()
 
 

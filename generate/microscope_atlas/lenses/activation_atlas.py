@@ -33,7 +33,7 @@ from microscope_atlas.pictures.cuts import default_revision
 from microscope_atlas.pictures.picture_set import PictureSet
 from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
-from microscope_atlas.rendering.ascend import SETTLING, Ascent
+from microscope_atlas.rendering.ascend import SETTLING, SETTLING_LONGER, Ascent
 from microscope_atlas.structure import Count, above, at_least, between
 
 
@@ -79,7 +79,7 @@ class ActivationAtlas(directions.PlacesLens[Recipe]):
             case "draft":
                 return Recipe(*pictures, replace(SETTLING, steps=48), max_size=80)
             case "standard":
-                return Recipe(*pictures, replace(SETTLING, steps=224, precision="bfloat16"), max_size=160)
+                return Recipe(*pictures, replace(SETTLING_LONGER, precision="bfloat16"), max_size=160)
             case "microscope":
                 return Recipe(*pictures, Ascent(steps=512), max_size=None)  # as many steps as the article's
 

@@ -8,7 +8,7 @@ The picture and its caricature go through the same random view at each step, so 
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 
@@ -26,7 +26,7 @@ from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sources import FIRST
 from microscope_atlas.rendering import objectives
-from microscope_atlas.rendering.ascend import Ascent, Frame, ascend, canvas_size
+from microscope_atlas.rendering.ascend import SETTLING_LONGER, Ascent, Frame, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.views import centre
 from microscope_atlas.structure import NONE_TWICE, Count, at_least, between
@@ -51,11 +51,14 @@ class Recipe(recipes.Recipe):
 
 DRAFT_SOURCES = ("astronaut", "cat", "temple", "flower", "raccoon", "coffee")
 
+# By benchmarks/ascents.py; docs/decisions.md has the numbers
+SHORT = replace(SETTLING_LONGER, steps=48, learning_rate=0.2, last_learning_rate=0.03, views=GENTLE)
+LONG = replace(SHORT, steps=128, learning_rate=0.14, last_learning_rate=0.02)
+
 RECIPES: dict[Quality, Recipe] = {
-    # fewer steps that are longer: with 0.05, 64 leave the picture pale
-    "draft": Recipe(Ascent(steps=64, learning_rate=0.08, views=GENTLE), max_size=144, sources=DRAFT_SOURCES),
-    "standard": Recipe(Ascent(steps=256, views=GENTLE, precision="bfloat16"), max_size=None),
-    "microscope": Recipe(Ascent(steps=512, views=GENTLE), max_size=None),  # as many steps as Lucid's
+    "draft": Recipe(SHORT, max_size=144, sources=DRAFT_SOURCES),
+    "standard": Recipe(replace(LONG, precision="bfloat16"), max_size=None),
+    "microscope": Recipe(replace(LONG, steps=256), max_size=None),
 }
 
 

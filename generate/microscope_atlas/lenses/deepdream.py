@@ -19,7 +19,7 @@ from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, RobustViews, settings
 from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.pictures.sources import SOURCES
-from microscope_atlas.rendering.ascend import SETTLING, Ascent, ascend, canvas_size
+from microscope_atlas.rendering.ascend import Ascent, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.objectives import DeepDream as MeanSquare
 from microscope_atlas.structure import EACH_ONCE, Count, between, one_of
@@ -47,10 +47,14 @@ class Recipe(recipes.Recipe):
 
 PICTURES = ("temple", "astronaut", "galaxies")
 
+# By benchmarks/ascents.py; docs/decisions.md has the numbers
+DREAMING = Ascent(steps=64, learning_rate=0.2, last_learning_rate=0.03, beta1=0.2, beta2=0.9)
+LONGER = replace(DREAMING, steps=256, learning_rate=0.14)
+
 RECIPES: dict[Quality, Recipe] = {
-    "draft": Recipe(replace(SETTLING, learning_rate=0.2), max_size=144),
-    "standard": Recipe(Ascent(steps=512), None, (NOISE, *PICTURES)).in_precision("bfloat16"),
-    "microscope": Recipe(Ascent(steps=4096), None, (NOISE, *PICTURES)),
+    "draft": Recipe(DREAMING, max_size=144),
+    "standard": Recipe(LONGER, None, (NOISE, *PICTURES)).in_precision("bfloat16"),
+    "microscope": Recipe(replace(LONGER, steps=2048), None, (NOISE, *PICTURES)),
 }
 
 

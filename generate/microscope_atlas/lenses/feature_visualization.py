@@ -32,7 +32,7 @@ from microscope_atlas.lenses.geometry import shift, unit_size
 from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, RobustViews, SourceName, settings
 from microscope_atlas.models.networks.channels import in_channels
-from microscope_atlas.rendering.ascend import SETTLING, Ascent, Beta, ascend
+from microscope_atlas.rendering.ascend import SETTLING, SETTLING_LONGER, Ascent, Beta, ascend
 from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
 from microscope_atlas.rendering.objectives import Channel, Direction, Diverse, Neuron, Objective, similarity
 from microscope_atlas.rendering.phase import Crops, Phase, amplitudes
@@ -48,7 +48,7 @@ OBJECTIVES: dict[str, Callable[[Tensor], Objective]] = {"channel": Channel, "neu
 class Maco:
     """Settings of MACO."""
 
-    steps: Count = 128
+    steps: Count
     learning_rate: Annotated[float, above(0)] = 0.5  # Adam's, at the first step
     last_learning_rate: Annotated[float, above(0)] | None = None  # at the last, straight between; None: as the first
     beta1: Beta = 0.9  # Adam's, see Ascent
@@ -60,6 +60,17 @@ class Maco:
         *("admiral", "astronaut", "bricks", "cat", "coffee"),
         *("flower", "grass", "raccoon", "rocket", "temple"),
     )
+
+
+SETTLING_MACO = Maco(
+    # as SETTLING does; phases have further to go
+    steps=64,
+    learning_rate=1.0,
+    last_learning_rate=0.1,
+    beta1=0.2,
+    beta2=0.9,
+    by_modulus=True,
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Recipe(recipes.Recipe):
     batch: Count = 64  # pictures at once, at most
     batch_pixels: Count = 16 * 224**2  # of all pictures at once; benchmarks/batch.py
     methods: Annotated[tuple[Method, ...], EACH_ONCE] = ("fourier",)
-    maco: Maco = field(default_factory=Maco)
+    maco: Maco = SETTLING_MACO
     background_std: Annotated[float, at_least(0)] = 0.5
     # of the spectra behind transparent pictures; Lucid's collapse_alpha_random
     neuron_of_dense: Annotated[bool, Absent(True)] = False
@@ -89,19 +100,19 @@ class Recipe(recipes.Recipe):
 RECIPES: dict[Quality, Recipe] = {
     "draft": Recipe(SETTLING, max_size=112, variants=0),
     "standard": Recipe(
-        replace(SETTLING, steps=224, precision="bfloat16"),
+        replace(SETTLING_LONGER, precision="bfloat16"),
         max_size=None,
         variants=4,
         methods=tuple(METHODS),
-        maco=Maco(steps=256),
+        maco=replace(SETTLING_MACO, steps=128),
     ),
     "microscope": Recipe(
         # which scores as high as the 4,096 of OpenAI's pictures, at an even pace
-        replace(SETTLING, steps=1500, learning_rate=0.1, last_learning_rate=0.01),
+        replace(SETTLING_LONGER, steps=1500, last_learning_rate=0.01),
         max_size=None,
         variants=4,
         methods=tuple(METHODS),
-        maco=Maco(steps=1024),
+        maco=replace(SETTLING_MACO, steps=512),
     ),
 }
 

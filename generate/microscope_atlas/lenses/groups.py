@@ -32,7 +32,7 @@ from microscope_atlas.pictures.cuts import default_revision
 from microscope_atlas.pictures.picture_set import PictureSet
 from microscope_atlas.pictures.sets import picture_set
 from microscope_atlas.pictures.sources import DEFAULT
-from microscope_atlas.rendering.ascend import SETTLING, Ascent
+from microscope_atlas.rendering.ascend import SETTLING, SETTLING_LONGER, Ascent
 from microscope_atlas.structure import Count, at_least, between
 
 NUM_STRONGEST, NUM_SAMPLES = 10, 9  # units and pictures of a group
@@ -70,7 +70,7 @@ class Groups(directions.PlacesLens[Recipe]):
             case "draft":
                 return Recipe(*pictures, SETTLING, max_size=112)
             case "standard":
-                return Recipe(*pictures, replace(SETTLING, steps=224, precision="bfloat16"), max_size=224)
+                return Recipe(*pictures, replace(SETTLING_LONGER, precision="bfloat16"), max_size=224)
             case "microscope":
                 return Recipe(*pictures, Ascent(steps=512), max_size=None)
 

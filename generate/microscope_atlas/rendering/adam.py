@@ -30,14 +30,17 @@ class ComplexAdam(torch.optim.Optimizer):
         self._done = torch.zeros((), device=parameters.device)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Move the tensor against its gradient."""
         (group,) = self.param_groups
         (tensor,) = group["params"]
         beta1, beta2 = group["betas"]
         self._done += 1
+        real, imaginary = tensor.grad[..., :1], tensor.grad[..., 1:]
         self._mean.lerp_(tensor.grad, 1 - beta1)
-        real, imaginary = tensor.grad.split(1, -1)
-        self._square.lerp_((real * real + imaginary * imaginary) / 2, 1 - beta2)
-        length = group["lr"] / (1 - beta1**self._done)
-        tensor -= length * self._mean / ((self._square / (1 - beta2**self._done)).sqrt() + TINY)
+        half = (1 - beta2) / 2
+        self._square.mul_(beta2).addcmul_(real, real, value=half).addcmul_(imaginary, imaginary, value=half)
+        share = (1 - beta2**self._done).sqrt()  # of the root that is there yet
+        divisor = self._square.sqrt().add_(TINY * share).mul_(-(1 - beta1**self._done) / (group["lr"] * share))
+        for part in (slice(0, 1), slice(1, 2)):  # a divisor for both at once would be read number by number
+            tensor[..., part].addcdiv_(self._mean[..., part], divisor)

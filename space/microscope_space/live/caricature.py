@@ -32,8 +32,8 @@ LEAD = (
     "to yours, only more strongly: early layers give edges and textures back, late ones what they take it for."
 )
 QUALITIES = {
-    "draft": "Draft: 64 steps, a few seconds",
-    "standard": "Standard: 256 steps, full size, up to a minute without a GPU",
+    "draft": "Draft: 48 steps, a few seconds",
+    "standard": "Standard: 128 steps, full size, up to a minute without a GPU",
 }
 
 
