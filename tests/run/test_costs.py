@@ -88,7 +88,7 @@ def test_arithmetic_is_of_every_picture_at_its_own_size_and_steps() -> None:
     px = recipe.picture_size(layer, known.input_size)
     pictures = 4 + 4 + 2  # of fourier, its variants and transparent; and one of maco, whose steps are fewer
     assert px < known.input_size
-    assert lens(LENS).flops(known, layer, recipe) == (pictures * 224 + 256) * known.flops("blocks_2", px)
+    assert lens(LENS).flops(known, layer, recipe) == (pictures * 224 + 128) * known.flops("blocks_2", px)
 
 
 def test_derived_lens_takes_what_it_says_itself_and_a_rate_goes_before() -> None:

@@ -33,7 +33,7 @@ LEAD = (
 )
 QUALITIES = {
     "draft": "Draft: 48 steps, a few seconds",
-    "standard": "Standard: 128 steps, full size, up to a minute without a GPU",
+    "standard": "Standard: 256 steps, full size, up to a minute without a GPU",
 }
 
 
