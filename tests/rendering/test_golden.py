@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from microscope_atlas.rendering.ascend import SETTLING, Ascent, ascend
+from microscope_atlas.rendering.ascend import SETTLING_LONGER, Ascent, ascend
 from microscope_atlas.rendering.objectives import Channel, Diverse, Neuron, Objective
 from tests import toy
 
@@ -20,7 +20,7 @@ OBJECTIVES: dict[str, tuple[Objective, Ascent]] = {
     "channel": (Channel(UNITS), Ascent(STEPS)),
     "neuron": (Neuron(UNITS), Ascent(STEPS)),
     "diverse": (Diverse(Channel(UNITS), variants=2, weight=1.0), Ascent(STEPS)),
-    "settling": (Channel(UNITS), replace(SETTLING, steps=STEPS)),
+    "settling": (Channel(UNITS), replace(SETTLING_LONGER, steps=STEPS)),
 }
 
 

@@ -63,7 +63,7 @@ class Maco:
 
 
 SETTLING_MACO = Maco(
-    # as SETTLING does; phases have further to go
+    # as SETTLING, and phases have further to go
     steps=64,
     learning_rate=1.0,
     last_learning_rate=0.1,

@@ -44,8 +44,8 @@ class Ascent:
 
 # What lenses ascend with: a rate that is high at first, covers the way and then settles, of steps that keep little of
 # those before them, whose views were others. By benchmarks/quality.py; docs/decisions.md has the numbers
-SETTLING = Ascent(steps=64, learning_rate=0.14, last_learning_rate=0.03, beta1=0.2, beta2=0.8, by_modulus=True)
-SETTLING_LONGER = replace(SETTLING, steps=224, learning_rate=0.1, last_learning_rate=0.02, beta2=0.9)
+SETTLING = Ascent(steps=64, learning_rate=0.14, last_learning_rate=0.03, beta1=0.2, beta2=0.9)
+SETTLING_LONGER = replace(SETTLING, steps=224, learning_rate=0.1, last_learning_rate=0.02, by_modulus=True)
 
 
 @dataclass(frozen=True)
