@@ -30,6 +30,7 @@ Start = Annotated[str, one_of((NOISE, *SOURCES))]
 # By benchmarks/ascents.py; docs/decisions.md has the numbers
 DREAMING = Ascent(steps=64, learning_rate=0.2, last_learning_rate=0.03, beta1=0.2, beta2=0.9)
 LONGER = replace(DREAMING, steps=256, learning_rate=0.14)
+LONGEST = replace(DREAMING, steps=2048, learning_rate=0.1, last_learning_rate=0.01)
 # As far as 96 even steps go. By eye: after 16 of those a picture is hardly touched, after 64 it begins to dream
 PICTURE_ASCENT = replace(DREAMING, steps=48, learning_rate=0.14, by_modulus=True)
 
@@ -55,7 +56,7 @@ PICTURES = ("temple", "astronaut", "galaxies")
 RECIPES: dict[Quality, Recipe] = {
     "draft": Recipe(DREAMING, max_size=144),
     "standard": Recipe(LONGER, None, (NOISE, *PICTURES)).in_precision("bfloat16"),
-    "microscope": Recipe(replace(LONGER, steps=2048), None, (NOISE, *PICTURES)),
+    "microscope": Recipe(LONGEST, None, (NOISE, *PICTURES)),
 }
 
 
