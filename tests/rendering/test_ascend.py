@@ -80,7 +80,7 @@ def test_unit_alone_equals_unit_in_batch(precision: Precision) -> None:
 
 def of_canvas(kind: str, size: int, units: Sequence[int]) -> Frame:
     """Pictures of units, whose seeds are their numbers, on a canvas of any kind."""
-    settings, views = Ascent(steps=12, by_modulus=True), Views(shift=3.0)
+    settings, views = Ascent(steps=12), Views(shift=3.0)
     canvas = canvas_size(replace(settings, views=views), size)
     given = torch.stack([torch.rand(3, canvas, canvas, generator=torch.Generator().manual_seed(u)) for u in units])
     objective: Callable[..., Tensor] = channel(units)

@@ -107,8 +107,7 @@ def _numbers_apart(one: pa.Table, other: pa.Table) -> float:
 def test_its_recipes_are_still_understood(manifest: Manifest) -> None:
     from microscope_atlas.lenses.recipe import settings
 
-    # what version 0.1 climbed with
-    steady = {"beta1": 0.9, "beta2": 0.999, "by_modulus": False, "last_learning_rate": None}
+    steady = {"beta1": 0.9, "beta2": 0.999, "last_learning_rate": None}  # what version 0.1 climbed with
     came_later = {
         "feature_visualization": {"neuron_of_dense": True, "robust_views": 0, "ascent": steady, "maco": steady},
         "deepdream": {"robust_views": 0, "ascent": steady, "picture_ascent": steady},

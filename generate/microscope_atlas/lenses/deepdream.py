@@ -32,7 +32,7 @@ DREAMING = Ascent(steps=64, learning_rate=0.2, last_learning_rate=0.03, beta1=0.
 LONGER = replace(DREAMING, steps=256, learning_rate=0.14)
 LONGEST = replace(DREAMING, steps=2048, learning_rate=0.1, last_learning_rate=0.01)
 # As far as 96 even steps go. By eye: after 16 of those a picture is hardly touched, after 64 it begins to dream
-PICTURE_ASCENT = replace(DREAMING, steps=48, learning_rate=0.14, by_modulus=True)
+PICTURE_ASCENT = replace(DREAMING, steps=48, learning_rate=0.14)
 
 
 @dataclass(frozen=True)

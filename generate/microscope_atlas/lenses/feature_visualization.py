@@ -53,7 +53,6 @@ class Maco:
     last_learning_rate: Annotated[float, above(0)] | None = None  # at the last, straight between; None: as the first
     beta1: Beta = 0.9  # Adam's, see Ascent
     beta2: Beta = 0.999
-    by_modulus: bool = False
     crops: Crops = field(default_factory=Crops)
     pictures: Annotated[tuple[SourceName, ...], EACH_ONCE] = (
         # that amplitudes are taken from; of those that come with the package, the ones taken on the ground
@@ -69,7 +68,6 @@ SETTLING_MACO = Maco(
     last_learning_rate=0.1,
     beta1=0.2,
     beta2=0.9,
-    by_modulus=True,
 )
 
 
@@ -107,8 +105,8 @@ RECIPES: dict[Quality, Recipe] = {
         maco=replace(SETTLING_MACO, steps=128),
     ),
     "microscope": Recipe(
-        # which scores as high as the 4,096 of OpenAI's pictures, at an even pace, and was measured so
-        replace(SETTLING_LONGER, steps=1500, last_learning_rate=0.01, by_modulus=False),
+        # which scores as high as the 4,096 of OpenAI's pictures, at an even pace
+        replace(SETTLING_LONGER, steps=1500, last_learning_rate=0.01),
         max_size=None,
         variants=4,
         methods=tuple(METHODS),
@@ -240,7 +238,7 @@ def _approach(method: str, px: int, ascent: Ascent, recipe: Recipe, channels: in
     if method == "maco":
         maco = recipe.maco
         make_canvas = partial(Phase, amplitudes=natural_amplitudes(maco.pictures, px, colours), crops=maco.crops)
-        named = ("steps", "learning_rate", "last_learning_rate", "beta1", "beta2", "by_modulus")
+        named = ("steps", "learning_rate", "last_learning_rate", "beta1", "beta2")
         return replace(ascent, **{name: getattr(maco, name) for name in named}), make_canvas, maco.crops.count
     if method == "transparent":
         behind = recipe.background_std

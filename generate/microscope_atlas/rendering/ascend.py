@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from microscope_atlas.rendering.adam import ComplexAdam
 from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
 from microscope_atlas.rendering.relu import RedirectedReLU
 from microscope_atlas.rendering.replay import Replay
@@ -34,7 +33,6 @@ class Ascent:
     last_learning_rate: Annotated[float, above(0)] | None = None  # at the last, straight between; None: as the first
     beta1: Beta = 0.9  # Adam's: how much of the mean gradient a step keeps
     beta2: Beta = 0.999  # and of the mean square
-    by_modulus: bool = False  # whether that is of a coefficient, or of its real and its imaginary part apart
     spectrum_std: Annotated[float, above(0)] = 0.01  # of the spectra to start from; Lucid's param/spatial.py
     redirect_steps: Annotated[int, at_least(0)] = 16
     # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
@@ -45,7 +43,7 @@ class Ascent:
 # What lenses ascend with: a rate that is high at first, covers the way and then settles, of steps that keep little of
 # those before them, whose views were others. By benchmarks/quality.py; docs/decisions.md has the numbers
 SETTLING = Ascent(steps=64, learning_rate=0.14, last_learning_rate=0.03, beta1=0.2, beta2=0.9)
-SETTLING_LONGER = replace(SETTLING, steps=224, learning_rate=0.1, last_learning_rate=0.02, by_modulus=True)
+SETTLING_LONGER = replace(SETTLING, steps=224, learning_rate=0.1, last_learning_rate=0.02)
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,13 @@ def ascend(
     others = () if references is None else (references[torch.arange(len(streams)) % count].to(device),)
     on_cuda = device.type == "cuda"
     rates = torch.tensor(learning_rates(settings), device=device)
-    adam = _adam(canvas.parameters, settings, rates[0].clone() if on_cuda else settings.learning_rate)
+    adam = torch.optim.Adam(
+        [canvas.parameters],
+        lr=rates[0].clone() if on_cuda else settings.learning_rate,
+        betas=(float(settings.beta1), float(settings.beta2)),
+        fused=device.type != "mps",
+        capturable=on_cuda,
+    )
     step = torch.zeros((), dtype=torch.int64, device=device)
 
     def seen(shown: Tensor, precision: Precision) -> Any:
@@ -157,14 +161,6 @@ def ascend(
                 scores = judged(score or objective, "float32", pictures, *compared)
                 in_views = robust(pictures, compared) if robust_views and done == settings.steps else None
             yield Frame(done, pictures[:count], scores, None if opacity is None else opacity[:count], in_views)
-
-
-def _adam(parameters: Tensor, settings: Ascent, rate: float | Tensor) -> torch.optim.Optimizer:
-    betas = float(settings.beta1), float(settings.beta2)
-    if settings.by_modulus:
-        return ComplexAdam(parameters, rate, betas)
-    on = parameters.device.type
-    return torch.optim.Adam([parameters], rate, betas, fused=on != "mps", capturable=on == "cuda")
 
 
 def learning_rates(settings: Ascent) -> list[float]:

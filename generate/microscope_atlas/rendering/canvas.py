@@ -20,7 +20,7 @@ CONTRAST = 4.0  # Lucid's divisor: at standard deviation 0.01 the first picture 
 class Canvas(Protocol):
     """Pictures in the making. Each has a random stream of its own, and depends on no other."""
 
-    parameters: Tensor  # (batch, ..., 2), what the optimiser moves: complex numbers, real and imaginary part
+    parameters: Tensor  # (batch, ...), what the optimiser moves
     streams: Sequence[torch.Generator]  # on the device, of what is drawn anew at every step; empty: nothing is
 
     def views(self, step: Tensor) -> tuple[Tensor, Tensor]:
