@@ -26,7 +26,7 @@ from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.models.networks.network import Network
 from microscope_atlas.pictures.sources import FIRST
 from microscope_atlas.rendering import objectives
-from microscope_atlas.rendering.ascend import SETTLING_LONGER, Ascent, Frame, ascend, canvas_size
+from microscope_atlas.rendering.ascend import SETTLING, Ascent, Frame, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.views import centre
 from microscope_atlas.structure import NONE_TWICE, Count, at_least, between
@@ -51,9 +51,8 @@ class Recipe(recipes.Recipe):
 
 DRAFT_SOURCES = ("astronaut", "cat", "temple", "flower", "raccoon", "coffee")
 
-# By benchmarks/ascents.py: three quarters of version 0.1's steps score as high, and of longer ascents none that is much
-# shorter does; docs/decisions.md has the numbers
-DRAFT = replace(SETTLING_LONGER, steps=48, learning_rate=0.2, last_learning_rate=0.03, views=GENTLE)
+# Scores as high as 64 even steps; longer ascents gain nothing so. By benchmarks/ascents.py; see docs/decisions.md
+DRAFT = replace(SETTLING, steps=48, learning_rate=0.2, views=GENTLE)
 
 RECIPES: dict[Quality, Recipe] = {
     "draft": Recipe(DRAFT, max_size=144, sources=DRAFT_SOURCES),

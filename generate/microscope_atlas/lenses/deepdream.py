@@ -19,7 +19,7 @@ from microscope_atlas.lenses.lens import Lens, Part, Row, Subject, seed
 from microscope_atlas.lenses.recipe import Quality, RobustViews, settings
 from microscope_atlas.models.networks.channels import in_channels
 from microscope_atlas.pictures.sources import SOURCES
-from microscope_atlas.rendering.ascend import Ascent, ascend, canvas_size
+from microscope_atlas.rendering.ascend import SETTLING, Ascent, ascend, canvas_size
 from microscope_atlas.rendering.canvas import Fourier
 from microscope_atlas.rendering.objectives import DeepDream as MeanSquare
 from microscope_atlas.structure import EACH_ONCE, Count, between, one_of
@@ -28,7 +28,7 @@ NOISE = "noise"
 Start = Annotated[str, one_of((NOISE, *SOURCES))]
 
 # By benchmarks/ascents.py; docs/decisions.md has the numbers
-DREAMING = Ascent(steps=64, learning_rate=0.2, last_learning_rate=0.03, beta1=0.2, beta2=0.9)
+DREAMING = replace(SETTLING, learning_rate=0.2)
 LONGER = replace(DREAMING, steps=256, learning_rate=0.14)
 LONGEST = replace(DREAMING, steps=2048, learning_rate=0.1, last_learning_rate=0.01)
 # As far as 96 even steps go. By eye: after 16 of those a picture is hardly touched, after 64 it begins to dream

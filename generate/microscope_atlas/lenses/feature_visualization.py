@@ -61,14 +61,8 @@ class Maco:
     )
 
 
-SETTLING_MACO = Maco(
-    # as SETTLING, and phases have further to go
-    steps=64,
-    learning_rate=1.0,
-    last_learning_rate=0.1,
-    beta1=0.2,
-    beta2=0.9,
-)
+# As SETTLING, and phases have further to go
+SETTLING_MACO = Maco(steps=64, learning_rate=1.0, last_learning_rate=0.1, beta1=0.2, beta2=0.9)
 
 
 @dataclass(frozen=True)
