@@ -2,7 +2,8 @@ r"""What a lens' ascent reaches under other settings: the scores of its rows, pl
 
     python -m benchmarks.ascents deepdream efficientnet_lite0/blocks_6 --against "longer: ascent.steps=256"
     python -m benchmarks.ascents feature_visualization efficientnet_lite0/blocks_6 --units 6 \
-        --set "methods=('maco',)" --variant "half: maco.steps=64" --against "0.1: maco.steps=128"
+        --set "methods=('maco',)" --variant "fewer: maco.steps=48" --against "longer: maco.steps=128"
+    python -m benchmarks.ascents deepdream --against "$V01,ascent.steps=128"  # version 0.1's; quality.py has V01
 
 Any lens whose rows have a `score` and a `robust_score`: see quality.py for why both. The lens makes its rows as it does
 in an atlas; the network judges in float32 whatever the ascent's precision, in 24 random views. A ratio is a row's score
@@ -11,7 +12,6 @@ Rows that score nothing there are left out.
 """
 
 import argparse
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -70,10 +70,7 @@ def compared(found: Mapping[str, Scores], against: str) -> Iterator[dict[str, An
 def _ratio(own: Scores, best: Scores, at: int) -> dict[str, Any] | None:
     pairs = [(own[name][at], scores[at]) for name, scores in best.items()]
     ratios = [abs(mine) / abs(there) for mine, there in pairs if mine is not None and there]
-    if not ratios:
-        return None
-    error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
-    return {"mean": report.rounded(statistics.mean(ratios)), "error": report.rounded(error), **report.summed(ratios)}
+    return report.averaged(ratios)
 
 
 def _ready(

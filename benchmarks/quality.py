@@ -151,10 +151,7 @@ def ratio(
 ) -> dict[str, Any] | None:
     """Of scores to the reference's: mean with its standard error, median, quartiles; None where all are silent."""
     ratios = [getattr(own[unit], kind) / getattr(best[unit], kind) for unit in units if getattr(best[unit], kind) > 0]
-    if not ratios:
-        return None
-    error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
-    return {"mean": report.rounded(statistics.mean(ratios)), "error": report.rounded(error), **report.summed(ratios)}
+    return report.averaged(ratios)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

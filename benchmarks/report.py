@@ -71,6 +71,14 @@ def summed(values: Sequence[float]) -> dict[str, float | int]:
     return {"median": rounded(middle), "lower": rounded(low), "upper": rounded(high), "count": len(values)}
 
 
+def averaged(ratios: Sequence[float]) -> dict[str, float | int] | None:
+    """Mean with its standard error, and what `summed` tells; None of no ratios."""
+    if not ratios:
+        return None
+    error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
+    return {"mean": rounded(statistics.mean(ratios)), "error": rounded(error), **summed(ratios)}
+
+
 def rounded(value: float, digits: int = 4) -> float:
     """To so many significant digits."""
     return float(f"{value:.{digits}g}")
