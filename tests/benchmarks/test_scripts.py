@@ -22,6 +22,7 @@ from benchmarks import (
     batch,
     before,
     check_before,
+    convolutions,
     early_stop,
     files,
     organism,
@@ -98,6 +99,16 @@ def test_overhead(run: Run) -> None:
     (row,) = run(throughput.main, PLACE, *asked, "--set", "ascent.steps=2,max_size=32")["overhead"]
     assert row["pictures"] == 4
     assert row["share"] == pytest.approx((row["encoding_seconds"] + row["writing_seconds"]) / row["seconds"], rel=0.01)
+
+
+def test_convolutions(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    asked = ("--shapes", "1", "--turns", "2", "--steps", "1", "--units", "2", "--set", "max_size=32")
+    convolutions.main([PLACE, *asked, "--out", str(out)])
+    found = json.loads(out.read_text())
+    for each in (*found["shapes"], *found["layers"]):
+        assert each["times_faster"] == pytest.approx(each["direct"] / each["fast"], rel=0.1)
+    assert (found["shapes"][0]["px"], found["layers"][0]["batch"]) == (10, 2)
 
 
 @pytest.mark.long

@@ -108,10 +108,11 @@ def test_its_recipes_are_still_understood(manifest: Manifest) -> None:
     from microscope_atlas.lenses.recipe import settings
 
     steady = {"beta1": 0.9, "beta2": 0.999, "last_learning_rate": None}  # what version 0.1 climbed with
+    ascent = {**steady, "convolutions": "direct"}
     came_later = {
-        "feature_visualization": {"neuron_of_dense": True, "robust_views": 0, "ascent": steady, "maco": steady},
-        "deepdream": {"robust_views": 0, "ascent": steady, "picture_ascent": steady},
-        "caricature": {"robust_views": 0, "ascent": steady},
+        "feature_visualization": {"neuron_of_dense": True, "robust_views": 0, "ascent": ascent, "maco": steady},
+        "deepdream": {"robust_views": 0, "ascent": ascent, "picture_ascent": ascent},
+        "caricature": {"robust_views": 0, "ascent": ascent},
         "responses": {"classes": 0, "labels": None},
         "units": {"classes": False, "perplexity": 0},
         "sheets": {"only_made": False},

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from microscope_atlas.rendering.canvas import CanvasMaker, Fourier
+from microscope_atlas.rendering.convolutions import Convolutions, FastConvolutions
 from microscope_atlas.rendering.relu import RedirectedReLU
 from microscope_atlas.rendering.replay import Replay
 from microscope_atlas.rendering.views import Views, at_step, centre, draw_views, margin, sample_views
-from microscope_atlas.structure import Count, above, at_least, between
+from microscope_atlas.structure import Absent, Count, above, at_least, between
 
 Precision = Literal["float32", "bfloat16"]
 Beta = Annotated[float, between(0, 0.9999)]
@@ -38,6 +39,8 @@ class Ascent:
     # how long dead rectifiers let the gradient through; Lucid's redirected_relu_grad.py
     views: Views = field(default_factory=Views)
     precision: Precision = "float32"  # of the network's matrix products, while pictures are made
+    convolutions: Annotated[Convolutions, Absent("direct")] = "fast"
+    # how the network's are computed meanwhile, on a CPU and in float32; see convolutions
 
 
 # What lenses ascend with: a rate that is high at first, covers the way and then settles, of steps that keep little of
@@ -151,8 +154,9 @@ def ascend(
         step.add_(1)
 
     advance = Replay(climb, settings.redirect_steps, canvas.streams) if on_cuda else climb
+    fast = FastConvolutions() if settings.convolutions == "fast" and device.type == "cpu" else nullcontext()
     for done in range(1, settings.steps + 1):
-        with RedirectedReLU() if done <= settings.redirect_steps else nullcontext():
+        with fast, RedirectedReLU() if done <= settings.redirect_steps else nullcontext():
             advance()
         if done == settings.steps or (every and done % every == 0):
             with torch.no_grad():
