@@ -2,11 +2,12 @@
 
     python -m benchmarks.before ../v01
     python -m benchmarks.before ../v01 efficientnet_lite0/blocks_6 --quality standard
+    python -m benchmarks.before ../v01 inceptionv1/mixed4c --quality standard --weights random --steps 32
 
 `../v01` is a clone of version 0.1. Each version renders the same units of each layer in a process with one thread, in
 turns, by its own recipe of that quality in float32: its steps, its schedule and, of this version, the random views that
-`robust_score` is taken from. Whether the pictures are as good is another question: see quality. Medians of the turns go
-to benchmarks/results/before.json.
+`robust_score` is taken from; with `--steps` by so many, without those views. Whether the pictures are as good is
+another question: see quality. Medians of the turns go to benchmarks/results/before.json.
 """
 
 import argparse
@@ -39,6 +40,8 @@ else:
     from microscope_atlas.run.engines.local import keep_freed_memory
 keep_freed_memory()
 changes = {"ascent.precision": "float32", **({"ascent.steps": steps} if steps else {})}
+if steps and not before:
+    changes["robust_views"] = 0
 case = Case(model, layer, kind=weights, quality=quality, changes=changes)
 subject, recipe = case.subject, case.recipe
 assert subject.graph is not None  # loaded before anything is measured
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quality", default="draft")
     parser.add_argument("--weights", default="pretrained", choices=("pretrained", "random"))
     parser.add_argument("--units", type=int, default=16)
-    parser.add_argument("--steps", type=int, help="of both, for the cost of a step; else what the quality has")
+    parser.add_argument("--steps", type=int, help="of both, for the cost of a step; else by recipe")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path, default=report.FOLDER / "before.json")
     asked = parser.parse_args(arguments)

@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.convolutions")
     parser.add_argument("places", nargs="*", default=PLACES, metavar="MODEL/LAYER")
     parser.add_argument("--quality", default="draft", choices=QUALITIES)
-    parser.add_argument("--steps", type=int, default=4, help="between the renders whose difference is taken")
+    parser.add_argument("--steps", type=int, default=2, help="between the renders whose difference is taken")
     parser.add_argument("--units", type=int, default=16, help="at once, at most")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--shapes", type=int, default=len(SHAPES), help="so many of the single convolutions")

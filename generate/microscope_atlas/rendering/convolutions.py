@@ -47,8 +47,8 @@ TO_ALL = 7  # of the 36 products the one that each of the 16 pixels gets as it i
 class FastConvolutions(TorchFunctionMode):
     """Within this context the convolutions of any network are computed so where it is faster: on CPUs, in float32.
 
-    All others are computed as ever. Each sample is computed alone, so it is the same whatever else is in the batch.
-    Weights get no gradient.
+    All others are computed as ever, those with weights that want a gradient among them. A sample comes out as it would
+    in any batch.
     """
 
     def __init__(self) -> None:
@@ -111,23 +111,27 @@ class _Asked:
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
     ) -> "_Asked | None":
-        height, width = weight.shape[2:]
-        plain = groups == 1 and height == width and len(set(_pair(stride))) == 1
-        plain = plain and (height == 1 or set(_pair(dilation)) == {1})
-        if isinstance(padding, str):
-            plain = plain and (padding == "valid" or height == 3)
-            padding = 0 if padding == "valid" else 1
         if not (
-            plain
-            and input.dim() == 4
+            groups == 1
+            and input.dim() == weight.dim() == 4
             and input.shape[1] == weight.shape[1]
+            and weight.shape[2] == weight.shape[3]
             and input.dtype == weight.dtype == torch.float32
             and input.device.type == "cpu"
+            and input.is_contiguous(memory_format=torch.channels_last)
             and not torch.is_autocast_enabled("cpu")
             and not weight.requires_grad
-            and input.is_contiguous(memory_format=torch.channels_last)
+            and (bias is None or not bias.requires_grad)
+            and len(set(_pair(stride))) == 1
         ):
             return None
+        kernel = weight.shape[2]
+        if kernel > 1 and set(_pair(dilation)) != {1}:
+            return None
+        if isinstance(padding, str):
+            if padding == "same" and kernel != 3:
+                return None
+            padding = 1 if padding == "same" else 0
         return cls(input, weight, bias, _pair(stride)[0], _pair(padding))
 
     @property
