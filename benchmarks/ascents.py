@@ -28,7 +28,10 @@ from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
 
 PLACES = ("efficientnet_lite0/blocks_6", "inceptionv1_caffe/inception_4c")
 SCORES = ("score", "robust_score")
-MADE_HOW = ("unit", "method", "objective", "direction", "variant", "start", "source")  # what names a row in its layer
+MADE_HOW = (  # what names a row in its layer
+    *("unit", "method", "objective", "direction", "variant", "start", "source"),
+    *("zoom", "row", "column", "group"),
+)
 
 Name = tuple[Any, ...]
 Scores = dict[Name, tuple[float | None, ...]]

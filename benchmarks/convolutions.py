@@ -83,24 +83,20 @@ def of_shape(
 
 
 def of_step(place: str, quality: Any, steps: int, units: int, turns: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """A step of a layer's units, both ways: renders of many steps less those of few, over the steps between."""
+    """A step of a layer's units, both ways: renders of so many, which go first in turns."""
     model, _, layer = place.partition("/")
     fixed = {"ascent.precision": "float32", "robust_views": 0, "ascent.redirect_steps": 0, **changes}
-    case = Case(model, layer, quality=quality, changes=fixed)
+    case = Case(model, layer, quality=quality, changes={**fixed, "ascent.steps": steps})
     subject, batch = case.subject, min(case.batch, units)
     assert subject.graph is not None  # loaded before anything is measured
-
-    def render(way: str, count: int) -> float:
-        recipe = changed(case.recipe, {"ascent.steps": count, "ascent.convolutions": way})
-        began = time.process_time()
-        rendered(subject, first(batch, subject.layer.units), recipe)
-        return time.process_time() - began
-
-    render("fast", 1)
+    recipes = {way: changed(case.recipe, {"ascent.convolutions": way}) for way in WAYS}
     found: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(turns):
-        for way, each in found.items():
-            each.append((render(way, 1 + steps) - render(way, 1)) / steps / batch)
+    for turn in range(turns + 1):  # the first makes ready what the others use
+        for way in WAYS if turn % 2 else reversed(WAYS):
+            began = time.process_time()
+            rendered(subject, first(batch, subject.layer.units), recipes[way])
+            if turn:
+                found[way].append((time.process_time() - began) / steps / batch)
     return {"layer": place, "batch": batch, **_compared(found)}
 
 
@@ -118,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.convolutions")
     parser.add_argument("places", nargs="*", default=PLACES, metavar="MODEL/LAYER")
     parser.add_argument("--quality", default="draft", choices=QUALITIES)
-    parser.add_argument("--steps", type=int, default=2, help="between the renders whose difference is taken")
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--units", type=int, default=16, help="at once, at most")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--shapes", type=int, default=len(SHAPES), help="so many of the single convolutions")
