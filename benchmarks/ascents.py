@@ -28,12 +28,8 @@ from microscope_atlas.run.engines.local import keep_freed_memory, num_cores
 
 PLACES = ("efficientnet_lite0/blocks_6", "inceptionv1_caffe/inception_4c")
 SCORES = ("score", "robust_score")
-MADE_HOW = (  # what names a row in its layer
-    *("unit", "method", "objective", "direction", "variant", "start", "source"),
-    *("zoom", "row", "column", "group"),
-)
 
-Name = tuple[Any, ...]
+Name = tuple[Any, ...]  # what tells a row of a layer from its others
 Scores = dict[Name, tuple[float | None, ...]]
 Task = tuple[str, tuple[int, ...]]  # whose settings, and the units
 
@@ -82,12 +78,13 @@ def _ready(
     """Load the network; what is given then makes rows."""
     keep_freed_memory()
     subject, one = case.subject, lens(name)
+    keys = [column.name for column in one.table.columns if column.key]
 
     def do(task: Task) -> Scores:
         who, units = task
         recipe = changed(one.recipe(quality), {"robust_views": ROBUST_VIEWS, **shared, **variants[who]})
         every = (row for rows in one.rows(subject, units, recipe) for row in rows)
-        return {tuple(row.get(key) for key in MADE_HOW): tuple(row[kind] for kind in SCORES) for row in every}
+        return {tuple(row.get(key) for key in keys): tuple(row[kind] for kind in SCORES) for row in every}
 
     return do
 

@@ -137,7 +137,7 @@ def test_quality(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("lens", "rows"), [("deepdream", 1), ("feature_visualization", 8)])
+@pytest.mark.parametrize(("lens", "rows"), [("deepdream", 1), ("feature_visualization", 8), ("groups", 12)])
 def test_ascents(run: Run, lens: str, rows: int) -> None:
     asked = ("--units", "2", "--set", "max_size=32,ascent.steps=4")
     still = ("--against", "still: ascent.learning_rate=1e-9,ascent.last_learning_rate=None")
