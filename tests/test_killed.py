@@ -16,6 +16,7 @@ import fsspec
 import pytest
 
 from microscope_atlas.atlas.bucket import Bucket
+from microscope_atlas.atlas.folder import UNFINISHED
 from microscope_atlas.atlas.lease import LEASE
 from tests.atlases import IMAGES, LAYER, LENS, MODEL, content
 from tests.commands import Command, Commands, Result, workers_of
@@ -98,11 +99,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 
 def found(atlas: str) -> dict[str, bytes]:
-    """Every file that is not hidden, byte for byte."""
+    """Every finished file that is not hidden, byte for byte."""
     if "://" in atlas:
         bucket = Bucket(atlas)
         return {path: bucket.slice(path, 0, size) for path, size in bucket.files().items()}
-    return {path: data for path, data in content(Path(atlas)).items() if not path.rpartition("/")[2].startswith(".")}
+    files = content(Path(atlas)).items()
+    return {
+        path: data
+        for path, data in files
+        if not path.rpartition("/")[2].startswith(".") and not path.endswith(UNFINISHED)
+    }
 
 
 @pytest.fixture(scope="module")
