@@ -9,9 +9,8 @@ rendering/convolutions.py, were chosen by the table of shapes.
 """
 
 import argparse
-import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
@@ -70,44 +69,40 @@ def of_shape(
     rest = (None, stride, padding, STEADY if kernel == 1 else 1)
     up = torch.randn_like(F.conv2d(x.detach(), weight, *rest))
 
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
-    for turn in range(turns + 1):  # the first makes ready what the others use
-        for way, each in found.items():
-            with FastConvolutions() if way == "fast" else nullcontext():
-                began = time.perf_counter()
-                torch.autograd.grad(F.conv2d(x, weight, *rest), x, up)
-                if turn:
-                    each.append((time.perf_counter() - began) / batch)
+    def do(way: str) -> None:
+        with FastConvolutions() if way == "fast" else nullcontext():
+            torch.autograd.grad(F.conv2d(x, weight, *rest), x, up)
+
     names = {"where": where, "into": into, "out": out, "px": side, "kernel": kernel}
-    return {**names, **_compared(found)}
+    return {**names, **_compared(do, turns, batch)}
 
 
 def of_step(place: str, quality: Any, steps: int, units: int, turns: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """A step of a layer's units, both ways: renders of so many, which go first in turns."""
+    """A step of a layer's units, both ways: renders of so many."""
     model, _, layer = place.partition("/")
     fixed = {"ascent.precision": "float32", "robust_views": 0, "ascent.redirect_steps": 0, **changes}
     case = Case(model, layer, quality=quality, changes={**fixed, "ascent.steps": steps})
     subject, batch = case.subject, min(case.batch, units)
     assert subject.graph is not None  # loaded before anything is measured
     recipes = {way: changed(case.recipe, {"ascent.convolutions": way}) for way in WAYS}
+
+    def do(way: str) -> None:
+        rendered(subject, first(batch, subject.layer.units), recipes[way])
+
+    return {"layer": place, "batch": batch, **_compared(do, turns, steps * batch)}
+
+
+def _compared(do: Callable[[str], None], turns: int, parts: int) -> dict[str, float]:
+    """Milliseconds that a part of it takes either way; which goes first changes with each turn."""
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(turns + 1):  # the first makes ready what the others use
         for way in WAYS if turn % 2 else reversed(WAYS):
             began = time.process_time()
-            rendered(subject, first(batch, subject.layer.units), recipes[way])
+            do(way)
             if turn:
-                found[way].append((time.process_time() - began) / steps / batch)
-    return {"layer": place, "batch": batch, **_compared(found)}
-
-
-def _compared(found: dict[str, list[float]]) -> dict[str, float]:
-    """Milliseconds of each way, from seconds of its turns."""
-    low = {
-        way: statistics.quantiles(each, n=4, method="inclusive")[0] if len(each) > 1 else each[0]
-        for way, each in found.items()
-    }
-    told = {way: report.rounded(1e3 * seconds) for way, seconds in low.items()}
-    return {**told, "times_faster": round(low["direct"] / low["fast"], 2)}
+                found[way].append(1e3 * (time.process_time() - began) / parts)
+    low = {way: report.summed(each)["lower"] for way, each in found.items()}
+    return {**low, "times_faster": round(low["direct"] / low["fast"], 2)}
 
 
 def _parser() -> argparse.ArgumentParser:
